@@ -1,0 +1,171 @@
+"""Tensor codec: named NumPy arrays <-> a manifest and one run of raw little-endian bytes, cut into pieces.
+
+Bytes are never copied here to send (pieces are memoryviews of the arrays) and once to receive (straight into the
+arrays that will be used). Everything that comes from a peer is checked before a byte of it is stored.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heron_core.errors import TensorError
+from heron_core.pb.v1 import tensors_pb2 as pb
+
+Array = NDArray[Any]
+Expected = Sequence[tuple[str, str, tuple[int, ...]]]
+"""(name, dtype, shape) of each tensor, in order."""
+
+CHUNK_BYTES = 1 << 20
+MAX_PAYLOAD_BYTES = 4 << 20
+MAX_MESSAGE_BYTES = 16 << 20
+
+DTYPES: dict[int, np.dtype[Any]] = {
+    pb.DTYPE_FLOAT32: np.dtype("<f4"),
+    pb.DTYPE_FLOAT64: np.dtype("<f8"),
+    pb.DTYPE_FLOAT16: np.dtype("<f2"),
+    pb.DTYPE_INT64: np.dtype("<i8"),
+    pb.DTYPE_INT32: np.dtype("<i4"),
+    pb.DTYPE_UINT8: np.dtype("u1"),
+    pb.DTYPE_BOOL: np.dtype("?"),
+}
+CODES = {dtype.name: code for code, dtype in DTYPES.items()}
+assert set(DTYPES) == {value for value in pb.DType.values() if value}, "a DType of the proto has no implementation"
+assert sys.byteorder == "little", "the wire is little-endian; big-endian hosts need byte swaps here"
+
+
+def manifest_of(arrays: Mapping[str, Array]) -> pb.Manifest:
+    """What `arrays` are; raises TensorError for a dtype the wire does not know."""
+    manifest = pb.Manifest()
+    for name, array in arrays.items():
+        if array.dtype.name not in CODES:
+            raise TensorError(f"tensor {name} has dtype {array.dtype}; the wire carries {', '.join(sorted(CODES))}")
+        manifest.tensors.add(name=name, dtype=pb.DType.ValueType(CODES[array.dtype.name]), shape=array.shape)
+    return manifest
+
+
+def as_bytes(array: Array) -> memoryview:
+    """The array's own bytes, row-major little-endian, without a copy if it is C-contiguous and so already."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return _flat_bytes(little)
+
+
+def _flat_bytes(array: Array) -> memoryview:
+    flat: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(flat)
+
+
+def pieces(arrays: Sequence[Array], chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, list[memoryview]]]:
+    """(offset, parts) for each piece of the concatenated bytes; at least one piece, so that a manifest can travel."""
+    parts: list[memoryview] = []
+    offset = held = 0
+    for array in arrays:
+        view = as_bytes(array)
+        while len(view):
+            take = min(len(view), chunk_bytes - held)
+            parts.append(view[:take])
+            view, held = view[take:], held + take
+            if held == chunk_bytes:
+                yield offset, parts
+                offset, held, parts = offset + held, 0, []
+    if held or not offset:
+        yield offset, parts
+
+
+def check_manifest(manifest: pb.Manifest, expected: Expected, origin: str) -> None:
+    """Raises TensorError naming tensor, expected and actual, unless names, dtypes, shapes and order all agree."""
+    names = [meta.name for meta in manifest.tensors]
+    wanted = [name for name, _, _ in expected]
+    if names != wanted:
+        missing, extra = [n for n in wanted if n not in names], [n for n in names if n not in wanted]
+        raise TensorError(
+            f"{origin}: expected {len(wanted)} tensors {_few(wanted)}, got {len(names)} {_few(names)}; "
+            f"missing {_few(missing)}, unknown {_few(extra)}; both sides must build the same model"
+        )
+    for meta, (name, dtype, shape) in zip(manifest.tensors, expected, strict=True):
+        known = DTYPES.get(meta.dtype)
+        got = known.name if known is not None else f"dtype code {meta.dtype}"
+        if got != dtype or tuple(meta.shape) != shape:
+            raise TensorError(
+                f"{origin}: tensor {name} must be {dtype} {list(shape)}, got {got} {list(meta.shape)}; "
+                "check that both sides build the same model and batch"
+            )
+
+
+def _few(names: Sequence[str]) -> str:
+    return "[" + ", ".join(repr(n[:64]) for n in names[:3]) + (", ..." if len(names) > 3 else "") + "]"
+
+
+class BundleReceiver:
+    """Writes the pieces of one bundle, in order, into arrays that the caller made."""
+
+    def __init__(self, destinations: Sequence[Array], origin: str) -> None:
+        assert all(array.flags.c_contiguous for array in destinations), "a reshape would copy, and the bytes be lost"
+        self._views = [_flat_bytes(array) for array in destinations]
+        self._total = sum(len(view) for view in self._views)
+        self._origin = origin
+        self._received = 0
+        self._index = 0
+        self._filled = 0
+
+    @property
+    def complete(self) -> bool:
+        return self._received == self._total
+
+    def write(self, offset: int, payload: memoryview | bytes) -> None:
+        """Stores the next piece; raises TensorError, storing nothing, if it is out of place or too long."""
+        if offset != self._received:
+            raise TensorError(f"{self._origin}: expected the piece at byte {self._received}, got the one at {offset}")
+        if self._received + len(payload) > self._total:
+            raise TensorError(
+                f"{self._origin}: {self._total} bytes were announced, got {self._received + len(payload)}"
+            )
+        view = memoryview(payload)
+        self._received += len(view)
+        while len(view):
+            target = self._views[self._index]
+            take = min(len(view), len(target) - self._filled)
+            target[self._filled : self._filled + take] = view[:take]
+            view, self._filled = view[take:], self._filled + take
+            if self._filled == len(target):
+                self._index, self._filled = self._index + 1, 0
+
+
+def announced(manifest: pb.Manifest, origin: str) -> list[tuple[str, str, tuple[int, ...]]]:
+    """What the manifest says will come; raises TensorError for a dtype the wire does not know, or no such shape."""
+    for meta in manifest.tensors:
+        if meta.dtype not in DTYPES or prod(meta.shape) * 8 > sys.maxsize:
+            raise TensorError(
+                f"{origin}: tensor {meta.name[:64]} must have a known dtype and a possible shape, got dtype code "
+                f"{meta.dtype}, shape {list(meta.shape)}; check that both sides run the same Heron"
+            )
+    return [(meta.name, DTYPES[meta.dtype].name, tuple(meta.shape)) for meta in manifest.tensors]
+
+
+def empty_arrays(expected: Expected) -> dict[str, Array]:
+    """Uninitialised arrays of the expected names, dtypes and shapes."""
+    return {name: np.empty(shape, dtype=dtype) for name, dtype, shape in expected}
+
+
+def expected_of(arrays: Mapping[str, Array]) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(name, array.dtype.name, tuple(array.shape)) for name, array in arrays.items()]
+
+
+def expected_bytes(expected: Expected) -> int:
+    return sum(prod(shape) * np.dtype(dtype).itemsize for _, dtype, shape in expected)
+
+
+def check_finite(arrays: Mapping[str, Array], origin: str) -> None:
+    """Raises TensorError naming the tensor that holds NaN or Inf."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int(array.size - np.isfinite(array).sum())
+            raise TensorError(
+                f"{origin}: tensor {name} must be finite, got {bad} NaN or Inf of {array.size}; "
+                "lower the learning rate or check the data"
+            )

@@ -1,0 +1,78 @@
+"""Settings files: TOML in, one validated frozen model out, or one ConfigError that names the place."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from heron_core.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """The file's tables; raises ConfigError if it is missing or not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no settings file at {path}; check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
+
+
+def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`a.b=c` for each override: c is read as a TOML value, or as plain text where it is none."""
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        *parents, leaf = (part.strip() for part in key.split("."))
+        if not equals or not leaf or not all(parents):
+            raise ConfigError(f"--set wants a.b=value, got {override!r}")
+        try:
+            value = tomllib.loads(f"v = {text.strip()}")["v"] if "\n" not in text else text
+        except tomllib.TOMLDecodeError:
+            value = text
+        table = tables
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"--set {override}: {parent} is a value, not a table")
+        table[leaf] = value
+    return tables
+
+
+def validate(model: type[M], tables: dict[str, Any], origin: str) -> M:
+    """The typed settings; raises ConfigError with every wrong key's place and, for unknown ones, the nearest right one."""
+    try:
+        return model.model_validate(tables)
+    except ValidationError as error:
+        lines = [_explain(model, details) for details in error.errors()]
+        raise ConfigError(f"{origin}: " + "; ".join(lines)) from None
+
+
+def _explain(model: type[BaseModel], details: Any) -> str:
+    place = ".".join(str(part) for part in details["loc"]) or "settings"
+    if details["type"] == "extra_forbidden":
+        table = _table_at(model, details["loc"][:-1])
+        known = sorted(table.model_fields) if table else []
+        near = difflib.get_close_matches(str(details["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {place} ({hint})"
+    message = details["msg"].removeprefix("Value error, ")
+    got = details["input"]
+    shown = "" if isinstance(got, dict | BaseModel) else f", got {got!r}"
+    return f"{place}: {message}{shown}"
+
+
+def _table_at(model: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | None:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return None
+        model = annotation
+    return model

@@ -1,0 +1,26 @@
+"""How a command of either side ends: one clear line on an error, and the documented exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from heron_core.errors import HeronError, meaning_of
+
+EXIT_CODES = """Exit codes: 0 done, 2 usage or config, 3 cannot reach or was refused by the peer, 4 data or model error,
+5 interrupted with state saved."""
+
+
+def run_command(program: str, command: Callable[[], object]) -> NoReturn:
+    """Runs a typer app to its end; a HeronError becomes one line on stderr and its exit code."""
+    try:
+        command()
+        code = 0
+    except HeronError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        code = meaning_of(error).exit_code
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        code = 5
+    sys.exit(code)

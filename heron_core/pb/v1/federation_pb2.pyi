@@ -1,0 +1,228 @@
+from heron_core.pb.v1 import tensors_pb2 as _tensors_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ClientFacts(_message.Message):
+    __slots__ = ("num_samples", "heron_version", "device")
+    NUM_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    HERON_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    num_samples: int
+    heron_version: str
+    device: str
+    def __init__(self, num_samples: _Optional[int] = ..., heron_version: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
+
+class JoinRequest(_message.Message):
+    __slots__ = ("protocol_version", "client_name", "instance_key", "facts", "dry_run")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_KEY_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    client_name: str
+    instance_key: bytes
+    facts: ClientFacts
+    dry_run: bool
+    def __init__(self, protocol_version: _Optional[int] = ..., client_name: _Optional[str] = ..., instance_key: _Optional[bytes] = ..., facts: _Optional[_Union[ClientFacts, _Mapping]] = ..., dry_run: bool = ...) -> None: ...
+
+class JoinReply(_message.Message):
+    __slots__ = ("run_id", "run_spec_json", "session_id", "heartbeat_s", "silence_s")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    SILENCE_S_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    run_spec_json: str
+    session_id: str
+    heartbeat_s: float
+    silence_s: float
+    def __init__(self, run_id: _Optional[str] = ..., run_spec_json: _Optional[str] = ..., session_id: _Optional[str] = ..., heartbeat_s: _Optional[float] = ..., silence_s: _Optional[float] = ...) -> None: ...
+
+class Beat(_message.Message):
+    __slots__ = ("session_id", "round", "step")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    round: int
+    step: int
+    def __init__(self, session_id: _Optional[str] = ..., round: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
+
+class RoundEvent(_message.Message):
+    __slots__ = ("round_begins", "round_ends", "evaluation_begins", "finished", "draining", "waiting", "dropped")
+    ROUND_BEGINS_FIELD_NUMBER: _ClassVar[int]
+    ROUND_ENDS_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_BEGINS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    round_begins: RoundBegins
+    round_ends: RoundEnds
+    evaluation_begins: EvaluationBegins
+    finished: Finished
+    draining: Draining
+    waiting: Waiting
+    dropped: Dropped
+    def __init__(self, round_begins: _Optional[_Union[RoundBegins, _Mapping]] = ..., round_ends: _Optional[_Union[RoundEnds, _Mapping]] = ..., evaluation_begins: _Optional[_Union[EvaluationBegins, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., dropped: _Optional[_Union[Dropped, _Mapping]] = ...) -> None: ...
+
+class RoundBegins(_message.Message):
+    __slots__ = ("term", "round", "rank", "clients", "version")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    round: int
+    rank: int
+    clients: int
+    version: int
+    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., rank: _Optional[int] = ..., clients: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
+
+class RoundEnds(_message.Message):
+    __slots__ = ("term", "round", "committed")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    round: int
+    committed: bool
+    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., committed: bool = ...) -> None: ...
+
+class EvaluationBegins(_message.Message):
+    __slots__ = ("term", "round", "version", "rank", "clients")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    round: int
+    version: int
+    rank: int
+    clients: int
+    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., version: _Optional[int] = ..., rank: _Optional[int] = ..., clients: _Optional[int] = ...) -> None: ...
+
+class Finished(_message.Message):
+    __slots__ = ("rounds_done", "summary")
+    ROUNDS_DONE_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    rounds_done: int
+    summary: str
+    def __init__(self, rounds_done: _Optional[int] = ..., summary: _Optional[str] = ...) -> None: ...
+
+class Draining(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Waiting(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Dropped(_message.Message):
+    __slots__ = ("term", "round", "reason")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    round: int
+    reason: str
+    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class FetchModelRequest(_message.Message):
+    __slots__ = ("session_id", "version")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    version: int
+    def __init__(self, session_id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class StateChunk(_message.Message):
+    __slots__ = ("manifest", "offset", "payload")
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    manifest: _tensors_pb2.Manifest
+    offset: int
+    payload: bytes
+    def __init__(self, manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class ClientFigures(_message.Message):
+    __slots__ = ("first_loss", "last_loss", "mean_loss", "forward_passes", "step_seconds_median", "peak_bytes", "pss_bytes", "class_histogram")
+    FIRST_LOSS_FIELD_NUMBER: _ClassVar[int]
+    LAST_LOSS_FIELD_NUMBER: _ClassVar[int]
+    MEAN_LOSS_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_PASSES_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_MEDIAN_FIELD_NUMBER: _ClassVar[int]
+    PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CLASS_HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
+    first_loss: float
+    last_loss: float
+    mean_loss: float
+    forward_passes: int
+    step_seconds_median: float
+    peak_bytes: int
+    pss_bytes: int
+    class_histogram: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, first_loss: _Optional[float] = ..., last_loss: _Optional[float] = ..., mean_loss: _Optional[float] = ..., forward_passes: _Optional[int] = ..., step_seconds_median: _Optional[float] = ..., peak_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., class_histogram: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class UpdateHeader(_message.Message):
+    __slots__ = ("run_id", "term", "round", "session_id", "num_samples", "figures", "held_out_samples")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    NUM_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    HELD_OUT_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    term: int
+    round: int
+    session_id: str
+    num_samples: int
+    figures: ClientFigures
+    held_out_samples: int
+    def __init__(self, run_id: _Optional[str] = ..., term: _Optional[int] = ..., round: _Optional[int] = ..., session_id: _Optional[str] = ..., num_samples: _Optional[int] = ..., figures: _Optional[_Union[ClientFigures, _Mapping]] = ..., held_out_samples: _Optional[int] = ...) -> None: ...
+
+class UpdateChunk(_message.Message):
+    __slots__ = ("header", "manifest", "offset", "payload")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    header: UpdateHeader
+    manifest: _tensors_pb2.Manifest
+    offset: int
+    payload: bytes
+    def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class SubmitUpdateReply(_message.Message):
+    __slots__ = ("duplicate",)
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    duplicate: bool
+    def __init__(self, duplicate: bool = ...) -> None: ...
+
+class LeaveRequest(_message.Message):
+    __slots__ = ("session_id", "reason")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    reason: str
+    def __init__(self, session_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class LeaveReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

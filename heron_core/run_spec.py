@@ -1,0 +1,169 @@
+"""The run spec: everything that affects learning. The server owns it and hands it to clients when they join.
+
+Frozen pydantic models that refuse unknown keys. Each field's description is its line in docs/settings.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+
+Flag = Annotated[bool, Strict()]
+Positive = Annotated[int, Strict(), Field(ge=1)]
+Count = Annotated[int, Strict(), Field(ge=0)]
+NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Strict(), Field(ge=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """Base of every settings table: immutable, no unknown keys, no silent number-from-text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSpec(Settings):
+    name: str = "digits_cnn"
+    """A built-in family (digits_cnn, mlp, resnet18, resnet34, resnet50) or your own `package.module:factory`."""
+    cut: str = ""
+    """The sub-module to cut after, e.g. stem, layer1.0 (the paper's), layer1, layer2. Empty: the family's default."""
+    norm: Literal["group", "batch"] = "group"
+    """Normalisation: group (per sample, allows micro-batches) or batch (the paper's; its buffers are averaged)."""
+    auxiliary: Literal["gap_linear", "flatten_linear", "conv_gap_linear"] = "gap_linear"
+    """The auxiliary head on the cut: pooled, flattened (the paper's, 8.6 times the client part), or with one convolution."""
+    stem: Literal["small", "imagenet"] = "small"
+    """ResNet stem: small is 3x3 without pooling for 32x32 images, imagenet is 7x7 with pooling."""
+    input_shape: tuple[Positive, ...] = ()
+    """Shape of one input sample without the batch, e.g. [3, 32, 32]. Empty: the family's default."""
+    classes: Count = 0
+    """Number of classes. 0: the family's default (10)."""
+    widths: tuple[Positive, ...] = ()
+    """Hidden widths of the mlp family. Empty: [64, 64, 32]."""
+    trainable: Literal["all", "norm"] = "all"
+    """Which client parameters are perturbed, travel and are averaged: all, or normalisation scale and shift plus the head."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments for your own factory."""
+
+
+class DataSpec(Settings):
+    source: Literal["digits", "cifar10", "client"] = "digits"
+    """digits (embedded), cifar10 (from each side's data folder), or client: every client's file names its own data."""
+    partition: Literal["iid", "dirichlet", "shards"] = "iid"
+    """How experiment data is divided by client rank. Unused with source = client."""
+    alpha: PositiveFloat = 0.5
+    """Dirichlet concentration: smaller is more skewed."""
+    shards_per_client: Positive = 2
+    """Shards of label-sorted samples each client gets, with partition = shards."""
+    train_limit: Count = 0
+    """Use only this many training samples, the first of a seeded permutation. 0: all."""
+    test_limit: Count = 0
+    """Use only this many test samples, likewise. 0: all."""
+    holdout: Fraction = 0.1
+    """Share of each client's own data held out for evaluation, with source = client."""
+
+
+class ZoSpec(Settings):
+    num_directions: Positive = 1
+    """q: random directions per local step. A step costs q + 1 forward passes, or 2q + 1 with central differences."""
+    mu: PositiveFloat = 1e-3
+    """Length of the perturbation mu * u. On the sphere the RMS change per weight is mu / sqrt(d), else mu."""
+    distribution: Literal["sphere", "gaussian", "rademacher"] = "sphere"
+    """Distribution of u: sphere is the paper's."""
+    difference: Literal["forward", "central"] = "forward"
+    """forward is the paper's: (l(theta + mu u) - l(theta)) / mu."""
+
+
+class OptimizerSpec(Settings):
+    name: Literal["adam", "sgd"] = "adam"
+    """Update rule."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate."""
+    momentum: Fraction = 0.0
+    """SGD momentum."""
+    beta1: Fraction = 0.9
+    """Adam: decay of the first moment."""
+    beta2: Fraction = 0.999
+    """Adam: decay of the second moment."""
+    eps: PositiveFloat = 1e-8
+    """Adam: added to the root of the second moment."""
+
+
+class MethodSpec(Settings):
+    name: Literal["heron", "frozen"] = "heron"
+    """heron: zeroth-order clients. frozen: the control, clients never update."""
+    local_steps: Positive = 20
+    """h: local steps per round."""
+    batch_size: Positive = 32
+    """B: samples per local step."""
+    micro_batch: Count = 0
+    """Run a step's forwards in pieces of this many samples and send each piece at once; bounds the peak. 0: whole batch."""
+    ghost_batch_norm: Flag = False
+    """Allow micro_batch with BatchNorm: statistics are then per micro-batch, a different computation."""
+    upload_period: Positive = 1
+    """k: upload activations every k-th local step."""
+    zo: ZoSpec = ZoSpec()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """The client's optimiser; its moments start at zero each round."""
+
+    @model_validator(mode="after")
+    def _micro_batch_divides(self) -> Self:
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise ValueError(
+                f"micro_batch must divide batch_size, got {self.micro_batch} and {self.batch_size}; "
+                f"take a divisor of {self.batch_size}"
+            )
+        return self
+
+    @property
+    def micro_batch_rows(self) -> int:
+        return self.micro_batch or self.batch_size
+
+
+class FederationSpec(Settings):
+    clients: Positive = 3
+    """N: clients the run is planned for; experiment data is divided into this many parts."""
+    min_clients: Positive = 1
+    """A round needs at least this many participants; below it the round is abandoned."""
+    aggregation: Literal["uniform", "samples"] = "uniform"
+    """Weights of the average: uniform (the paper's 1/N), or by each client's sample count."""
+
+    @model_validator(mode="after")
+    def _enough_clients(self) -> Self:
+        if self.min_clients > self.clients:
+            raise ValueError(f"min_clients = {self.min_clients} is more than clients = {self.clients}; lower it")
+        return self
+
+
+class ThreadSpec(Settings):
+    client: Positive = 1
+    """Compute threads per client process. Part of the run spec: one and two threads give different bits."""
+    server: Positive = 1
+    """Compute threads of the server's worker."""
+
+
+class RunSpec(Settings):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "run"
+    """A short name; the run id is made from it."""
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
+    """Names every random stream, together with round, rank, step and direction."""
+    rounds: Positive = 10
+    """T: rounds of the run."""
+    model: ModelSpec = ModelSpec()
+    data: DataSpec = DataSpec()
+    method: MethodSpec = MethodSpec()
+    server_optimizer: OptimizerSpec = OptimizerSpec()
+    """The server's first-order optimiser on the back; its state persists across rounds."""
+    federation: FederationSpec = FederationSpec()
+    threads: ThreadSpec = ThreadSpec()
+
+    @model_validator(mode="after")
+    def _batch_norm_needs_whole_batches(self) -> Self:
+        method = self.method
+        pieces = method.micro_batch_rows < method.batch_size
+        if pieces and self.model.norm == "batch" and not method.ghost_batch_norm:
+            raise ValueError(
+                f"micro_batch = {method.micro_batch} with norm = \"batch\" normalises each piece by itself, which is "
+                "another computation; use norm = \"group\", micro_batch = 0, or say ghost_batch_norm = true"
+            )
+        return self

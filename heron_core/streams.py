@@ -1,0 +1,67 @@
+"""Random streams named by path, drawn on the CPU from a counter-based generator.
+
+A stream is `(seed, *path)`, e.g. `(0, "round", 3, "client", 1, "step", 7, "direction", 0)`. The path is hashed
+to the 128-bit key of a Philox generator, so two streams never collide by arithmetic and none depends on what was
+drawn before. Nothing here touches global random state, except that `seeded_torch` borrows torch's default
+generator and gives it back as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Part = int | str
+Distribution = Literal["sphere", "gaussian", "rademacher"]
+
+
+def _digest(seed: int, path: tuple[Part, ...]) -> bytes:
+    text = "/".join([f"i{seed}", *(f"i{p}" if isinstance(p, int) else f"s{len(p)}:{p}" for p in path)])
+    return hashlib.blake2b(text.encode(), digest_size=16, person=b"heron-stream").digest()
+
+
+def generator(seed: int, *path: Part) -> np.random.Generator:
+    """The stream's generator, at its start."""
+    key = np.frombuffer(_digest(seed, path), dtype="<u8")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def integer_seed(seed: int, *path: Part) -> int:
+    """A 63-bit number for libraries that want one."""
+    return int.from_bytes(_digest(seed, path)[:8], "little") >> 1
+
+
+def direction(distribution: Distribution, size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """One random direction u, float32 [size].
+
+    sphere: uniform on the unit sphere, a Gaussian draw divided by its float64 norm (Def. 1).
+    gaussian: standard normal. rademacher: +1 or -1 from raw bits, exact on every machine.
+    """
+    if distribution == "rademacher":
+        bits = np.unpackbits(np.frombuffer(rng.bytes((size + 7) // 8), dtype=np.uint8), count=size)
+        return bits.astype(np.float32) * np.float32(2) - np.float32(1)
+    u = rng.standard_normal(size, dtype=np.float32)
+    if distribution == "sphere":
+        u *= np.float32(1.0 / np.sqrt(np.sum(np.square(u, dtype=np.float64))))
+    return u
+
+
+@contextmanager
+def seeded_torch(seed: int, *path: Part) -> Iterator[None]:
+    """Run a block with torch's default CPU generator at the stream's start; its old state comes back after.
+
+    For what torch draws by itself: parameter initialisation and dropout masks.
+    """
+    import torch
+
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(integer_seed(seed, *path))
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)
