@@ -1,0 +1,29 @@
+"""Data sources, the experiments' data and its partition, and the order of batches.
+
+NumPy only: importing this package imports no torch, scikit-learn, scipy or Pillow; Pillow comes in with the
+source that reads images.
+"""
+
+from heron_core.data.batches import BatchOrder, batch_indices
+from heron_core.data.checks import check_source
+from heron_core.data.experiment import Experiment, client_share, load_experiment
+from heron_core.data.own import load_own, split_holdout
+from heron_core.data.partition import class_histogram
+from heron_core.data.source import AdaptedDataset, ArraySource, Normalisation, Source, Subset
+
+__all__ = [
+    "AdaptedDataset",
+    "ArraySource",
+    "BatchOrder",
+    "Experiment",
+    "Normalisation",
+    "Source",
+    "Subset",
+    "batch_indices",
+    "check_source",
+    "class_histogram",
+    "client_share",
+    "load_experiment",
+    "load_own",
+    "split_holdout",
+]

@@ -1,0 +1,84 @@
+"""Experiment data: what each side loads by the run spec, and each client's share of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heron_core.data import partition
+from heron_core.data.source import Source, Subset
+from heron_core.errors import DataError
+from heron_core.streams import generator
+
+if TYPE_CHECKING:
+    from heron_core.run_spec import DataSpec
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Train and test samples of one run, the limits applied; `input_shape` is without the batch."""
+
+    train: Source
+    test: Source
+    input_shape: tuple[int, ...]
+    classes: int
+
+
+def load_experiment(
+    spec: DataSpec, seed: int, folder: Path | None = None, *, cache_dir: Path | None = None
+) -> Experiment:
+    """The experiment's data. `folder` (None: $HERON_DATA) and `cache_dir` (None: the user's) are for cifar10.
+
+    Raises DataError if it is missing, cannot be read, or has fewer samples than a limit asks for.
+    """
+    if spec.source == "digits":
+        from heron_core.data import digits
+
+        train, test = digits.load()
+        shape, classes = digits.INPUT_SHAPE, digits.CLASSES
+    elif spec.source == "cifar10":
+        from heron_core.data import cifar10
+
+        train, test = cifar10.load(folder, cache_dir)
+        shape, classes = cifar10.INPUT_SHAPE, cifar10.CLASSES
+    else:
+        raise DataError(
+            f"data.source = {spec.source!r} is no experiment data: each client's own file names its data; "
+            "set digits or cifar10 in the run spec for shared data"
+        )
+    return Experiment(
+        _limited(train, spec.train_limit, seed, "train"),
+        _limited(test, spec.test_limit, seed, "test"),
+        shape,
+        classes,
+    )
+
+
+def client_share(experiment: Experiment, spec: DataSpec, seed: int, rank: int, clients: int) -> Source:
+    """The training samples of the client at `rank`. Raises DataError if any part would be empty."""
+    if not 0 <= rank < clients:
+        raise DataError(f"rank must be 0 to {clients - 1}, got {rank}; the data has {clients} parts")
+    return Subset(experiment.train, _parts(experiment.train.labels, spec, seed, clients)[rank])
+
+
+def _parts(labels: NDArray[np.int64], spec: DataSpec, seed: int, clients: int) -> list[NDArray[np.int64]]:
+    if spec.partition == "dirichlet":
+        return partition.dirichlet(labels, clients, seed, spec.alpha)
+    if spec.partition == "shards":
+        return partition.shards(labels, clients, seed, spec.shards_per_client)
+    return partition.iid(labels, clients, seed)
+
+
+def _limited(source: Source, limit: int, seed: int, half: str) -> Source:
+    if limit == 0:
+        return source
+    if limit > len(source):
+        raise DataError(
+            f"data.{half}_limit = {limit}, but there are {len(source)} samples; lower it, or 0 for all"
+        )
+    order = generator(seed, "limit", half).permutation(len(source))
+    return Subset(source, np.sort(order[:limit]))
