@@ -161,8 +161,10 @@ def expected_bytes(expected: Expected) -> int:
 
 
 def check_finite(arrays: Mapping[str, Array], origin: str) -> None:
-    """Raises TensorError naming the tensor that holds NaN or Inf."""
+    """Raises TensorError naming the tensor that holds NaN or Inf, or a bool that is neither 0 nor 1."""
     for name, array in arrays.items():
+        if array.dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
+            raise TensorError(f"{origin}: tensor {name} must hold bools of 0 or 1, got {array.view(np.uint8).max()}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int(array.size - np.isfinite(array).sum())
             raise TensorError(

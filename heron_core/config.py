@@ -46,7 +46,7 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> dict[st
 
 
 def validate(model: type[M], tables: dict[str, Any], origin: str) -> M:
-    """The typed settings; raises ConfigError with every wrong key's place and, for unknown ones, the nearest right one."""
+    """The typed settings; raises ConfigError with each wrong key's place and, for unknown ones, the nearest."""
     try:
         return model.model_validate(tables)
     except ValidationError as error:
@@ -59,13 +59,23 @@ def _explain(model: type[BaseModel], details: Any) -> str:
     if details["type"] == "extra_forbidden":
         table = _table_at(model, details["loc"][:-1])
         known = sorted(table.model_fields) if table else []
-        near = difflib.get_close_matches(str(details["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        leaf = str(details["loc"][-1])
+        near = difflib.get_close_matches(leaf, known, n=1, cutoff=0.5) or _places_of(leaf, model)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key {place} ({hint})"
     message = details["msg"].removeprefix("Value error, ")
     got = details["input"]
     shown = "" if isinstance(got, dict | BaseModel) else f", got {got!r}"
     return f"{place}: {message}{shown}"
+
+
+def _places_of(key: str, model: type[BaseModel], above: str = "") -> list[str]:
+    """Where `key` stands in the tables of `model`, e.g. ["method.zo.mu"]."""
+    found = [above + key] if above and key in model.model_fields else []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += _places_of(key, field.annotation, f"{above}{name}.")
+    return found
 
 
 def _table_at(model: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | None:

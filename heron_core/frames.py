@@ -17,6 +17,7 @@ from heron_core.errors import TensorError
 
 M = TypeVar("M", bound=Message)
 PAYLOAD_TAG = bytes([15 << 3 | 2])
+CUT_SHORT = "expected a whole protobuf message, got one that is cut short"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _find_payload(data: bytes) -> tuple[int, memoryview]:
         if wire_type == 2:
             length, position = _read_varint(data, position)
             if position + length > end:
-                break
+                raise TensorError(CUT_SHORT)
             if tag >> 3 == 15:
                 if position + length != end:
                     raise TensorError("expected the payload to be the message's last field, got more after it")
@@ -86,7 +87,7 @@ def _find_payload(data: bytes) -> tuple[int, memoryview]:
         else:
             position += {1: 8, 5: 4}.get(wire_type, end + 1)
     if position != end:
-        raise TensorError("expected a whole protobuf message, got one that is cut short")
+        raise TensorError(CUT_SHORT)
     return end, memoryview(b"")
 
 
@@ -106,4 +107,4 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         value, position, shift = value | (byte & 0x7F) << shift, position + 1, shift + 7
         if byte < 0x80:
             return value, position
-    raise TensorError("expected a whole protobuf message, got one that is cut short")
+    raise TensorError(CUT_SHORT)

@@ -31,7 +31,7 @@ class ModelSpec(Settings):
     norm: Literal["group", "batch"] = "group"
     """Normalisation: group (per sample, allows micro-batches) or batch (the paper's; its buffers are averaged)."""
     auxiliary: Literal["gap_linear", "flatten_linear", "conv_gap_linear"] = "gap_linear"
-    """The auxiliary head on the cut: pooled, flattened (the paper's, 8.6 times the client part), or with one convolution."""
+    """The auxiliary head: pooled, flattened (the paper's, 8.6 times the client part), or with one convolution."""
     stem: Literal["small", "imagenet"] = "small"
     """ResNet stem: small is 3x3 without pooling for 32x32 images, imagenet is 7x7 with pooling."""
     input_shape: tuple[Positive, ...] = ()
@@ -41,7 +41,7 @@ class ModelSpec(Settings):
     widths: tuple[Positive, ...] = ()
     """Hidden widths of the mlp family. Empty: [64, 64, 32]."""
     trainable: Literal["all", "norm"] = "all"
-    """Which client parameters are perturbed, travel and are averaged: all, or normalisation scale and shift plus the head."""
+    """Client parameters that are perturbed, travel and are averaged: all, or normalisation's and the head's."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments for your own factory."""
 
@@ -97,7 +97,7 @@ class MethodSpec(Settings):
     batch_size: Positive = 32
     """B: samples per local step."""
     micro_batch: Count = 0
-    """Run a step's forwards in pieces of this many samples and send each piece at once; bounds the peak. 0: whole batch."""
+    """Run forwards in pieces of this many samples and send each at once; bounds the peak. 0: whole batch."""
     ghost_batch_norm: Flag = False
     """Allow micro_batch with BatchNorm: statistics are then per micro-batch, a different computation."""
     upload_period: Positive = 1

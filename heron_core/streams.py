@@ -53,15 +53,20 @@ def direction(distribution: Distribution, size: int, rng: np.random.Generator) -
 
 @contextmanager
 def seeded_torch(seed: int, *path: Part) -> Iterator[None]:
-    """Run a block with torch's default CPU generator at the stream's start; its old state comes back after.
+    """Run a block with torch's default generators at the stream's start; their old states come back after.
 
-    For what torch draws by itself: parameter initialisation and dropout masks.
+    For what torch draws by itself: parameter initialisation and dropout masks, which an accelerator draws from its own.
     """
     import torch
 
-    state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(integer_seed(seed, *path))
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        generators += torch.cuda.default_generators
+    states = [each.get_state() for each in generators]
+    for each in generators:
+        each.manual_seed(integer_seed(seed, *path))
     try:
         yield
     finally:
-        torch.default_generator.set_state(state)
+        for each, state in zip(generators, states, strict=True):
+            each.set_state(state)

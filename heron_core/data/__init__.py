@@ -6,7 +6,7 @@ source that reads images.
 
 from heron_core.data.batches import BatchOrder, batch_indices
 from heron_core.data.checks import check_source
-from heron_core.data.experiment import Experiment, client_share, load_experiment
+from heron_core.data.experiment import Experiment, client_share, load_experiment, share_sizes
 from heron_core.data.own import load_own, split_holdout
 from heron_core.data.partition import class_histogram
 from heron_core.data.source import AdaptedDataset, ArraySource, Normalisation, Source, Subset
@@ -25,5 +25,6 @@ __all__ = [
     "client_share",
     "load_experiment",
     "load_own",
+    "share_sizes",
     "split_holdout",
 ]

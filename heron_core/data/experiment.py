@@ -65,6 +65,11 @@ def client_share(experiment: Experiment, spec: DataSpec, seed: int, rank: int, c
     return Subset(experiment.train, _parts(experiment.train.labels, spec, seed, clients)[rank])
 
 
+def share_sizes(experiment: Experiment, spec: DataSpec, seed: int, clients: int) -> list[int]:
+    """Training samples of each client by rank. Raises DataError if any part would be empty."""
+    return [len(part) for part in _parts(experiment.train.labels, spec, seed, clients)]
+
+
 def _parts(labels: NDArray[np.int64], spec: DataSpec, seed: int, clients: int) -> list[NDArray[np.int64]]:
     if spec.partition == "dirichlet":
         return partition.dirichlet(labels, clients, seed, spec.alpha)

@@ -160,13 +160,14 @@ class StateChunk(_message.Message):
     def __init__(self, manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class ClientFigures(_message.Message):
-    __slots__ = ("first_loss", "last_loss", "mean_loss", "forward_passes", "step_seconds_median", "peak_bytes", "pss_bytes", "class_histogram")
+    __slots__ = ("first_loss", "last_loss", "mean_loss", "forward_passes", "step_seconds_median", "peak_bytes", "loaded_bytes", "pss_bytes", "class_histogram")
     FIRST_LOSS_FIELD_NUMBER: _ClassVar[int]
     LAST_LOSS_FIELD_NUMBER: _ClassVar[int]
     MEAN_LOSS_FIELD_NUMBER: _ClassVar[int]
     FORWARD_PASSES_FIELD_NUMBER: _ClassVar[int]
     STEP_SECONDS_MEDIAN_FIELD_NUMBER: _ClassVar[int]
     PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOADED_BYTES_FIELD_NUMBER: _ClassVar[int]
     PSS_BYTES_FIELD_NUMBER: _ClassVar[int]
     CLASS_HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
     first_loss: float
@@ -175,9 +176,10 @@ class ClientFigures(_message.Message):
     forward_passes: int
     step_seconds_median: float
     peak_bytes: int
+    loaded_bytes: int
     pss_bytes: int
     class_histogram: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, first_loss: _Optional[float] = ..., last_loss: _Optional[float] = ..., mean_loss: _Optional[float] = ..., forward_passes: _Optional[int] = ..., step_seconds_median: _Optional[float] = ..., peak_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., class_histogram: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, first_loss: _Optional[float] = ..., last_loss: _Optional[float] = ..., mean_loss: _Optional[float] = ..., forward_passes: _Optional[int] = ..., step_seconds_median: _Optional[float] = ..., peak_bytes: _Optional[int] = ..., loaded_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., class_histogram: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class UpdateHeader(_message.Message):
     __slots__ = ("run_id", "term", "round", "session_id", "num_samples", "figures", "held_out_samples")

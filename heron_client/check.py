@@ -1,0 +1,49 @@
+"""`heron-client check`: everything a run would need, without taking part in one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from time import perf_counter
+
+from heron_client.config import ClientSettings
+from heron_client.grpc_transport import GrpcTransport
+from heron_client.meter import PeakMeter, resident_bytes
+from heron_client.work import Workshop
+from heron_core import PROTOCOL_VERSION, __version__
+from heron_core.config import validate
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.run_spec import RunSpec
+
+
+def run_check(settings: ClientSettings, say: Callable[[str], None]) -> None:
+    """Says each thing found to work; raises the HeronError of the first that does not."""
+    transport = GrpcTransport(settings.server, settings.rpc_deadline_s)
+    try:
+        reply = transport.join(
+            pb.JoinRequest(
+                protocol_version=PROTOCOL_VERSION, client_name=settings.name, instance_key=os.urandom(16), dry_run=True
+            )
+        )
+    finally:
+        transport.close()
+    say(f"server       {settings.server} answers, run {reply.run_id}, protocol {PROTOCOL_VERSION}, Heron {__version__}")
+    spec = validate(RunSpec, json.loads(reply.run_spec_json), "the server's run spec")
+    workshop = Workshop(settings, spec)
+    workshop.prepare(0, spec.federation.clients)
+    histogram = workshop.class_histogram
+    say(f"data         {workshop.num_samples} training samples, class histogram {histogram}")
+    one_step = spec.model_copy(update={"method": spec.method.model_copy(update={"local_steps": 1, "upload_period": 1})})
+    dry = Workshop(settings, one_step)
+    dry.prepare(0, spec.federation.clients)
+    for _ in dry.local_round(1, 0, dry.compute.state()).uploads():
+        pass
+    local, meter, start = dry.local_round(1, 0, dry.compute.state()), PeakMeter(), perf_counter()
+    for _ in local.uploads():
+        pass
+    say(f"model        {spec.model.name} on {settings.device}, method {spec.method.name}, batch {spec.method.batch_size}")
+    say(
+        f"one step     {perf_counter() - start:.3f} s, {local.figures.forward_passes} forward passes, peak "
+        f"{meter.above_loaded() / 2**20:.0f} MiB above the loaded process ({resident_bytes() / 2**20:.0f} MiB)"
+    )

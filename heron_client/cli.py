@@ -1,0 +1,59 @@
+"""heron-client: run, check. Torch is imported only once a command needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heron_core.console import EXIT_CODES, run_command
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help=f"The edge daemon: trains by forward passes alone and sends activations to its server.\n\n{EXIT_CODES}",
+)  # fmt: skip
+
+ClientFile = Annotated[
+    Path | None, typer.Argument(metavar="CLIENT.toml", help="This client's local facts; may be left out if --set gives them.")
+]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; repeatable.")]
+LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
+
+
+@app.command()
+def run(
+    client_file: ClientFile = None,
+    once: Annotated[bool, typer.Option("--once", help="End with the run instead of waiting for the next one.")] = False,
+    overrides: Overrides = None,
+    log_level: LogLevel = "info",
+    log_format: Annotated[str, typer.Option(help="text, or json: one object a line.")] = "text",
+) -> None:
+    """Wait for the server, take part in its run, come back after every break."""
+    from heron_client.config import load_client_file
+    from heron_client.logs import set_up_logging
+
+    set_up_logging(log_level, log_format)
+    settings = load_client_file(client_file, overrides or [])
+    from heron_client.daemon import run_daemon
+
+    run_daemon(settings, once=once)
+
+
+@app.command()
+def check(client_file: ClientFile = None, overrides: Overrides = None) -> None:
+    """Is the server reachable, do versions agree, does the data load, what does one step cost here?"""
+    from heron_client.config import load_client_file
+
+    settings = load_client_file(client_file, overrides or [])
+    from heron_client.check import run_check
+
+    run_check(settings, typer.echo)
+
+
+def main() -> None:
+    run_command("heron-client", app)
+
+
+if __name__ == "__main__":
+    main()

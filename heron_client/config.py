@@ -1,0 +1,60 @@
+"""The client's local facts: where the server is, what this box is called, where its data lies."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from heron_core.config import apply_overrides, load_toml, validate
+from heron_core.run_spec import NonNegative, PositiveFloat, Settings
+
+
+class OwnData(Settings):
+    source: str = ""
+    """image_folder, npz, or your own `package.module:factory`. Used where the run spec says data.source = "client"."""
+    path: Path | None = None
+    """The folder of images, or the .npz file."""
+    folder: Path | None = None
+    """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments for your own factory."""
+
+
+class ClientSettings(Settings):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """This client's name, unique in the run. The sorted names decide ranks, and with them streams and partition."""
+    server: str = "127.0.0.1:50051"
+    """The server's host:port."""
+    state_dir: Path | None = None
+    """Folder that keeps this client's identity over restarts. Empty: a new identity each start."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    allow_model_code: tuple[str, ...] = ()
+    """Names `package.module:factory` that a run spec may make this client import."""
+    python_path: tuple[Path, ...] = ()
+    """Folders to search for your own code, relative to this file."""
+    retry_for_s: NonNegative = 0.0
+    """Give up after this many seconds without a server. 0: never."""
+    retry_max_s: PositiveFloat = 15.0
+    """Longest pause between two tries; pauses grow from 0.25 s and are jittered."""
+    rpc_deadline_s: PositiveFloat = 20.0
+    """Deadline of each unary call."""
+    data: OwnData = OwnData()
+
+    @field_validator("server")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s/]+):\d{1,5}", value):
+            raise ValueError('expected host:port such as "10.0.0.5:50051"')
+        return value
+
+
+def load_client_file(path: Path | None, overrides: list[str]) -> ClientSettings:
+    """The typed settings; relative python_path entries are relative to the file. Raises ConfigError."""
+    tables = apply_overrides(load_toml(path) if path else {}, overrides)
+    settings = validate(ClientSettings, tables, str(path) if path else "the client's settings")
+    folder = path.parent if path else Path.cwd()
+    return settings.model_copy(update={"python_path": tuple((folder / p).resolve() for p in settings.python_path)})

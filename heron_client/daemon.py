@@ -1,0 +1,87 @@
+"""The client process: one Runner after another over gRPC, signals, identity, a sign of life."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from time import monotonic
+
+from heron_client.config import ClientSettings
+from heron_client.grpc_transport import GrpcTransport
+from heron_client.runner import Runner
+from heron_client.session import State
+from heron_core.errors import ConfigError, Interrupted
+
+log = logging.getLogger("heron.client")
+
+IDLE_S = 0.05
+BETWEEN_RUNS_S = 5.0
+
+
+def run_daemon(settings: ClientSettings, *, once: bool) -> None:
+    """Runs until the run ends (`once`), a signal comes, or an error is final. Raises that error, or Interrupted."""
+    stop = threading.Event()
+    runner: Runner | None = None
+
+    def on_signal(number: int, _: object) -> None:
+        stop.set()
+        if runner is not None:
+            runner.session.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    key = instance_key(settings.state_dir)
+    alive = SignOfLife(settings.state_dir)
+    transport = GrpcTransport(settings.server, settings.rpc_deadline_s)
+    try:
+        while not stop.is_set():
+            runner = Runner(settings, transport, key, on_alive=alive)
+            for _ in runner.run():
+                stop.wait(IDLE_S)
+            if runner.session.state is State.DONE:
+                log.info("%s", runner.session.notice)
+                if once:
+                    return
+                log.info("waiting for the next run")
+                stop.wait(BETWEEN_RUNS_S)
+    finally:
+        transport.close()
+    raise Interrupted("stopped by a signal; the server goes on without this client until it comes back")
+
+
+def instance_key(state_dir: Path | None) -> bytes:
+    """This client's identity: 16 random bytes, kept in the state folder if there is one."""
+    if state_dir is None:
+        return os.urandom(16)
+    path = state_dir / "instance_key"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(os.urandom(16).hex())
+            path.chmod(0o600)
+        key = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"state_dir {state_dir} cannot be used: {error}; make it writable, or choose another") from None
+    if len(key) != 16:
+        raise ConfigError(f"{path} must hold 32 hex digits, got {2 * len(key)}; remove it to get a new identity")
+    return key
+
+
+class SignOfLife:
+    """Touches `state_dir/alive` at most once a second, for health checks."""
+
+    def __init__(self, state_dir: Path | None) -> None:
+        self._path = state_dir / "alive" if state_dir is not None else None
+        self._last = 0.0
+
+    def __call__(self) -> None:
+        now = monotonic()
+        if self._path is not None and now - self._last >= 1.0:
+            self._last = now
+            try:
+                self._path.touch()
+            except OSError as error:
+                log.warning("cannot touch %s: %s", self._path, error)

@@ -1,0 +1,53 @@
+"""What the kernel says this process holds, in bytes. 0 where it does not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def _field(path: str, name: str) -> int:
+    try:
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
+
+
+def resident_bytes() -> int:
+    """VmRSS: resident now."""
+    return _field("/proc/self/status", "VmRSS:")
+
+
+def peak_bytes() -> int:
+    """VmHWM: the most that was resident since the start or the last reset_peak."""
+    return _field("/proc/self/status", "VmHWM:")
+
+
+def proportional_bytes() -> int:
+    """PSS: resident, with pages shared by n processes counted as 1/n."""
+    return _field("/proc/self/smaps_rollup", "Pss:")
+
+
+def reset_peak() -> bool:
+    """Sets VmHWM back to VmRSS; False where the kernel does not allow it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+class PeakMeter:
+    """High-water resident bytes since its making; one at a time in a process. 0 where they cannot be measured."""
+
+    def __init__(self) -> None:
+        self._works = reset_peak()
+        self.loaded_bytes = resident_bytes() if self._works else 0
+
+    def peak_bytes(self) -> int:
+        return peak_bytes() if self._works else 0
+
+    def above_loaded(self) -> int:
+        return max(0, self.peak_bytes() - self.loaded_bytes)

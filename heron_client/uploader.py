@@ -1,0 +1,100 @@
+"""Sends a round's micro-batches in order: within the credit, with at most two unacknowledged, again after a break."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from heron_client.transport import PushStream
+from heron_client.upload import Upload
+from heron_core.codec import manifest_of, pieces
+from heron_core.errors import StaleTerm
+from heron_core.frames import Bulk
+from heron_core.pb.v1 import split_pb2 as pb
+
+MAX_UNACKNOWLEDGED = 2
+
+
+class Uploader:
+    """The memory of what the server has not acknowledged yet outlives a broken stream."""
+
+    def __init__(self, opening: pb.FrameHeader) -> None:
+        self._opening = opening
+        self._unacknowledged: deque[Upload] = deque()
+        self._stream: PushStream | None = None
+        self._received = 0
+        """Micro-batches that the server has acknowledged; never falls within a term."""
+        self._next = 0
+        """Sequence of the next micro-batch to queue."""
+        self._positioned = False
+        self._credit_steps = 0
+
+    def attach(self, stream: PushStream, wait_s: float) -> Iterator[None]:
+        """Takes a fresh stream, waits for the server's Position and sends again what it lacks."""
+        self._stream, self._positioned = stream, False
+        while not self._positioned:
+            if not self._apply(stream.receive(wait_s)):
+                yield
+        for upload in self._unacknowledged:
+            self._send(upload)
+
+    def push(self, upload: Upload, wait_s: float) -> Iterator[None]:
+        """Sends one micro-batch; yields while it must wait. One that is queued or that the server has is skipped."""
+        if upload.sequence < max(self._next, self._received):
+            return
+        assert self._stream is not None
+        while self._apply(self._stream.receive(0)):
+            pass
+        while upload.step >= self._credit_steps or len(self._unacknowledged) >= MAX_UNACKNOWLEDGED:
+            if not self._apply(self._stream.receive(wait_s)):
+                yield
+        self._unacknowledged.append(upload)
+        self._next = upload.sequence + 1
+        self._send(upload)
+
+    def settle(self, wait_s: float) -> Iterator[None]:
+        """Waits until everything is acknowledged."""
+        assert self._stream is not None
+        while self._unacknowledged:
+            if not self._apply(self._stream.receive(wait_s)):
+                yield
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def _apply(self, event: pb.PushEvent | None) -> bool:
+        if event is None:
+            return False
+        kind = event.WhichOneof("event")
+        if kind == "credit":
+            self._credit_steps = max(self._credit_steps, event.credit.steps)
+        elif kind == "position":
+            self._credit_steps, self._positioned = event.position.credit_steps, True
+            self._acknowledge(event.position.sequence)
+        elif kind == "acknowledged":
+            self._acknowledge(event.acknowledged.sequence)
+        return True
+
+    def _acknowledge(self, sequence: int) -> None:
+        if sequence < self._received:
+            raise StaleTerm(
+                f"the server is at micro-batch {sequence}, it had acknowledged {self._received}; "
+                "the round must start again"
+            )
+        self._received = sequence
+        while self._unacknowledged and self._unacknowledged[0].sequence < sequence:
+            self._unacknowledged.popleft()
+
+    def _send(self, upload: Upload) -> None:
+        assert self._stream is not None
+        arrays = list(upload.tensors.values())
+        for number, (offset, parts) in enumerate(pieces(arrays)):
+            header = pb.FrameHeader(
+                term=self._opening.term, round=self._opening.round, purpose=self._opening.purpose,
+                step=upload.step, sequence=upload.sequence, offset=offset,
+            )  # fmt: skip
+            if number == 0:
+                header.row_start, header.batch_rows = upload.row_start, upload.batch_rows
+                header.manifest.CopyFrom(manifest_of(upload.tensors))
+            self._stream.send(Bulk(pb.ActivationFrame(header=header), parts))

@@ -1,0 +1,112 @@
+"""From the run spec's [model] table to a SplitModel: a built-in family, or a user's own factory."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from heron_core.errors import ModelError
+from heron_core.models.from_module import CutModule, split_cut_module
+from heron_core.models.names import nearest
+from heron_core.models.split_model import SplitModel
+from heron_core.models.trainable import only_normalisation
+from heron_core.run_spec import ModelSpec
+
+BUILT_IN: Mapping[str, str] = {
+    "digits_cnn": "heron_core.models.digits_cnn:digits_cnn",
+    "mlp": "heron_core.models.mlp:mlp",
+    "resnet18": "heron_core.models.resnet:resnet",
+    "resnet34": "heron_core.models.resnet:resnet",
+    "resnet50": "heron_core.models.resnet:resnet",
+}
+
+
+def build_split_model(spec: ModelSpec, *, allowed: Collection[str] | None = None) -> SplitModel:
+    """The split model that `spec` describes; its parts are not built yet.
+
+    `allowed`: names of user code that may be imported; None allows any (the operator wrote the run file).
+    ModelError: an unknown name or cut, code that is not allowed or fails, a setting that contradicts it.
+    """
+    if spec.name in BUILT_IN:
+        _refuse_options(spec)
+        model: SplitModel = _find(BUILT_IN[spec.name])(spec)
+    else:
+        model = _users_own(spec, allowed)
+    return only_normalisation(model) if spec.trainable == "norm" else model
+
+
+def _refuse_options(spec: ModelSpec) -> None:
+    if spec.options:
+        raise ModelError(
+            f"model.options is for your own factory, {spec.name} takes none, "
+            f"got {', '.join(map(repr, spec.options))}; "
+            "use cut, norm, auxiliary, stem, input_shape, classes or widths"
+        )
+
+
+def _users_own(spec: ModelSpec, allowed: Collection[str] | None) -> SplitModel:
+    if ":" not in spec.name:
+        raise ModelError(
+            f"unknown model {spec.name!r}{nearest(spec.name, BUILT_IN)}; take one of {', '.join(BUILT_IN)}, "
+            "or your own as package.module:factory"
+        )
+    if allowed is not None and spec.name not in allowed:
+        raise ModelError(
+            f"the run wants the model code {spec.name!r}, this side allows {sorted(allowed) or 'none'}; "
+            "if you trust it, add it to allow_model_code in the client's file"
+        )
+    made = _call(_find(spec.name), spec)
+    if isinstance(made, CutModule):
+        model = split_cut_module(made, cut=spec.cut, auxiliary=spec.auxiliary)
+    elif not isinstance(made, SplitModel):
+        raise ModelError(f"{spec.name} must return a SplitModel or a CutModule, it returned {type(made).__name__}")
+    elif spec.cut:
+        raise ModelError(
+            f"model.cut = {spec.cut!r} has no effect on {spec.name}, which cuts its model itself; "
+            "leave it empty, or pass the place through model.options"
+        )
+    else:
+        model = made
+    _check_promises(spec, model)
+    return model
+
+
+def _find(name: str) -> Callable[..., Any]:
+    """The object behind `package.module:factory`. ModelError: no such module or name, or the import fails."""
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ModelError(
+            f"cannot import {module_name!r} for model {name!r}: {type(error).__name__}: {error}; "
+            "check the name, and that the package is installed or on PYTHONPATH"
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        known = [key for key, value in vars(module).items() if callable(value)]
+        raise ModelError(f"{module_name} has no callable {attribute!r}{nearest(attribute, known)}")
+    return factory  # type: ignore[no-any-return]
+
+
+def _call(factory: Callable[..., Any], spec: ModelSpec) -> object:
+    try:
+        return factory(**spec.options)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{spec.name} failed with model.options = {spec.options}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_promises(spec: ModelSpec, model: SplitModel) -> None:
+    if spec.input_shape and spec.input_shape != model.input.shape:
+        raise ModelError(
+            f"model.input_shape is {list(spec.input_shape)}, {spec.name} takes {list(model.input.shape)}; "
+            "make them agree or leave it empty"
+        )
+    if spec.classes and spec.classes != model.classes:
+        raise ModelError(
+            f"model.classes is {spec.classes}, {spec.name} has {model.classes}; make them agree or leave it 0"
+        )

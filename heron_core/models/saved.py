@@ -1,0 +1,155 @@
+"""The final model on disk: model.safetensors and model.json, no pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from heron_core.errors import CheckpointError, ModelError
+from heron_core.models.digest import state_sha256
+from heron_core.models.registry import BUILT_IN, build_split_model
+from heron_core.models.split_model import AssembledModel
+from heron_core.run_spec import ModelSpec
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+HOW_TO_LOAD = "from heron_core import load_model; model = load_model('this folder'); logits = model(inputs)"
+
+
+def save_model(
+    folder: Path | str,
+    spec: ModelSpec,
+    front: nn.Module,
+    back: nn.Module,
+    auxiliary: nn.Module,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the three parts and what rebuilds them; `extra` goes into model.json as it is, NaN as null.
+
+    Each file is complete or absent. OSError if the folder cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _state(front=front, back=back, auxiliary=auxiliary)
+    description = {
+        "format": FORMAT,
+        "load": HOW_TO_LOAD,
+        "model": spec.model_dump(mode="json"),
+        "state_sha256": _sha256(state),
+        "extra": _without_nan(dict(extra or {})),
+    }
+    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+    _replace(folder / WEIGHTS, lambda path: save_file(state, path))
+    _replace(folder / DESCRIPTION, lambda path: path.write_text(text))
+
+
+def load_model(path: Path | str, *, allow_model_code: bool = False) -> AssembledModel:
+    """The whole network, front then back, in eval mode, from the folder that `save_model` wrote.
+
+    `allow_model_code`: import the user's factory that the folder names. CheckpointError: a file is missing,
+    torn or of another version; ModelError: the model it describes cannot be built here.
+    """
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    description = _description(folder / DESCRIPTION)
+    spec = _spec(description, folder)
+    if spec.name not in BUILT_IN and not allow_model_code:
+        raise ModelError(
+            f"{folder} needs the model code {spec.name!r}; if you trust it, call load_model(..., allow_model_code=True)"
+        )
+    split = build_split_model(spec)
+    state = _weights(folder / WEIGHTS, str(description.get("state_sha256")))
+    model = AssembledModel(split.build("front", 0), split.build("back", 0))
+    _fill(model, {name: value for name, value in state.items() if not name.startswith("auxiliary.")}, folder)
+    return model.eval()
+
+
+def _state(**parts: nn.Module) -> dict[str, Tensor]:
+    """Copies, because views of one flat buffer cannot be stored as they are."""
+    return {
+        f"{part}.{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for part, module in parts.items()
+        for name, value in module.state_dict().items()
+    }
+
+
+def _sha256(state: Mapping[str, Tensor]) -> str:
+    return state_sha256(
+        {n: (t.view(torch.int16) if t.dtype == torch.bfloat16 else t).numpy() for n, t in state.items()}
+    )
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside, flush to the disk, rename: a reader never sees half a file."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _description(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(
+            f"no model here: {path} cannot be read ({error.strerror}); pass the model/ folder"
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is torn or not JSON ({error}); save the model again") from None
+    version = found.get("format") if isinstance(found, dict) else None
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version!r}, this Heron reads {FORMAT}; load it with the Heron that saved it"
+        )
+    return dict(found)
+
+
+def _spec(description: Mapping[str, Any], folder: Path) -> ModelSpec:
+    try:
+        return ModelSpec.model_validate(description.get("model"))
+    except ValidationError as error:
+        raise CheckpointError(f"the model table in {folder / DESCRIPTION} is not valid: {error}") from None
+
+
+def _weights(path: Path, expected_sha256: str) -> dict[str, Tensor]:
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); save the model again") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is torn ({error}); save the model again") from None
+    found = _sha256(state)
+    if found != expected_sha256:
+        raise CheckpointError(
+            f"{path} has SHA-256 {found} over its tensors, {DESCRIPTION} says {expected_sha256}; "
+            "the two files are not of one save, or one is damaged: save the model again"
+        )
+    return state
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights in {folder} do not fit the model it describes: {error}") from None

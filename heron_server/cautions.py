@@ -1,0 +1,78 @@
+"""What is allowed but probably not meant: the warnings of `heron-server validate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from heron_core.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.plan import Perturbation
+from heron_server.units import number_text, percent_text
+
+MOST_ROUNDING = 0.1
+"""Share of a loss difference that may be rounding."""
+LONGEST_CHANGE = 0.5
+"""Of mu * u. At 0.86 the forward difference was off by 49 % on the paper's model.  PAPER.md section 6, trap 7."""
+
+
+def method_cautions(spec: RunSpec, change: Perturbation) -> Iterator[str]:
+    """About the local steps."""
+    method = spec.method
+    rest = method.local_steps % method.upload_period
+    if rest:
+        yield (
+            f"method.upload_period = {method.upload_period} does not divide method.local_steps = "
+            f"{method.local_steps}: nothing is uploaded from the last {_steps(rest)} of each round, which only "
+            "train the client"
+        )
+    if method.name == "frozen":
+        return
+    if change.rounding > MOST_ROUNDING:
+        yield (
+            f"method.zo.mu = {method.zo.mu:g} changes each weight by {number_text(change.rms, 3)} (RMS): float32 "
+            f"rounding is about {percent_text(change.rounding)} of the loss difference for a gradient of norm 1; "
+            "raise mu"
+        )
+    if change.length > LONGEST_CHANGE:
+        yield (
+            f"method.zo.mu = {method.zo.mu:g} with {method.zo.distribution} directions moves the parameters by "
+            f"{number_text(change.length, 3)} in all: curvature may outweigh the slope; lower mu, or take the sphere"
+        )
+
+
+def share_cautions(spec: RunSpec, sizes: list[int]) -> Iterator[str]:
+    """About the clients' data, samples by rank."""
+    method = spec.method
+    for rank, size in enumerate(sizes):
+        if size < method.batch_size:
+            yield (
+                f"client rank {rank} gets {size} samples, fewer than one batch of {method.batch_size}: it ends with an "
+                "error; lower method.batch_size or federation.clients"
+            )
+    smallest, needed = min(sizes), method.local_steps * method.batch_size
+    if method.batch_size <= smallest < needed:
+        few = sum(size < needed for size in sizes)
+        yield (
+            f"local_steps x batch_size = {needed:,} samples a round, more than the share of {few} of {len(sizes)} "
+            f"clients (smallest {smallest:,}): they pass over their data more than once a round"
+        )
+
+
+def server_cautions(spec: RunSpec, settings: ServerSettings, evaluated: bool) -> Iterator[str]:
+    """About the [server] table."""
+    if not evaluated:
+        yield (
+            "nobody evaluates: accuracy and loss will be unknown; set server.test_data, or data.holdout with "
+            'data.source = "client"'
+        )
+    if not settings.is_loopback and not settings.insecure:
+        yield (
+            f"server.address = {settings.address!r} can be reached from other machines: the run is refused unless "
+            "started with --insecure or server.insecure = true"
+        )
+    if settings.order == "arrival":
+        yield 'server.order = "arrival": two runs of this file will not end with the same bits'
+
+
+def _steps(count: int) -> str:
+    return "local step" if count == 1 else f"{count} local steps"

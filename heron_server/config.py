@@ -1,0 +1,87 @@
+"""The server's file: the run spec's tables, and a [server] table of local facts beside them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict, field_validator
+
+from heron_core.config import apply_overrides, load_toml, validate
+from heron_core.run_spec import Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
+
+
+class ServerSettings(Settings):
+    address: str = "127.0.0.1:50051"
+    """host:port to listen on. Another than loopback needs insecure = true. Port 0: any free port, printed at start."""
+    insecure: Flag = False
+    """Listen on a non-loopback address without encryption or identity. Only inside a network you trust."""
+    run_dir: Path | None = None
+    """Folder for this run's checkpoints, metrics, summary and model. Empty: runs/<name>."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    order: Literal["canonical", "arrival"] = "canonical"
+    """canonical: uploads step by step in rank order, reproducible. arrival: as they come, faster, not reproducible."""
+    byte_budget: Positive = 1 << 30
+    """Most bytes of uploads the server holds at once; at least two whole steps."""
+    test_data: Literal["auto", "none", "npz", "image_folder"] = "auto"
+    """The server's test set: auto is the run spec's built-in one; none: clients evaluate on held-out samples."""
+    test_path: Path | None = None
+    """The .npz file or image folder of the test set."""
+    data_folder: Path | None = None
+    """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
+    python_path: tuple[Path, ...] = ()
+    """Folders to search for your own code, relative to this file."""
+    quorum: Annotated[float, Strict(), Field(gt=0, le=1)] = 0.5
+    """Share of a round's participants whose updates it needs; below it the round is abandoned."""
+    start_wait_s: NonNegative = 0.0
+    """Begin with min_clients once this many seconds have passed. 0: wait for all."""
+    rejoin_s: PositiveFloat = 60.0
+    """After a restart or an abandoned round, wait this long for every known client."""
+    step_deadline_s: PositiveFloat = 120.0
+    """A client whose turn it is and from which nothing has come for this long is dropped from the round."""
+    round_deadline_s: PositiveFloat = 3600.0
+    """Participants that have not submitted by then are dropped from the round."""
+    heartbeat_s: PositiveFloat = 5.0
+    """Seconds between a client's heartbeats."""
+    silence_s: PositiveFloat = 30.0
+    """A client not heard from for this long is disconnected."""
+    grace_s: NonNegative = 10.0
+    """A disconnected client keeps its place in the round for this long."""
+    keep_checkpoints: Positive = 2
+    """Round boundaries kept on disk."""
+    reflection: Flag = False
+    """Offer gRPC server reflection (needs the reflection extra)."""
+
+    @field_validator("address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s/]+):\d{1,5}", value):
+            raise ValueError('expected host:port such as "127.0.0.1:50051"')
+        return value
+
+    @property
+    def is_loopback(self) -> bool:
+        host = self.address.rpartition(":")[0].strip("[]")
+        return host in ("localhost", "::1") or host.startswith("127.")
+
+
+class RunFile(RunSpec):
+    server: ServerSettings = ServerSettings()
+    """Local facts of the server; clients never see them."""
+
+
+def load_run_file(path: Path, overrides: list[str] | None = None) -> tuple[RunSpec, ServerSettings]:
+    """The two halves of the file; raises ConfigError."""
+    tables = apply_overrides(load_toml(path), overrides or [])
+    return split_run_file(tables, str(path), path.parent)
+
+
+def split_run_file(tables: dict[str, Any], origin: str, folder: Path) -> tuple[RunSpec, ServerSettings]:
+    whole = validate(RunFile, tables, origin)
+    spec = RunSpec.model_validate(whole.model_dump(exclude={"server"}))
+    paths = tuple((folder / p).resolve() for p in whole.server.python_path)
+    return spec, whole.server.model_copy(update={"python_path": paths})
+
+

@@ -1,0 +1,299 @@
+"""The thin driver around the rounds machine: performs its actions, feeds it events. One thread calls it.
+
+Both transports call the same methods: the gRPC service on its event loop, the simulator directly.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from numpy.typing import NDArray
+
+from heron_core import PROTOCOL_VERSION
+from heron_core.codec import check_finite, check_manifest, expected_of
+from heron_core.data.source import Source
+from heron_core.errors import ConfigError, HeronError, StaleTerm, TensorError, VersionMismatch
+from heron_core.frames import Bulk
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.pb.v1 import tensors_pb2
+from heron_core.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.engine import Engine
+from heron_server.jobs import Jobs
+from heron_server.observer import Observer
+from heron_server.round_work import RoundWork, Update
+from heron_server.rounds import (
+    Action,
+    Aggregate,
+    Commit,
+    DropFromRound,
+    Evaluate,
+    Fence,
+    Finish,
+    OpenRound,
+    Phase,
+    Restore,
+    Rounds,
+    Rules,
+    SkipEvaluation,
+    Tell,
+)
+from heron_server.run_dir import RunDir
+from heron_server.uploads import Send, Uploads
+
+Array = NDArray[Any]
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+MAX_SAMPLES = 1 << 40
+
+
+@dataclass
+class Watcher:
+    """One session's event stream."""
+
+    send: Callable[[pb.RoundEvent], None]
+    cut: Callable[[], None]
+
+
+@dataclass
+class Pushing:
+    """One open PushActivations stream."""
+
+    name: str
+    session_id: str
+    uploads: Uploads
+    send: Send
+
+
+class Coordinator:
+    """One run on this server."""
+
+    def __init__(
+        self, spec: RunSpec, settings: ServerSettings, engine: Engine, run_dir: RunDir, jobs: Jobs,
+        test: Source | None, resume: bool = False, observer: Observer | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:  # fmt: skip
+        self.spec, self._settings, self._run_dir, self._clock = spec, settings, run_dir, clock
+        self._observer = observer or Observer()
+        self._watchers: dict[str, Watcher] = {}
+        self._progress: tuple[str | None, float] = (None, clock())
+        self._rounds = Rounds(rules(spec, settings))
+        self.work = RoundWork(
+            spec, settings, engine, run_dir, jobs, test, self._observer, self._rounds, self._perform, clock
+        )
+        self.ledger = self.work.ledger
+        self.run_id = self.work.resume() if resume else self.work.begin()
+        self._rounds.term = run_dir.raise_term()
+        self.expected_update = expected_of(self.work.states[self._rounds.rounds_done])
+        self.finished = self._rounds.phase is Phase.FINISHED
+
+    # -- FederationService ---------------------------------------------------------------------------------------
+
+    def join(self, request: pb.JoinRequest) -> pb.JoinReply:
+        """Raises VersionMismatch, ConfigError, NameTaken or JoinRefused."""
+        self.ledger.charge_call()
+        self.ledger.charge("up", request.ByteSize())
+        if request.protocol_version != PROTOCOL_VERSION:
+            raise VersionMismatch(
+                f"this server speaks protocol version {PROTOCOL_VERSION}, the client {request.protocol_version}; "
+                "install the same Heron on both sides"
+            )
+        if not NAME.match(request.client_name) or len(request.instance_key) != 16:
+            raise ConfigError(
+                "a client name is 1 to 64 of [A-Za-z0-9._-] and an instance key 16 bytes, got "
+                f"{request.client_name[:80]!r} and {len(request.instance_key)} bytes"
+            )
+        session_id = "" if request.dry_run else uuid.uuid4().hex
+        if not request.dry_run:
+            self._admit(request, session_id)
+        reply = pb.JoinReply(
+            run_id=self.run_id, run_spec_json=self.spec.model_dump_json(), session_id=session_id,
+            heartbeat_s=self._settings.heartbeat_s, silence_s=self._settings.silence_s,
+        )  # fmt: skip
+        self.ledger.charge("down", reply.ByteSize())
+        return reply
+
+    def _admit(self, request: pb.JoinRequest, session_id: str) -> None:
+        name = request.client_name
+        self._perform(self._rounds.join(name, request.instance_key, session_id, self._clock()))
+        self._observer.note(f"{name} joined")
+
+    def watch(self, session_id: str, send: Callable[[pb.RoundEvent], None], cut: Callable[[], None]) -> None:
+        """The session's event stream; raises UnknownSession."""
+        self._rounds.member(session_id)
+        self.ledger.charge_call()
+        self._watchers[session_id] = Watcher(send, cut)
+        self._perform(self._rounds.watch_opened(session_id, self._clock()))
+
+    def beat(self, beat: pb.Beat) -> None:
+        self.ledger.charge("up", beat.ByteSize())
+        self._rounds.beat(beat.session_id, self._clock())
+
+    def watch_lost(self, session_id: str) -> None:
+        if self._watchers.pop(session_id, None) is not None:
+            self._perform(self._rounds.watch_lost(session_id, self._clock()))
+
+    def leave(self, request: pb.LeaveRequest) -> pb.LeaveReply:
+        self.ledger.charge_call()
+        name = self._rounds.member(request.session_id).name
+        self._observer.note(f"{name} left: {request.reason[:500]}")
+        self._perform(self._rounds.leave(request.session_id, self._clock(), request.reason[:500]))
+        return pb.LeaveReply()
+
+    def model(self, request: pb.FetchModelRequest) -> dict[str, Array]:
+        """The client state of a version; raises UnknownSession or StaleTerm."""
+        self.ledger.charge_call()
+        self.ledger.charge("up", request.ByteSize())
+        self._rounds.member(request.session_id)
+        if request.version not in self.work.states:
+            raise StaleTerm(f"client state {request.version} is not the current one; wait for the next event")
+        return self.work.states[request.version]
+
+    def check_update(self, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
+        """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
+        self.ledger.charge_call()
+        name = self._rounds.member(header.session_id).name
+        now = (self.run_id, self._rounds.term, self._rounds.rounds_done + 1)
+        if (header.run_id, header.term, header.round) != now:
+            raise StaleTerm(
+                f"the server is at term {now[1]}, round {now[2]}; the update is of {header.term}, {header.round}"
+            )
+        if self.work.has_update(name):
+            return False
+        if not self._rounds.is_active(name):
+            raise StaleTerm(f"client {name!r} has no part in round {header.round} any more; wait for the next")
+        with self._costs_the_round(name):
+            check_manifest(manifest, self.expected_update, f"client {name!r}, update of round {header.round}")
+            counts = {"num_samples": header.num_samples, "held_out_samples + 1": header.held_out_samples + 1}
+            for what, count in counts.items():
+                if not 0 < count <= MAX_SAMPLES:
+                    raise TensorError(f"client {name!r}: {what} must be 1 to {MAX_SAMPLES}, got {count}")
+        return True
+
+    def submit(self, header: pb.UpdateHeader, state: dict[str, Array]) -> None:
+        """A whole update; counted once all its uploads are consumed. Raises TensorError for NaN and Inf."""
+        name = self._rounds.member(header.session_id).name
+        with self._costs_the_round(name):
+            check_finite(state, f"client {name!r}, update of round {header.round}")
+        if self._rounds.is_active(name):
+            self.work.update(name, Update(header.num_samples, header.held_out_samples, state, header.figures))
+
+    # -- SplitService --------------------------------------------------------------------------------------------
+
+    def open_push(self, opening: split.FrameHeader, send: Send) -> Pushing:
+        """A PushActivations stream; raises UnknownSession, StaleTerm or TensorError."""
+        self.ledger.charge_call()
+        name = self._rounds.member(opening.session_id).name
+        uploads = self.work.uploads
+        if opening.run_id != self.run_id or uploads is None:
+            raise StaleTerm(f"no uploads are wanted now in run {self.run_id}; wait for the next event")
+        with self._costs_the_round(name):
+            uploads.open(name, opening, send)
+        return Pushing(name, opening.session_id, uploads, send)
+
+    def frame(self, pushing: Pushing, bulk: Bulk[split.ActivationFrame]) -> None:
+        """One frame of an open stream; a bad one costs its client the round."""
+        self._rounds.member(pushing.session_id)
+        if pushing.uploads is not self.work.uploads:
+            raise StaleTerm("the round or evaluation of these uploads is over; drop them and wait for the next event")
+        if self._progress[0] == pushing.name:
+            self._progress = (pushing.name, self._clock())
+        with self._costs_the_round(pushing.name):
+            pushing.uploads.frame(pushing.name, bulk)
+
+    def push_closed(self, pushing: Pushing) -> None:
+        pushing.uploads.closed(pushing.name, pushing.send)
+
+    def _costs_the_round(self, name: str) -> _CostsTheRound:
+        return _CostsTheRound(self, name)
+
+    def client_failed(self, name: str, reason: str) -> None:
+        """What the client sent cannot be used: it is out of this round, the others go on."""
+        self._perform(self._rounds.client_failed(name, reason, self._clock()))
+
+    # -- time and the end ----------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Call about twice a second."""
+        now = self._clock()
+        self._perform(self._rounds.tick(now))
+        uploads = self.work.uploads
+        blocked = uploads.intake.blocked_on() if uploads and self._rounds.phase is Phase.TRAINING else None
+        if blocked != self._progress[0]:
+            self._progress = (blocked, now)
+        elif blocked is not None and now - self._progress[1] > self._settings.step_deadline_s:
+            late = f"late: nothing came for {self._settings.step_deadline_s:g} s while it was its turn"
+            self.client_failed(blocked, late)
+
+    def drain(self, reason: str) -> None:
+        self._perform(self._rounds.drain(reason))
+
+    @property
+    def failure(self) -> HeronError | None:
+        return self.work.failure
+
+    @property
+    def rounds_done(self) -> int:
+        return self._rounds.rounds_done
+
+    @property
+    def clients_present(self) -> int:
+        return sum(m.connected for m in self._rounds.members.values())
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Tell(session_id, event):
+                    watcher = self._watchers.get(session_id)
+                    if watcher is not None:
+                        self.ledger.charge("down", event.ByteSize())
+                        watcher.send(event)
+                case Fence(session_id):
+                    watcher = self._watchers.pop(session_id, None)
+                    if watcher is not None:
+                        watcher.cut()
+                case OpenRound(term, number, participants):
+                    self.work.open_round(term, number, participants)
+                case DropFromRound(name, reason):
+                    self.work.drop(name, reason)
+                case Aggregate(names):
+                    self.work.aggregate(names)
+                case Evaluate(names):
+                    self.work.evaluate(names)
+                case SkipEvaluation(name):
+                    self.work.skip_evaluation(name)
+                case Commit():
+                    self.work.commit()
+                case Restore(reason):
+                    self.work.restore(reason)
+                case Finish():
+                    self.finished = True
+        self._observer.clients_present(self.clients_present)
+
+
+class _CostsTheRound:
+    """A TensorError inside costs the client this round, and goes on to the client."""
+
+    def __init__(self, coordinator: Coordinator, name: str) -> None:
+        self._coordinator, self._name = coordinator, name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TensorError):
+            self._coordinator.client_failed(self._name, str(error))
+
+
+def rules(spec: RunSpec, settings: ServerSettings) -> Rules:
+    """The rounds machine's numbers."""
+    return Rules(
+        rounds=spec.rounds, clients=spec.federation.clients, min_clients=spec.federation.min_clients,
+        open_ended=spec.data.source == "client", quorum=settings.quorum, round_deadline_s=settings.round_deadline_s,
+        start_wait_s=settings.start_wait_s, rejoin_s=settings.rejoin_s, silence_s=settings.silence_s,
+        grace_s=settings.grace_s,
+    )  # fmt: skip

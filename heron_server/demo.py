@@ -1,0 +1,82 @@
+"""`heron-server demo`: this process serves, three client processes train, then the frozen control runs beside them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from heron_core.config import apply_overrides, load_toml
+from heron_core.run_spec import RunSpec
+from heron_server.config import split_run_file
+from heron_server.display import make_display
+from heron_server.launch import clear_run_dir, show
+from heron_server.observer import Observer
+from heron_server.run_dir import RunDir
+from heron_server.serve import serve
+from heron_server.simulator import simulate
+
+DEMO_FILE = Path(__file__).with_name("demo.toml")
+CLIENT_PATIENCE_S = 20.0
+"""The demo's clients give up after this long without their server, so that none is ever left behind."""
+
+
+def run_demo(folder: Path, overrides: list[str], *, resume: bool, log_format: str) -> None:
+    """Raises Interrupted on Ctrl-C, with everything up to the last round saved in `folder`."""
+    tables = apply_overrides(load_toml(DEMO_FILE), overrides)
+    spec, settings = split_run_file(tables, "the demo's run file", Path.cwd())
+    if not resume:
+        clear_run_dir(folder)
+    directory = RunDir(folder, settings.keep_checkpoints)
+    with make_display(log_format, sys.stdout) as display, Clients(spec.federation.clients) as clients:
+        display.when_listening(clients.start)
+        try:
+            summary = serve(spec, settings, directory, resume=resume, observer=display)
+        finally:
+            directory.close()
+        clients.wait()
+    summaries = [summary]
+    if spec.method.name != "frozen":
+        print("Now the control: the same run with clients that never train (in the simulator).", flush=True)
+        control = spec.model_copy(update={"method": spec.method.model_copy(update={"name": "frozen"})})
+        summaries.append(simulate(RunSpec.model_validate(control.model_dump()), observer=Observer()).summary)
+    show(summaries, log_format)
+
+
+class Clients:
+    """N client processes that end with this block, whatever happens."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Clients:
+        return self
+
+    def start(self, address: str) -> None:
+        for i in range(self._count):
+            command = [
+                sys.executable, "-m", "heron_client", "run", "--once", "--log-level", "warning",
+                "--set", f"name=client-{i}", "--set", f"server={address}", "--set", f"retry_for_s={CLIENT_PATIENCE_S}",
+            ]  # fmt: skip
+            self._processes.append(subprocess.Popen(command, start_new_session=True))
+
+    def wait(self) -> None:
+        """For the clients' own ends; they heard that the run is over."""
+        for process in self._processes:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                return
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

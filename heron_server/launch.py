@@ -1,0 +1,65 @@
+"""What the commands do once their settings are read: run directory, display, run, final table."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from heron_core.errors import ConfigError
+from heron_core.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.display import make_display
+from heron_server.report import print_final_table
+from heron_server.run_dir import RunDir
+from heron_server.serve import serve
+from heron_server.simulator import simulate
+
+
+def run_dir_of(spec: RunSpec, settings: ServerSettings) -> Path:
+    return settings.run_dir or Path("runs") / spec.name
+
+
+def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str) -> dict[str, Any]:
+    """Serves the run and prints the final table."""
+    directory = RunDir(run_dir_of(spec, settings), settings.keep_checkpoints)
+    try:
+        with make_display(log_format, sys.stdout) as display:
+            summary = serve(spec, settings, directory, resume=resume, observer=display)
+    finally:
+        directory.close()
+    show([summary], log_format)
+    return summary
+
+
+def run_simulation(
+    spec: RunSpec, settings: ServerSettings, clients: int | None, client_file: Path | None, *, resume: bool, log_format: str
+) -> None:
+    """Simulates the run and prints the final table."""
+    from heron_core.config import load_toml
+
+    client_settings = load_toml(client_file) if client_file else {}
+    client_settings.pop("name", None)
+    with make_display(log_format, sys.stdout) as display:
+        result = simulate(
+            spec, clients=clients, settings=settings, client_settings=client_settings,
+            run_dir=run_dir_of(spec, settings), resume=resume, observer=display,
+        )  # fmt: skip
+    show([result.summary], log_format)
+
+
+def show(summaries: list[dict[str, Any]], log_format: str) -> None:
+    if log_format == "text":
+        print_final_table(summaries, sys.stdout)
+
+
+def clear_run_dir(folder: Path) -> None:
+    """Removes an earlier run; refuses a folder that is something else."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / "run.toml").exists() and not (folder / "lock").exists():
+            raise ConfigError(f"{folder} is not empty and holds no Heron run; choose another --run-dir")
+        RunDir(folder).close()  # raises where another server works in it
+        shutil.rmtree(folder)
+
+

@@ -1,0 +1,275 @@
+"""What a round does on the server: take uploads, average, evaluate, commit, or go back to the boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from heron_core.data.source import Source
+from heron_core.errors import HeronError, Internal, TensorError
+from heron_core.models.digest import state_sha256
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.run_spec import RunSpec
+from heron_server.aggregate import RULES, average
+from heron_server.checkpoint import Boundary
+from heron_server.config import ServerSettings
+from heron_server.engine import Counts, Engine
+from heron_server.jobs import Jobs
+from heron_server.ledger import Ledger
+from heron_server.observer import Observer
+from heron_server.plan import upload_bytes, upload_slots
+from heron_server.records import Records
+from heron_server.rounds import Action, Phase, Rounds
+from heron_server.run_dir import RunDir
+from heron_server.staging import Staging, Step
+from heron_server.uploads import Uploads
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Update:
+    """One client's submission."""
+
+    num_samples: int
+    held_out_samples: int
+    state: dict[str, Array]
+    figures: pb.ClientFigures
+
+
+class RoundWork:
+    """Performs a round's phases with the engine, on the jobs' thread; reports each end to the rounds machine."""
+
+    def __init__(
+        self, spec: RunSpec, settings: ServerSettings, engine: Engine, run_dir: RunDir, jobs: Jobs, test: Source | None,
+        observer: Observer, rounds: Rounds, perform: Callable[[list[Action]], None], clock: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._spec, self._settings, self.engine, self._run_dir, self._jobs = spec, settings, engine, run_dir, jobs
+        self._test, self._observer, self._rounds, self._perform, self._clock = test, observer, rounds, perform, clock
+        self.ledger = Ledger()
+        self.records = Records(spec)
+        self.uploads: Uploads | None = None
+        self.states: dict[int, dict[str, Array]] = {}
+        """Client state by version: the last boundary's, and the new one while it is evaluated."""
+        self.failure: HeronError | None = None
+        self._run_id = ""
+        self._counts = Counts()
+        self._waiting: dict[str, Update] = {}
+        """Updates whose client still has uploads in the queue."""
+        self._updates: dict[str, Update] = {}
+
+    # -- beginning and resuming ----------------------------------------------------------------------------------
+
+    def begin(self) -> str:
+        """A new run: its first boundary is on the disk before its first round."""
+        self._run_id = self._run_dir.begin(self._spec)
+        self.states = {0: self.engine.client_state()}
+        self._run_dir.save(self._boundary(0))
+        return self._run_id
+
+    def resume(self) -> str:
+        """Goes on from the last boundary on the disk."""
+        boundary = self._run_dir.resume(self._spec)
+        facts = boundary.facts
+        self._run_id = facts["run_id"]
+        self._rounds.table, self._rounds.rounds_done = facts["table"], facts["rounds_done"]
+        self.ledger.__dict__.update(facts["ledger"])
+        self.records.restore(facts["records"])
+        self._load(boundary)
+        if self._rounds.rounds_done >= self._spec.rounds:
+            self._rounds.phase = Phase.FINISHED
+        self._observer.note(f"resumed {self._run_id} after round {self._rounds.rounds_done} of {self._spec.rounds}")
+        return self._run_id
+
+    def model_sha256(self) -> str:
+        """SHA-256 over the client state and the back's parameters and buffers."""
+        client = {f"client.{n}": t for n, t in self.states[self._rounds.rounds_done].items()}
+        return state_sha256({**client, **{n: t for n, t in self.engine.tensors().items() if n.startswith("back.")}})
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def open_round(self, term: int, number: int, participants: tuple[str, ...]) -> None:
+        """Room for the participants' uploads."""
+        method = self._spec.method
+        steps = method.local_steps // method.upload_period
+        self._updates, self._waiting = {}, {}
+        self.uploads = self._make_uploads(
+            split.PURPOSE_TRAIN, term, number, dict.fromkeys(participants, steps),
+            lambda name, step: self._train(number, name, step),
+        )  # fmt: skip
+        self.records.round_began(number, self._clock())
+        self._observer.round_began(number, self._spec.rounds, len(participants), steps * len(participants))
+
+    def drop(self, name: str, reason: str) -> None:
+        """A participant is out of the round; what was applied of it stays."""
+        self._observer.note(f"{name} is dropped from round {self._rounds.rounds_done + 1}: {reason}")
+        self.records.dropped(name, reason)
+        self._waiting.pop(name, None)
+        if self.uploads is not None:
+            self.uploads.drop(name)
+
+    def has_update(self, name: str) -> bool:
+        return name in self._updates or name in self._waiting
+
+    def update(self, name: str, update: Update) -> None:
+        """A whole update; it counts once all its client's uploads are consumed."""
+        self._waiting[name] = update
+        self._settle(name)
+
+    def _make_uploads(
+        self, purpose: split.Purpose, term: int, number: int, steps: dict[str, int],
+        on_step: Callable[[str, Step], None],
+    ) -> Uploads:
+        method, cut = self._spec.method, self.engine.model.activations
+        exact = purpose == split.PURPOSE_TRAIN
+        stagings = {
+            name: Staging(name, cut, count, method.batch_size, method.micro_batch_rows, exact)
+            for name, count in steps.items()
+        }
+        slots = upload_slots(self._settings.byte_budget, upload_bytes(self._spec, self.engine.model), len(steps))
+        order = self._settings.order if exact else "arrival"
+        return Uploads(purpose, term, number, stagings, slots, order, self.ledger, on_step)
+
+    def _train(self, number: int, name: str, step: Step) -> None:
+        rank = self._rounds.table[name]
+        self._consume(name, step, lambda: self.engine.train(name, rank, number, step))
+
+    def _consume(self, name: str, step: Step, job: Callable[[], None]) -> None:
+        """Runs a step's job; a bad tensor costs its client the phase, any other error ends the run."""
+        uploads, number = self.uploads, step.step
+        assert uploads is not None
+
+        def done(_: None) -> None:
+            if uploads is self.uploads:
+                uploads.consumed(name, number)
+                self._observer.step_done()
+                self._settle(name)
+
+        def failed(error: Exception) -> None:
+            if uploads is not self.uploads:
+                return
+            if isinstance(error, TensorError):
+                uploads.consumed(name, number)
+                self._perform(self._rounds.client_failed(name, str(error), self._clock()))
+            else:
+                self._fail(error)
+
+        del step
+        self._jobs.submit(job, done, failed)
+
+    def _settle(self, name: str) -> None:
+        """Takes a client's part of the phase as done once all its uploads are consumed."""
+        if self.uploads is None or not self.uploads.intake.client_done(name):
+            return
+        if self.uploads.purpose == split.PURPOSE_EVALUATE:
+            if self._rounds.phase is Phase.EVALUATING:
+                self._perform(self._rounds.client_evaluated(name))
+        elif name in self._waiting and self._rounds.is_active(name):
+            self._updates[name] = self._waiting.pop(name)
+            self.records.client_figures(name, self._updates[name].figures)
+            self._perform(self._rounds.update_received(name, self._clock()))
+
+    # -- after training ------------------------------------------------------------------------------------------
+
+    def aggregate(self, names: tuple[str, ...]) -> None:
+        """The Fed-Server's average, in rank order, in float64.  Eq. 8."""
+        updates = [self._updates[name] for name in names]
+        weights = RULES[self._spec.federation.aggregation]([u.num_samples for u in updates])
+
+        def job() -> tuple[dict[str, Array], float]:
+            mean_loss = self.engine.take_mean_loss()
+            state = average([u.state for u in updates], weights)
+            self.engine.load_client_state(state)
+            return state, mean_loss
+
+        def done(result: tuple[dict[str, Array], float]) -> None:
+            self.states[self._rounds.rounds_done + 1], self.records.server_loss = result
+            self.uploads = None
+            self._perform(self._rounds.aggregated(self._clock()))
+
+        self._jobs.submit(job, done, self._fail)
+
+    def evaluate(self, names: tuple[str, ...]) -> None:
+        """On the server's own test set, or by the clients on their held-out samples."""
+        test, engine = self._test, self.engine
+        if test is not None:
+            self._jobs.submit(lambda: engine.evaluate(test), self._counted, self._fail)
+            return
+        rows = self._spec.method.batch_size
+        steps = {n: -(-self._updates[n].held_out_samples // rows) for n in names if self._updates[n].held_out_samples}
+        self._counts = Counts()
+        if not steps:
+            self._counted(self._counts)
+            return
+        self.uploads = self._make_uploads(
+            split.PURPOSE_EVALUATE, self._rounds.term, self._rounds.rounds_done + 1, steps, self._count
+        )
+        self._perform(self._rounds.clients_evaluate(tuple(steps), self._clock()))
+
+    def skip_evaluation(self, name: str) -> None:
+        """The client is lost: its room goes to the others."""
+        if self.uploads is not None:
+            self.uploads.drop(name)
+
+    def _count(self, name: str, step: Step) -> None:
+        counts = self._counts
+
+        def job() -> None:
+            self.engine.check(name, step)
+            self.engine.count(step, counts)
+
+        self._consume(name, step, job)
+
+    def _counted(self, counts: Counts) -> None:
+        self._counts = counts
+        self._perform(self._rounds.evaluated())
+
+    def commit(self) -> None:
+        """Makes the round durable; only then is it over."""
+        self.uploads = None
+        done_rounds = self._rounds.rounds_done + 1
+        names = [n for n in self._rounds.participants if n in self._updates]
+        record = self.records.round_done(done_rounds, names, self._counts, self._clock())
+
+        def done(_: None) -> None:
+            del self.states[done_rounds - 1]
+            self._updates = {}
+            self._run_dir.log_round(record)
+            self._observer.round_done(record)
+            self._perform(self._rounds.committed(self._clock()))
+
+        self._jobs.submit(lambda: self._run_dir.save(self._boundary(done_rounds)), done, self._fail)
+
+    def restore(self, reason: str) -> None:
+        """Back to the last boundary; the term is raised, durably, so that nothing stale is taken."""
+        self._observer.note(reason)
+        self.uploads, self._waiting, self._updates = None, {}, {}
+        self._rounds.term = self._run_dir.raise_term()
+        self._jobs.submit(
+            lambda: self._load(self._run_dir.last()),
+            lambda _: self._perform(self._rounds.restored(self._clock())),
+            self._fail,
+        )
+
+    def _boundary(self, rounds_done: int) -> Boundary:
+        facts = {
+            "run_id": self._run_id, "rounds_done": rounds_done, "table": dict(self._rounds.table),
+            "ledger": self.ledger.as_dict(), "records": self.records.as_dict(),
+        }  # fmt: skip
+        client = {f"client.{n}": t for n, t in self.states[rounds_done].items()}
+        return Boundary(facts, {**client, **self.engine.tensors()})
+
+    def _load(self, boundary: Boundary) -> None:
+        client = {n.removeprefix("client."): t for n, t in boundary.tensors.items() if n.startswith("client.")}
+        self.engine.load_client_state(client)
+        self.engine.load_tensors({n: t for n, t in boundary.tensors.items() if not n.startswith("client.")})
+        self.states = {boundary.facts["rounds_done"]: client}
+
+    def _fail(self, error: Exception) -> None:
+        """The run cannot go on; the last boundary stays usable."""
+        self.failure = error if isinstance(error, HeronError) else Internal(f"a bug in the server: {error!r}")
+        self.failure.__cause__ = error

@@ -1,0 +1,117 @@
+"""The server process: event loop, worker thread, signals, from start to summary."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from heron_core.channel import SERVER_OPTIONS
+from heron_core.errors import ConfigError, Interrupted
+from heron_core.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.coordinator import Coordinator
+from heron_server.jobs import WorkerThread
+from heron_server.observer import Observer
+from heron_server.run_dir import RunDir
+from heron_server.service import handlers
+from heron_server.setup import finish_run, prepare
+
+TICK_S = 0.25
+FAREWELL_S = 5.0
+
+
+def serve(
+    spec: RunSpec, settings: ServerSettings, directory: RunDir, *, resume: bool = False,
+    observer: Observer | None = None,
+) -> dict[str, Any]:
+    """Serves one run to its end and returns its summary. Raises Interrupted on SIGINT or SIGTERM, state saved."""
+    if not settings.is_loopback and not settings.insecure:
+        raise ConfigError(
+            f"server.address = {settings.address!r} can be reached from other machines, and connections are neither "
+            "encrypted nor authenticated yet; say server.insecure = true (--insecure) inside a network you trust, or "
+            'listen on "127.0.0.1:50051"'
+        )
+    engine, test = prepare(spec, settings)
+    return asyncio.run(_serve(spec, settings, directory, engine, test, resume, observer or Observer()))
+
+
+async def _serve(
+    spec: RunSpec, settings: ServerSettings, directory: RunDir, engine: Any, test: Any, resume: bool, observer: Observer
+) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    worker = WorkerThread(loop.call_soon_threadsafe)
+    try:
+        coordinator = Coordinator(spec, settings, engine, directory, worker, test, resume, observer)
+        server = await _listen(coordinator, settings, observer)
+        try:
+            await _until_over(coordinator, stopped)
+        finally:
+            await server.stop(0.5)
+    finally:
+        worker.stop()
+    if coordinator.failure is not None:
+        raise coordinator.failure
+    if not coordinator.finished:
+        done = coordinator.rounds_done
+        raise Interrupted(
+            f"stopped by a signal after round {done} of {spec.rounds}; everything up to there is saved in "
+            f"{directory.path}: go on with --resume"
+        )
+    return finish_run(coordinator, directory)
+
+
+async def _listen(coordinator: Coordinator, settings: ServerSettings, observer: Observer) -> grpc.aio.Server:
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server.add_generic_rpc_handlers(handlers(coordinator))
+    status = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    for name in ("", "heron.v1.FederationService", "heron.v1.SplitService"):
+        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+    if settings.reflection:
+        _reflect(server)
+    try:
+        port = server.add_insecure_port(settings.address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise ConfigError(
+            f"cannot listen on {settings.address}: the port is in use, or the address is not this machine's; "
+            "stop the other server, or set server.address"
+        )
+    await server.start()
+    host = settings.address.rpartition(":")[0]
+    observer.listening(f"{host}:{port}", coordinator.run_id)
+    return server
+
+
+def _reflect(server: grpc.aio.Server) -> None:
+    try:
+        from grpc_reflection.v1alpha import reflection
+    except ImportError:
+        raise ConfigError('server.reflection needs: pip install "heron-sfl[reflection]"') from None
+    reflection.enable_server_reflection(
+        ("heron.v1.FederationService", "heron.v1.SplitService", reflection.SERVICE_NAME), server
+    )
+
+
+async def _until_over(coordinator: Coordinator, stopped: asyncio.Event) -> None:
+    """Ticks until the run is finished, has failed, or a signal came; then lets the clients hear of it."""
+    while not (coordinator.finished or coordinator.failure or stopped.is_set()):
+        coordinator.tick()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), TICK_S)
+    if coordinator.failure is not None:
+        coordinator.drain(f"the server has failed: {coordinator.failure}")
+    elif not coordinator.finished:
+        coordinator.drain("the server was stopped; it keeps its state")
+    deadline = asyncio.get_running_loop().time() + (FAREWELL_S if coordinator.finished else 1.0)
+    while coordinator.clients_present and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.02)

@@ -1,0 +1,83 @@
+"""What every way of running a server does before the first client and after the last round."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heron_core import data
+from heron_core.data.source import Source
+from heron_core.device import resolve_device
+from heron_core.errors import ConfigError
+from heron_core.models import build_split_model
+from heron_core.models.saved import save_model
+from heron_core.models.split_model import SplitModel, check_parts
+from heron_core.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.coordinator import Coordinator
+from heron_server.engine import Engine
+from heron_server.plan import client_step_macs, upload_bytes
+from heron_server.report import write_curves
+from heron_server.run_dir import RunDir
+
+
+def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Engine, Source | None]:
+    """The engine and the server's test set; raises ConfigError, ModelError or DataError before anyone can join."""
+    model, device, test = check_run(spec, settings)
+    return Engine(spec, model, device), test
+
+
+def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torch.device, Source | None]:
+    """Everything that can be refused before a run: `prepare` and `validate` refuse the same."""
+    for folder in settings.python_path:
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    model = build_split_model(spec.model)
+    check_parts(model, spec.seed)
+    device = resolve_device(settings.device)
+    if spec.method.upload_period > spec.method.local_steps:
+        raise ConfigError(
+            f"method.upload_period = {spec.method.upload_period} is more than method.local_steps = "
+            f"{spec.method.local_steps}: no round would upload anything, and the server would never train; lower it"
+        )
+    needed = 2 * upload_bytes(spec, model)
+    if settings.byte_budget < needed:
+        raise ConfigError(
+            f"server.byte_budget must hold two whole steps, {needed} bytes here, got {settings.byte_budget}; "
+            "raise it or lower method.batch_size"
+        )
+    test = load_test(spec, settings, model.input.shape)
+    if test is not None:
+        data.check_source(test, model.input.shape, model.classes)
+    return model, device, test
+
+
+def load_test(spec: RunSpec, settings: ServerSettings, input_shape: tuple[int, ...]) -> Source | None:
+    """The test set the settings name, or None where the clients evaluate."""
+    if settings.test_data in ("npz", "image_folder"):
+        return data.load_own(settings.test_data, path=settings.test_path, options={}, input_shape=input_shape)
+    if settings.test_data == "none" or spec.data.source == "client":
+        return None
+    return data.load_experiment(spec.data, spec.seed, settings.data_folder).test
+
+
+def finish_run(coordinator: Coordinator, directory: RunDir, *, curves: bool = True) -> dict[str, Any]:
+    """Writes model/, summary.json and, if wanted, curves.png; returns the summary."""
+    work, spec = coordinator.work, coordinator.spec
+    folder: Path = directory.path / "model"
+    summary = work.records.summary(
+        coordinator.run_id, len(work.records.clients), work.model_sha256(), coordinator.ledger.as_dict(),
+        client_step_macs(spec, work.engine.model),
+    )  # fmt: skip
+    extra = {key: summary[key] for key in ("run_id", "method", "rounds_done", "accuracy", "model_sha256")}
+    save_model(folder, spec.model, work.engine.client.front, work.engine.back, work.engine.client.auxiliary, extra)
+    summary["model_path"] = str(folder)
+    if curves:
+        title = f"{spec.method.name} on {spec.model.name}, {summary['clients']} clients"
+        summary["curves_path"], summary["curves_hint"] = write_curves(directory.path, work.records.history, title)
+    directory.write_summary(summary)
+    return summary
+

@@ -1,0 +1,186 @@
+"""The simulator: the product's server and N of its clients in one process and one thread, over an in-process transport.
+
+The one place where the server side loads the client, and lazily. Clients take turns whenever they wait; uploads are
+handed over as objects, so the ledger charges what the same messages would weigh on the wire.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import deque
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import nn
+
+from heron_core.bulk import state_chunks, update_chunks
+from heron_core.codec import manifest_of
+from heron_core.errors import HeronError, Internal, Unreachable
+from heron_core.frames import Bulk
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.coordinator import Coordinator, Pushing
+from heron_server.jobs import InlineJobs
+from heron_server.observer import Observer
+from heron_server.run_dir import RunDir
+from heron_server.setup import finish_run, prepare
+
+Array = NDArray[Any]
+
+
+NO_DEADLINES = {"silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf}
+"""In one thread a client is never late: it waits for its turn to compute."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a simulated run leaves: its summary (as in summary.json) and the assembled model in evaluation mode."""
+
+    summary: dict[str, Any]
+    model: nn.Module
+
+
+def simulate(
+    run_spec: RunSpec,
+    *,
+    clients: int | None = None,
+    settings: ServerSettings | None = None,
+    client_settings: Mapping[str, Any] | None = None,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> Simulation:
+    """Runs `run_spec` with N simulated clients; `clients` overrides federation.clients.
+
+    `client_settings` are keys of the client's file (such as data) for every client. Without `run_dir` nothing is left
+    on the disk. Raises the HeronError that ended the run, or that a client ended with.
+    """
+    if clients is not None:
+        tables = run_spec.model_dump()
+        tables["federation"]["clients"] = clients
+        tables["federation"]["min_clients"] = min(clients, run_spec.federation.min_clients)
+        run_spec = RunSpec.model_validate(tables)
+    with ExitStack() as stack:
+        folder = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heron-")))
+        settings = (settings or ServerSettings()).model_copy(update={"run_dir": folder, **NO_DEADLINES})
+        directory = RunDir(folder, settings.keep_checkpoints)
+        stack.callback(directory.close)
+        engine, test = prepare(run_spec, settings)
+        coordinator = Coordinator(run_spec, settings, engine, directory, InlineJobs(), test, resume, observer)
+        _run_clients(coordinator, run_spec.federation.clients, dict(client_settings or {}))
+        summary = finish_run(coordinator, directory, curves=run_dir is not None)
+        return Simulation(summary, engine.assembled().eval())
+
+
+def _run_clients(coordinator: Coordinator, count: int, client_settings: dict[str, Any]) -> None:
+    from heron_client.config import ClientSettings
+    from heron_client.runner import Runner
+
+    width = len(str(count - 1))
+    runners = []
+    for i in range(count):
+        name = f"client-{i:0{width}d}"
+        key = hashlib.blake2b(name.encode(), digest_size=16).digest()
+        settings = ClientSettings.model_validate({**client_settings, "name": name})
+        runners.append((name, Runner(settings, InProcess(coordinator), key, measure_memory=False).run()))
+    while runners:
+        coordinator.tick()
+        still = []
+        for name, runner in runners:
+            if coordinator.failure is not None:
+                raise coordinator.failure
+            try:
+                next(runner)
+                still.append((name, runner))
+            except StopIteration:
+                pass
+            except HeronError as error:
+                raise type(error)(f"{name}: {error}") from error
+        runners = still
+    if not coordinator.finished:
+        raise Internal("every simulated client stopped before the run was over")
+
+
+class InProcess:
+    """A client's Transport that calls the coordinator directly and never waits."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._session_id = ""
+        self._events: deque[pb.RoundEvent] = deque()
+        self._cut = False
+
+    def join(self, request: pb.JoinRequest) -> pb.JoinReply:
+        return self._coordinator.join(request)
+
+    def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
+        self._session_id, self._cut = session_id, False
+        self._events.clear()
+        self._coordinator.watch(session_id, self._events.append, self._be_cut)
+
+    def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
+        if self._events:
+            return self._events.popleft()
+        if self._cut:
+            raise Unreachable("the server cut this session; join again")
+        return None
+
+    def report(self, round_number: int, step: int) -> None:
+        """Nobody waits for a sign of life inside one process."""
+
+    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[Any, dict[str, Array]]:
+        state = self._coordinator.model(request)
+        for chunk in state_chunks(state):
+            self._coordinator.ledger.charge("down", chunk.message_bytes, "client_state_down", chunk.payload_bytes)
+        return manifest_of(state), {name: array.copy() for name, array in state.items()}
+
+    def open_push(self, opening: split.FrameHeader) -> InProcessPush:
+        return InProcessPush(self._coordinator, opening)
+
+    def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
+        fresh = self._coordinator.check_update(header, manifest_of(arrays))
+        for chunk in update_chunks(header, arrays):
+            self._coordinator.ledger.charge("up", chunk.message_bytes, "client_state_up", chunk.payload_bytes)
+        if fresh:
+            self._coordinator.submit(header, dict(arrays))
+        return pb.SubmitUpdateReply(duplicate=not fresh)
+
+    def leave(self, request: pb.LeaveRequest) -> None:
+        self._coordinator.leave(request)
+
+    def disconnect(self) -> None:
+        if self._session_id:
+            self._coordinator.watch_lost(self._session_id)
+        self._session_id = ""
+
+    def _be_cut(self) -> None:
+        self._cut = True
+
+
+class InProcessPush:
+    """A PushStream that hands frames over as they are."""
+
+    def __init__(self, coordinator: Coordinator, opening: split.FrameHeader) -> None:
+        self._coordinator = coordinator
+        self._events: deque[split.PushEvent] = deque()
+        coordinator.ledger.charge("up", split.ActivationFrame(header=opening).ByteSize())
+        self._pushing: Pushing = coordinator.open_push(opening, self._events.append)
+
+    def send(self, frame: Bulk[split.ActivationFrame]) -> None:
+        self._coordinator.frame(self._pushing, frame)
+
+    def receive(self, timeout_s: float) -> split.PushEvent | None:
+        return self._events.popleft() if self._events else None
+
+    def close(self) -> None:
+        self._coordinator.push_closed(self._pushing)
+
+
