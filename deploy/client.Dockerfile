@@ -1,0 +1,57 @@
+# The edge client: docker build -f deploy/client.Dockerfile -t heron-client .   (from the repository's root, with BuildKit)
+#
+#   docker run --init -v "$PWD/deploy/examples/client.toml:/etc/heron/client.toml:ro" -v heron:/var/lib/heron heron-client
+#
+# State (the instance key that lets the client rejoin as itself) lives in the volume /var/lib/heron, owned by uid 10001.
+
+FROM python:3.11-slim AS deps
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CONSTRAINT=/src/constraints.txt
+WORKDIR /src
+RUN apt-get update && apt-get install -y --no-install-recommends binutils
+COPY constraints.txt ./
+# torch's CPU build: from deploy/wheelhouse when its wheel lies there, else from TORCH_INDEX.
+RUN --mount=type=bind,source=deploy/wheelhouse,target=/wheelhouse \
+    --mount=type=cache,target=/root/.cache/pip \
+    python -m venv --without-pip /opt/heron \
+    && torch="$(grep '^torch==' constraints.txt)+cpu" install="pip --python /opt/heron/bin/python install --no-compile" \
+    && if ls /wheelhouse/torch-*cp311*_$(uname -m).whl >/dev/null 2>&1; \
+       then $install --find-links /wheelhouse "$torch"; \
+       else $install --extra-index-url "$TORCH_INDEX" "$torch"; fi
+COPY pyproject.toml deploy/prune.sh ./
+# scikit-learn without its own dependencies: only its digits file is read. Byte code is made once, here: uid 10001
+# cannot write it, and compiling torch anew costs seconds at every start.
+RUN --mount=type=bind,source=deploy/wheelhouse,target=/wheelhouse \
+    --mount=type=cache,target=/root/.cache/pip \
+    python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*p['dependencies'], sep='\n')" > requirements.txt \
+    && install="pip --python /opt/heron/bin/python install --no-compile --find-links /wheelhouse" \
+    && $install -r requirements.txt && $install --no-deps scikit-learn \
+    && ./prune.sh /opt/heron/lib/python3.11/site-packages \
+    && python -m compileall -q -j 0 -x py312 /opt/heron/lib/python3.11/site-packages
+
+# Heron itself in a layer of its own: an update of a few hundred kilobytes, not of torch.
+FROM deps AS app
+COPY README.md LICENSE ./
+COPY heron_core heron_core
+COPY heron_client heron_client
+COPY heron_server heron_server
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/heron/bin/python install --no-deps --target /opt/app . \
+    && rm -r /opt/app/heron_server /opt/app/bin/heron-server
+
+FROM python:3.11-slim
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/heron --shell /usr/sbin/nologin heron \
+    && install -d -o heron -g heron /var/lib/heron
+COPY --from=deps /opt/heron /opt/heron
+COPY --from=app /opt/app /opt/app
+ENV PATH=/opt/app/bin:/opt/heron/bin:$PATH PYTHONPATH=/opt/app PYTHONUNBUFFERED=1
+USER 10001:10001
+WORKDIR /var/lib/heron
+VOLUME /var/lib/heron
+STOPSIGNAL SIGTERM
+# The daemon touches `alive` in its state folder at every heartbeat.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+    CMD test -n "$(find /var/lib/heron/alive -newermt '60 seconds ago')"
+ENTRYPOINT ["heron-client"]
+CMD ["run", "/etc/heron/client.toml"]
