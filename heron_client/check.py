@@ -42,7 +42,7 @@ def run_check(settings: ClientSettings, say: Callable[[str], None]) -> None:
     local, meter, start = dry.local_round(1, 0, dry.compute.state()), PeakMeter(), perf_counter()
     for _ in local.uploads():
         pass
-    say(f"model        {spec.model.name} on {settings.device}, method {spec.method.name}, batch {spec.method.batch_size}")
+    say(f"model        {spec.model.name} on {settings.device}, {spec.method.name}, batch {spec.method.batch_size}")
     say(
         f"one step     {perf_counter() - start:.3f} s, {local.figures.forward_passes} forward passes, peak "
         f"{meter.above_loaded() / 2**20:.0f} MiB above the loaded process ({resident_bytes() / 2**20:.0f} MiB)"

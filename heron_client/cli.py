@@ -15,9 +15,9 @@ app = typer.Typer(
 )  # fmt: skip
 
 ClientFile = Annotated[
-    Path | None, typer.Argument(metavar="CLIENT.toml", help="This client's local facts; may be left out if --set gives them.")
+    Path | None, typer.Argument(metavar="CLIENT.toml", help="Local facts; may be left out if --set gives them.")
 ]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; repeatable.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting; repeatable.")]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 
 

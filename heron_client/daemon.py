@@ -64,7 +64,7 @@ def instance_key(state_dir: Path | None) -> bytes:
             path.chmod(0o600)
         key = bytes.fromhex(path.read_text().strip())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"state_dir {state_dir} cannot be used: {error}; make it writable, or choose another") from None
+        raise ConfigError(f"state_dir {state_dir} cannot be used: {error}; make it writable or choose another") from None
     if len(key) != 16:
         raise ConfigError(f"{path} must hold 32 hex digits, got {2 * len(key)}; remove it to get a new identity")
     return key

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Mapping
+from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -47,6 +48,7 @@ class GrpcTransport:
     def __init__(self, address: str, rpc_deadline_s: float) -> None:
         self._address, self._deadline_s = address, rpc_deadline_s
         self._silence_s = 30.0
+        self._last_sent = 0.0
         self._connect()
         self._events: queue.SimpleQueue[pb.RoundEvent | HeronError] = queue.SimpleQueue()
         self._watch: _Watch | None = None
@@ -103,8 +105,8 @@ class GrpcTransport:
     def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
         call: Any = self._bulk.stream_unary(FEDERATION + "SubmitUpdate", serialize, pb.SubmitUpdateReply.FromString)
         try:
-            future = call.future(update_chunks(header, arrays))
-            reply: pb.SubmitUpdateReply = future.result()
+            future = call.future(self._watched(update_chunks(header, arrays)))
+            reply: pb.SubmitUpdateReply = self._result(future)
         except grpc.RpcError as error:
             self._fail(error)
         return reply
@@ -143,6 +145,24 @@ class GrpcTransport:
             if message is None:
                 return
             yield message
+
+    def _watched(self, chunks: Iterator[Any]) -> Iterator[Any]:
+        for chunk in chunks:
+            self._last_sent = monotonic()
+            yield chunk
+
+    def _result(self, future: Any) -> Any:
+        """The reply; a call in which nothing moves for silence_s is cancelled, however long it runs."""
+        self._last_sent = monotonic()
+        while True:
+            left_s = self._last_sent + self._silence_s - monotonic()
+            if left_s <= 0:
+                future.cancel()
+                raise Unreachable(f"the server at {self._address} was silent for {self._silence_s:g} s")
+            try:
+                return future.result(timeout=left_s)
+            except grpc.FutureTimeoutError:
+                continue
 
     def _fail(self, error: grpc.RpcError) -> NoReturn:
         raise translate(error, self._address) from None

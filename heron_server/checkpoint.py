@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -63,7 +64,8 @@ def save_boundary(folder: Path, boundary: Boundary, keep: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     facts = {**boundary.facts, "version": VERSION, "digest": state_sha256(boundary.tensors)}
     path = path_of(folder, facts["rounds_done"])
-    write_durably(path, save(dict(boundary.tensors), metadata={"heron": json.dumps(facts)}))
+    row_major = {name: np.asarray(t, order="C") for name, t in boundary.tensors.items()}  # others are saved garbled
+    write_durably(path, save(row_major, metadata={"heron": json.dumps(facts)}))
     for old in sorted(folder.glob("round-*.safetensors"))[:-keep]:
         old.unlink()
     return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,13 +16,13 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-class LogFormat(str, Enum):
+class LogFormat(StrEnum):
     text = "text"
     json = "json"
 
 
 RunFile = Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run spec, with a [server] table beside it.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; repeatable.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting; repeatable.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run directory's last round.")]
 Format = Annotated[LogFormat, typer.Option(help="json: one object a line.")]
 
@@ -62,7 +62,9 @@ def demo(
 def simulate(
     run_file: RunFile,
     clients: Annotated[int | None, typer.Option(min=1, help="N: overrides federation.clients.")] = None,
-    client_file: Annotated[Path | None, typer.Option("--client", help="A client file whose [data] all clients use.")] = None,
+    client_file: Annotated[
+        Path | None, typer.Option("--client", metavar="CLIENT.toml", help="A client file whose [data] all clients use.")
+    ] = None,
     resume: Resume = False,
     overrides: Overrides = None,
     log_format: Format = LogFormat.text,

@@ -34,7 +34,13 @@ def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_for
 
 
 def run_simulation(
-    spec: RunSpec, settings: ServerSettings, clients: int | None, client_file: Path | None, *, resume: bool, log_format: str
+    spec: RunSpec,
+    settings: ServerSettings,
+    clients: int | None,
+    client_file: Path | None,
+    *,
+    resume: bool,
+    log_format: str,
 ) -> None:
     """Simulates the run and prints the final table."""
     from heron_core.config import load_toml

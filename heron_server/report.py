@@ -117,7 +117,7 @@ def _clients(summaries: Sequence[Summary]) -> Section:
         for heading, summary in _headed(summaries)
         for name, figures in sorted(summary.get("per_client", {}).items())
     ]
-    columns = ("client", "peak memory", "PSS", "step", "samples of each class")
+    columns = ("client", "peak memory", "before", "PSS", "step", "samples of each class")
     return Section("Clients", rows, (("run",) if several else ()) + columns if rows else ())
 
 
@@ -125,6 +125,7 @@ def _client_row(name: str, figures: Mapping[str, Any]) -> Row:
     return (
         name,
         bytes_text(figures["peak_bytes"]),
+        bytes_text(figures.get("loaded_bytes")),
         bytes_text(figures["pss_bytes"]),
         seconds_text(figures["step_seconds_median"]),
         histogram_text(figures["class_histogram"]),

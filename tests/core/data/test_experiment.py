@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heron_core.data import BatchOrder, Source, client_share, load_experiment
+from heron_core.data import BatchOrder, Source, client_share, load_experiment, share_sizes
 from heron_core.errors import DataError
 from heron_core.run_spec import DataSpec
 
@@ -105,3 +105,11 @@ def test_loading_the_digits_imports_neither_torch_nor_scikit_learn() -> None:
         "e = load_experiment(DataSpec(), 0, None); client_share(e, DataSpec(), 0, 0, 3)"
     )
     assert loaded_after(code) in ("['pydantic']", "['lzma', 'pydantic']")
+
+
+@needs_digits
+def test_share_sizes_are_the_lengths_of_the_clients_shares() -> None:
+    spec = DataSpec(source="digits", partition="dirichlet")
+    experiment = load_experiment(spec, 3)
+    sizes = share_sizes(experiment, spec, 3, 4)
+    assert sizes == [len(client_share(experiment, spec, 3, rank, 4)) for rank in range(4)]
