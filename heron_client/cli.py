@@ -21,7 +21,7 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", h
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 
 
-@app.command()
+@app.command(short_help="Wait for the server and take part in its run.")
 def run(
     client_file: ClientFile = None,
     once: Annotated[bool, typer.Option("--once", help="End with the run instead of waiting for the next one.")] = False,
@@ -40,7 +40,7 @@ def run(
     run_daemon(settings, once=once)
 
 
-@app.command()
+@app.command(short_help="Try server, data and one step, without taking part.")
 def check(client_file: ClientFile = None, overrides: Overrides = None) -> None:
     """Is the server reachable, do versions agree, does the data load, what does one step cost here?"""
     from heron_client.config import load_client_file

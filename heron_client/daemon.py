@@ -42,7 +42,6 @@ def run_daemon(settings: ClientSettings, *, once: bool) -> None:
             for _ in runner.run():
                 stop.wait(IDLE_S)
             if runner.session.state is State.DONE:
-                log.info("%s", runner.session.notice)
                 if once:
                     return
                 log.info("waiting for the next run")
@@ -64,7 +63,7 @@ def instance_key(state_dir: Path | None) -> bytes:
             path.chmod(0o600)
         key = bytes.fromhex(path.read_text().strip())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"state_dir {state_dir} cannot be used: {error}; make it writable or choose another") from None
+        raise ConfigError(f"state_dir {state_dir} cannot be used: {error}; make it writable or take another") from None
     if len(key) != 16:
         raise ConfigError(f"{path} must hold 32 hex digits, got {2 * len(key)}; remove it to get a new identity")
     return key

@@ -178,10 +178,16 @@ class Runner:
 
     def _check_still_mine(self, assignment: Assignment) -> None:
         """Looks at what the server said meanwhile; raises _Abandoned once the assignment is another's or nobody's."""
-        while self.session.assignment == assignment and (event := self._transport.next_event(0)) is not None:
+        while self._holds(assignment):
+            event = self._transport.next_event(0)
+            if event is None:
+                return
             self._take(event)
-        if self.session.assignment != assignment or self.session.state not in (State.TRAINING, State.EVALUATING):
-            raise _Abandoned
+        raise _Abandoned
+
+    def _holds(self, assignment: Assignment) -> bool:
+        session = self.session
+        return session.assignment == assignment and session.state in (State.TRAINING, State.EVALUATING)
 
     def _fetch(self, assignment: Assignment) -> Any:
         if self._state is not None and self._state[:2] == (assignment.term, assignment.version):

@@ -63,6 +63,8 @@ def _explain(model: type[BaseModel], details: Any) -> str:
         near = difflib.get_close_matches(leaf, known, n=1, cutoff=0.5) or _places_of(leaf, model)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key {place} ({hint})"
+    if details["type"] == "missing":
+        return f"{place} is missing; set it in the file, or with --set {place}=..."
     message = details["msg"].removeprefix("Value error, ")
     got = details["input"]
     shown = "" if isinstance(got, dict | BaseModel) else f", got {got!r}"

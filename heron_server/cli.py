@@ -45,7 +45,7 @@ def run(
     run_server(spec, settings, resume=resume, log_format=log_format.value)
 
 
-@app.command()
+@app.command(short_help="Train on handwritten digits, three clients on this machine.")
 def demo(
     resume: Resume = False,
     overrides: Overrides = None,
@@ -58,12 +58,12 @@ def demo(
     run_demo(run_dir, overrides or [], resume=resume, log_format=log_format.value)
 
 
-@app.command()
+@app.command(short_help="Run server and N clients in one process.")
 def simulate(
     run_file: RunFile,
     clients: Annotated[int | None, typer.Option(min=1, help="N: overrides federation.clients.")] = None,
-    client_file: Annotated[
-        Path | None, typer.Option("--client", metavar="CLIENT.toml", help="A client file whose [data] all clients use.")
+    client_files: Annotated[
+        list[Path] | None, typer.Option("--client", metavar="CLIENT.toml", help="One for all, or one for each.")
     ] = None,
     resume: Resume = False,
     overrides: Overrides = None,
@@ -74,7 +74,7 @@ def simulate(
     from heron_server.launch import run_simulation
 
     spec, settings = load_run_file(run_file, overrides)
-    run_simulation(spec, settings, clients, client_file, resume=resume, log_format=log_format.value)
+    run_simulation(spec, settings, clients, client_files or [], resume=resume, log_format=log_format.value)
 
 
 @app.command()

@@ -48,7 +48,7 @@ from heron_server.run_dir import RunDir
 from heron_server.uploads import Send, Uploads
 
 Array = NDArray[Any]
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_SAMPLES = 1 << 40
 
 
@@ -96,6 +96,7 @@ class Coordinator:
 
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
         """Raises VersionMismatch, ConfigError, NameTaken or JoinRefused."""
+        self.ledger.charge_session()
         self.ledger.charge_call()
         self.ledger.charge("up", request.ByteSize())
         if request.protocol_version != PROTOCOL_VERSION:
@@ -103,7 +104,7 @@ class Coordinator:
                 f"this server speaks protocol version {PROTOCOL_VERSION}, the client {request.protocol_version}; "
                 "install the same Heron on both sides"
             )
-        if not NAME.match(request.client_name) or len(request.instance_key) != 16:
+        if not NAME.fullmatch(request.client_name) or len(request.instance_key) != 16:
             raise ConfigError(
                 "a client name is 1 to 64 of [A-Za-z0-9._-] and an instance key 16 bytes, got "
                 f"{request.client_name[:80]!r} and {len(request.instance_key)} bytes"

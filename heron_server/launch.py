@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from heron_core.config import load_toml
 from heron_core.errors import ConfigError
 from heron_core.run_spec import RunSpec
 from heron_server.config import ServerSettings
@@ -37,22 +39,27 @@ def run_simulation(
     spec: RunSpec,
     settings: ServerSettings,
     clients: int | None,
-    client_file: Path | None,
+    client_files: Sequence[Path],
     *,
     resume: bool,
     log_format: str,
 ) -> None:
-    """Simulates the run and prints the final table."""
-    from heron_core.config import load_toml
-
-    client_settings = load_toml(client_file) if client_file else {}
-    client_settings.pop("name", None)
+    """Simulates the run and prints the final table. One client file serves all clients, several serve one each."""
+    tables = [client_tables(path) for path in client_files]
     with make_display(log_format, sys.stdout) as display:
         result = simulate(
-            spec, clients=clients, settings=settings, client_settings=client_settings,
+            spec, clients=clients, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables),
             run_dir=run_dir_of(spec, settings), resume=resume, observer=display,
         )  # fmt: skip
     show([result.summary], log_format)
+
+
+def client_tables(path: Path) -> dict[str, Any]:
+    """A client file's tables, not yet checked; its python_path is relative to it."""
+    tables = load_toml(path)
+    if isinstance(folders := tables.get("python_path"), list):
+        tables["python_path"] = [str((path.parent / str(folder)).resolve()) for folder in folders]
+    return tables
 
 
 def show(summaries: list[dict[str, Any]], log_format: str) -> None:

@@ -80,6 +80,8 @@ _RESULT: Sequence[tuple[str, Callable[[Summary], str]]] = (
     ("majority-class accuracy", lambda s: percent_text(s["majority_accuracy"])),
     ("auxiliary head accuracy", lambda s: percent_text(s.get("auxiliary_accuracy"))),
     ("loss", lambda s: number_text(s["loss"])),
+    ("auxiliary loss, first step", lambda s: _at(s, 0, "client_loss_first")),
+    ("auxiliary loss, last step", lambda s: _at(s, -1, "client_loss_last")),
     ("rounds", lambda s: f"{s['rounds_done']} of {s['rounds']}"),
     ("wall time", lambda s: seconds_text(s["wall_s"])),
 )
@@ -90,6 +92,12 @@ _CLIENT_STEP: Sequence[tuple[str, Callable[[Summary], str]]] = (
     ("multiply-accumulates", lambda s: macs_text(s["client_step"]["macs"])),
     ("peak memory (median)", lambda s: bytes_text(s["client_step"]["peak_bytes_median"])),
 )
+
+
+def _at(summary: Summary, place: int, key: str) -> str:
+    """A figure of the first or the last round."""
+    history = summary["history"]
+    return number_text(history[place].get(key) if history else None)
 
 
 def _ledger(key: str) -> Callable[[Summary], str]:

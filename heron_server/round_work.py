@@ -8,8 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from heron_core.codec import expected_of
 from heron_core.data.source import Source
-from heron_core.errors import HeronError, Internal, TensorError
+from heron_core.errors import CheckpointError, HeronError, Internal, TensorError
 from heron_core.models.digest import state_sha256
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
@@ -134,6 +135,11 @@ class RoundWork:
         order = self._settings.order if exact else "arrival"
         return Uploads(purpose, term, number, stagings, slots, order, self.ledger, on_step)
 
+    def _end_uploads(self) -> None:
+        if self.uploads is not None:
+            self.uploads.end()
+        self.uploads = None
+
     def _train(self, number: int, name: str, step: Step) -> None:
         rank = self._rounds.table[name]
         self._consume(name, step, lambda: self.engine.train(name, rank, number, step))
@@ -188,7 +194,7 @@ class RoundWork:
 
         def done(result: tuple[dict[str, Array], float]) -> None:
             self.states[self._rounds.rounds_done + 1], self.records.server_loss = result
-            self.uploads = None
+            self._end_uploads()
             self._perform(self._rounds.aggregated(self._clock()))
 
         self._jobs.submit(job, done, self._fail)
@@ -230,7 +236,7 @@ class RoundWork:
 
     def commit(self) -> None:
         """Makes the round durable; only then is it over."""
-        self.uploads = None
+        self._end_uploads()
         done_rounds = self._rounds.rounds_done + 1
         names = [n for n in self._rounds.participants if n in self._updates]
         record = self.records.round_done(done_rounds, names, self._counts, self._clock())
@@ -247,7 +253,8 @@ class RoundWork:
     def restore(self, reason: str) -> None:
         """Back to the last boundary; the term is raised, durably, so that nothing stale is taken."""
         self._observer.note(reason)
-        self.uploads, self._waiting, self._updates = None, {}, {}
+        self._end_uploads()
+        self._waiting, self._updates = {}, {}
         self._rounds.term = self._run_dir.raise_term()
         self._jobs.submit(
             lambda: self._load(self._run_dir.last()),
@@ -265,11 +272,26 @@ class RoundWork:
 
     def _load(self, boundary: Boundary) -> None:
         client = {n.removeprefix("client."): t for n, t in boundary.tensors.items() if n.startswith("client.")}
+        back = {n: t for n, t in boundary.tensors.items() if not n.startswith("client.")}
+        self._check_fits(client, self.engine.client_state())
+        self._check_fits(_of_back(back), _of_back(self.engine.tensors()))
         self.engine.load_client_state(client)
-        self.engine.load_tensors({n: t for n, t in boundary.tensors.items() if not n.startswith("client.")})
-        self.states = {boundary.facts["rounds_done"]: client}
+        self.engine.load_tensors(back)
+        # In the model's order of names, which clients insist on; the file has its own.
+        self.states = {boundary.facts["rounds_done"]: self.engine.client_state()}
+
+    def _check_fits(self, stored: dict[str, Array], model: dict[str, Array]) -> None:
+        if sorted(expected_of(stored)) != sorted(expected_of(model)):
+            raise CheckpointError(
+                f"the checkpoint in {self._run_dir.path} does not fit the model: its code has changed since; "
+                "restore it, or start a new run in another run_dir"
+            )
 
     def _fail(self, error: Exception) -> None:
         """The run cannot go on; the last boundary stays usable."""
         self.failure = error if isinstance(error, HeronError) else Internal(f"a bug in the server: {error!r}")
         self.failure.__cause__ = error
+
+
+def _of_back(tensors: dict[str, Array]) -> dict[str, Array]:
+    return {name: tensor for name, tensor in tensors.items() if name.startswith("back.")}

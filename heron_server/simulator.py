@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import inf
@@ -21,7 +21,8 @@ from torch import nn
 
 from heron_core.bulk import state_chunks, update_chunks
 from heron_core.codec import manifest_of
-from heron_core.errors import HeronError, Internal, Unreachable
+from heron_core.config import validate
+from heron_core.errors import ConfigError, HeronError, Internal, Unreachable
 from heron_core.frames import Bulk
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
@@ -53,21 +54,22 @@ def simulate(
     *,
     clients: int | None = None,
     settings: ServerSettings | None = None,
-    client_settings: Mapping[str, Any] | None = None,
+    client_settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     run_dir: Path | None = None,
     resume: bool = False,
     observer: Observer | None = None,
 ) -> Simulation:
     """Runs `run_spec` with N simulated clients; `clients` overrides federation.clients.
 
-    `client_settings` are keys of the client's file (such as data) for every client. Without `run_dir` nothing is left
-    on the disk. Raises the HeronError that ended the run, or that a client ended with.
+    `client_settings` are keys of the client's file (such as data) for every client, or one such table for each.
+    Without `run_dir` nothing is left on the disk. Raises the HeronError that ended the run or one of the clients.
     """
     if clients is not None:
         tables = run_spec.model_dump()
         tables["federation"]["clients"] = clients
         tables["federation"]["min_clients"] = min(clients, run_spec.federation.min_clients)
         run_spec = RunSpec.model_validate(tables)
+    participants = _participants(run_spec.federation.clients, client_settings or {})
     with ExitStack() as stack:
         folder = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heron-")))
         settings = (settings or ServerSettings()).model_copy(update={"run_dir": folder, **NO_DEADLINES})
@@ -75,22 +77,35 @@ def simulate(
         stack.callback(directory.close)
         engine, test = prepare(run_spec, settings)
         coordinator = Coordinator(run_spec, settings, engine, directory, InlineJobs(), test, resume, observer)
-        _run_clients(coordinator, run_spec.federation.clients, dict(client_settings or {}))
+        _run_clients(coordinator, participants)
         summary = finish_run(coordinator, directory, curves=run_dir is not None)
         return Simulation(summary, engine.assembled().eval())
 
 
-def _run_clients(coordinator: Coordinator, count: int, client_settings: dict[str, Any]) -> None:
+def _participants(count: int, given: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Every ClientSettings; raises ConfigError. Where one table serves all, they are called client-0 and so on."""
     from heron_client.config import ClientSettings
-    from heron_client.runner import Runner
 
     width = len(str(count - 1))
+    if isinstance(given, Mapping):
+        tables = [{**given, "name": f"client-{i:0{width}d}"} for i in range(count)]
+    else:
+        tables = [{"name": f"client-{i:0{width}d}", **table} for i, table in enumerate(given)]
+    found = [validate(ClientSettings, table, f"the settings of {table['name']}") for table in tables]
+    if len(found) != count:
+        raise ConfigError(f"federation.clients = {count} wants as many client files, or one for all, got {len(given)}")
+    if len({settings.name for settings in found}) != count:
+        raise ConfigError(f"every client needs a name of its own, got {', '.join(s.name for s in found)}; change one")
+    return found
+
+
+def _run_clients(coordinator: Coordinator, participants: list[Any]) -> None:
+    from heron_client.runner import Runner
+
     runners = []
-    for i in range(count):
-        name = f"client-{i:0{width}d}"
-        key = hashlib.blake2b(name.encode(), digest_size=16).digest()
-        settings = ClientSettings.model_validate({**client_settings, "name": name})
-        runners.append((name, Runner(settings, InProcess(coordinator), key, measure_memory=False).run()))
+    for settings in participants:
+        key = hashlib.blake2b(settings.name.encode(), digest_size=16).digest()
+        runners.append((settings.name, Runner(settings, InProcess(coordinator), key, measure_memory=False).run()))
     while runners:
         coordinator.tick()
         still = []

@@ -34,7 +34,7 @@ def plain_text(sections: Sequence[Section]) -> str:
     blocks = []
     for section in sections:
         rows = [list(section.columns)] * bool(section.columns) + [list(row) for row in section.rows]
-        lines = [section.title, *_aligned(rows), *(f"  {printable(line)}" for line in section.text)]
+        lines = [section.title, *_aligned(rows), *(f"  {printable(line)}".rstrip() for line in section.text)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -29,6 +30,8 @@ class Uploads:
         self._steps: dict[tuple[str, int], Step] = {}
         self._streams: dict[str, Send] = {}
         self._credits: dict[str, int] = {}
+        self._ready: deque[tuple[str, Step]] = deque()
+        self._handing = False
 
     def open(self, name: str, opening: pb.FrameHeader, send: Send) -> None:
         """A client's stream begins or comes back; its Position is sent. Raises StaleTerm or TensorError."""
@@ -90,9 +93,22 @@ class Uploads:
             raise StaleTerm(f"client {name!r} has no part in this round; wait for the next event")
         return self._stagings[name]
 
+    def end(self) -> None:
+        """The phase is over or abandoned: nothing more is handed over."""
+        self._ready.clear()
+        self._steps.clear()
+
     def _hand_over(self, ready: list[tuple[str, int]]) -> None:
-        for name, number in ready:
-            self._on_step(name, self._steps.pop((name, number)))
+        """In order, also when taking a step makes its client fail and so releases others."""
+        self._ready.extend((name, self._steps.pop((name, number))) for name, number in ready)
+        if self._handing:
+            return
+        self._handing = True
+        try:
+            while self._ready:
+                self._on_step(*self._ready.popleft())
+        finally:
+            self._handing = False
 
     def _grant(self) -> None:
         for name, steps in self.intake.credits().items():

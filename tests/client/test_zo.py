@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from heron_client.zo import (
+    central_derivative,
+    directional_derivative,
+    gradient_scale,
+    zeroth_order_gradient,
+)
+from heron_core.streams import direction, generator
+
+D = 7
+DISTRIBUTIONS = ["sphere", "gaussian", "rademacher"]
+
+
+def directions(distribution: str, count: int, size: int = D) -> Iterator[Tensor]:
+    for j in range(count):
+        u = direction(distribution, size, generator(3, "test", distribution, j))
+        yield torch.from_numpy(u).double()
+
+
+def bumpy(theta_D: Tensor) -> Tensor:
+    """Smooth, not quadratic."""
+    return (theta_D.sin() * torch.arange(1, theta_D.numel() + 1)).sum() + (theta_D**2).sum().exp().log1p()
+
+
+def quadratic(theta_D: Tensor) -> Tensor:
+    matrix = torch.arange(float(D * D), dtype=torch.float64).reshape(D, D) / 10
+    return theta_D @ matrix @ theta_D + theta_D.sum()
+
+
+def autograd(loss: Callable[[Tensor], Tensor], theta_D: Tensor) -> Tensor:
+    point = theta_D.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(point), point)
+    return gradient
+
+
+def estimate(
+    loss: Callable[[Tensor], Tensor], theta_D: Tensor, distribution: str, q: int, mu: float, difference: str
+) -> Tensor:
+    return zeroth_order_gradient(
+        theta_D, lambda p: float(loss(p)), float(loss(theta_D)), directions(distribution, q), q, mu,
+        gradient_scale(distribution, theta_D.numel()), difference,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("difference", ["forward", "central"])
+def test_mean_over_many_directions_is_the_gradient(distribution: str, difference: str) -> None:
+    theta_D = torch.linspace(-0.5, 0.6, D, dtype=torch.float64)
+    q = 6000
+    true_D = autograd(bumpy, theta_D)
+    error = (estimate(bumpy, theta_D, distribution, q, 1e-5, difference) - true_D).norm() / true_D.norm()
+    # One direction's relative error is about sqrt(d + 1) at most; four standard errors.
+    assert error < 4 * ((D + 1) / q) ** 0.5
+
+
+def test_the_sphere_needs_the_factor_d() -> None:
+    assert gradient_scale("sphere", D) == D
+    assert gradient_scale("gaussian", D) == gradient_scale("rademacher", D) == 1.0
+    theta_D = torch.linspace(-0.5, 0.6, D, dtype=torch.float64)
+    q = 6000
+    bare_D = zeroth_order_gradient(
+        theta_D, lambda p: float(bumpy(p)), float(bumpy(theta_D)), directions("sphere", q), q, 1e-5, 1.0
+    )
+    true_D = autograd(bumpy, theta_D)
+    assert float(bare_D @ true_D / (true_D @ true_D)) == pytest.approx(1 / D, rel=0.15)
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_central_difference_is_exact_on_quadratics(distribution: str) -> None:
+    theta_D = torch.linspace(-1, 1, D, dtype=torch.float64)
+    (u_D,) = directions(distribution, 1)
+    slope = float(autograd(quadratic, theta_D) @ u_D)
+    scale = gradient_scale(distribution, D)
+    got_D = estimate(quadratic, theta_D, distribution, 1, 0.5, "central")
+    torch.testing.assert_close(got_D, scale * slope * u_D, rtol=1e-10, atol=1e-10)
+    assert not torch.allclose(estimate(quadratic, theta_D, distribution, 1, 0.5, "forward"), got_D, rtol=1e-3)
+
+
+def test_derivatives_are_the_paper_s_differences() -> None:
+    assert directional_derivative(1.5, 1.0, 0.25) == 2.0
+    assert central_derivative(1.5, 1.0, 0.25) == 1.0
+
+
+@pytest.mark.parametrize(("difference", "calls_each"), [("forward", 1), ("central", 2)])
+@pytest.mark.parametrize("q", [1, 3])
+def test_theta_is_never_written_and_the_loss_is_called_once_or_twice_a_direction(
+    difference: str, calls_each: int, q: int
+) -> None:
+    theta_D = torch.linspace(-1, 1, D, dtype=torch.float64)
+    before = theta_D.clone()
+    probes: list[Tensor] = []
+
+    def loss_at(probe_D: Tensor) -> float:
+        assert probe_D.data_ptr() != theta_D.data_ptr()
+        assert torch.equal(theta_D, before)
+        probes.append(probe_D.clone())
+        return float(bumpy(probe_D))
+
+    drawn = list(directions("gaussian", q))
+    kept = [u.clone() for u in drawn]
+    zeroth_order_gradient(theta_D, loss_at, float(bumpy(theta_D)), iter(drawn), q, 1e-2, 1.0, difference)
+    assert torch.equal(theta_D, before)
+    assert len(probes) == q * calls_each
+    signs = [1.0] if difference == "forward" else [1.0, -1.0]
+    wanted = [torch.add(theta_D, u, alpha=sign * 1e-2) for u in kept for sign in signs]
+    assert all(torch.equal(a, b) for a, b in zip(probes, wanted, strict=True))
+
+
+def test_a_linear_loss_gives_q_exact_slopes_averaged() -> None:
+    weights_D = torch.arange(1.0, D + 1, dtype=torch.float64)
+    theta_D = torch.zeros(D, dtype=torch.float64)
+    got_D = zeroth_order_gradient(
+        theta_D, lambda p: float(p @ weights_D), 0.0, directions("rademacher", 5), 5, 1.0, 1.0
+    )
+    want_D = sum((float(u @ weights_D) * u for u in directions("rademacher", 5)), torch.zeros(D)) / 5
+    torch.testing.assert_close(got_D, want_D)

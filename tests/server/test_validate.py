@@ -1,0 +1,166 @@
+"""`heron-server validate`: the plan agrees with PAPER.md, and refuses what the run itself would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from heron_core.errors import ConfigError, DataError, ModelError
+from heron_core.models import build_split_model
+from heron_core.run_spec import RunSpec
+from heron_server import plan
+from heron_server.config import ServerSettings
+from heron_server.setup import prepare
+from heron_server.validate import describe
+
+GIB = 1 << 30
+
+
+def paper(**method: Any) -> RunSpec:
+    """The paper's vision experiment: 20 rounds of one pass over 50,000 samples, here 39 whole batches a client."""
+    return RunSpec.model_validate({
+        "name": "paper", "rounds": 20, "federation": {"clients": 5},
+        "model": {"name": "resnet18", "cut": "layer1.0", "norm": "batch", "auxiliary": "flatten_linear"},
+        "data": {"source": "client"},
+        "method": {"local_steps": 39, "batch_size": 256, **method},
+    })  # fmt: skip
+
+
+def digits(**tables: Any) -> RunSpec:
+    return RunSpec.model_validate({"name": "d", "method": {"local_steps": 4}, **tables})
+
+
+def lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_the_papers_compute_per_step() -> None:
+    spec = paper()
+    model = build_split_model(spec.model)
+    macs = plan.client_forward_macs(spec, model)
+    assert round(macs["front"] / 1e9, 3) == 19.780
+    assert round(macs["auxiliary"] / 1e9, 3) == 0.168
+    assert plan.forward_passes(spec) == 2
+    assert round(plan.client_step_macs(spec, model) / 1e9, 3) == 39.896
+
+
+def test_the_papers_parameters_and_perturbation() -> None:
+    spec = paper()
+    parameters = plan.client_parameters(spec, build_split_model(spec.model))
+    assert (parameters["front"], parameters["auxiliary"]) == (75_840, 655_370)
+    assert parameters["perturbed"] == 731_210
+    sphere = plan.perturbation(spec, 731_210, 10)
+    assert sphere.rms == pytest.approx(1e-3 / 855.1, rel=1e-3)
+    assert sphere.length == pytest.approx(1e-3)
+    gaussian = plan.perturbation(paper(zo={"distribution": "gaussian"}), 731_210, 10)
+    assert gaussian.rms == pytest.approx(1e-3)
+    assert gaussian.length == pytest.approx(0.855, rel=1e-3)
+
+
+def test_the_papers_bytes() -> None:
+    spec = paper()
+    model = build_split_model(spec.model)
+    parameters = plan.client_parameters(spec, model)
+    assert plan.activation_bytes(spec, model) == 64 << 20
+    weights = 5 * 2 * 75_840 * 4
+    assert plan.paper_round_bytes(spec, model, parameters["front_bytes"]) == 5 * 39 * (64 << 20) + weights
+    one_pass = 50_000 * 65_536 * 4
+    assert 20 * (one_pass + weights) / GIB == pytest.approx(244.197, abs=5e-4)
+    traffic = plan.round_traffic(spec, model, parameters["state_bytes"])
+    assert traffic.labels_up == 5 * 39 * 256 * 8
+    assert traffic.client_state_up == traffic.client_state_down == 5 * parameters["state_bytes"]
+    assert parameters["state_bytes"] > 731_210 * 4, "BatchNorm's buffers travel too"
+
+
+def test_the_plan_of_the_papers_run_as_text() -> None:
+    text = lines(describe(paper(), ServerSettings(device="cpu")))
+    for line in (
+        "crosses the cut activations float32 [256, 64, 32, 32]",
+        "one local step 39.896 G MACs",
+        "forward passes 2 (q + 1, q = 1)",
+        "RMS change per weight 1.17e-06",
+        "optimiser steps 195 a round, 3,900 in all, on cpu",
+        "activations up 64.00 MiB 12.19 GiB 243.75 GiB",
+        "evaluation by the clients, on 10.00 % of their own samples, held out",
+    ):
+        assert line in text
+
+
+@pytest.mark.parametrize(
+    ("method", "passes"),
+    [
+        ({"zo": {"num_directions": 4}}, 5),
+        ({"zo": {"num_directions": 4, "difference": "central"}}, 9),
+        ({"name": "frozen"}, 1),
+    ],
+)
+def test_forward_passes_of_a_step(method: dict[str, Any], passes: int) -> None:
+    assert plan.forward_passes(digits(method=method)) == passes
+
+
+def test_slots_are_what_the_budget_holds_and_no_more_than_clients_can_fill() -> None:
+    assert plan.upload_slots(1000, 100, 3) == 8
+    assert plan.upload_slots(350, 100, 3) == 3
+
+
+def test_the_servers_side_and_the_data_of_a_digits_run() -> None:
+    text = lines(describe(digits(), ServerSettings(device="cpu")))
+    assert "evaluation by the server, on its own 360 samples" in text
+    assert "samples a client smallest 479, median 479, largest 479" in text
+    assert any(line.startswith("majority-class accuracy 10.28 %") for line in text)
+    assert text[-2:] == ["Warnings", "none"]
+
+
+@pytest.mark.parametrize(
+    ("tables", "settings", "words"),
+    [
+        ({"method": {"local_steps": 7, "upload_period": 3}}, {}, "nothing is uploaded from the last local step of"),
+        ({"method": {"local_steps": 8, "upload_period": 3}}, {}, "nothing is uploaded from the last 2 local steps of"),
+        ({"method": {"zo": {"mu": 1e-6}}}, {}, "float32 rounding is about"),
+        ({"method": {"zo": {"mu": 0.1, "distribution": "gaussian"}}}, {}, "curvature may outweigh the slope"),
+        ({"method": {"local_steps": 30}}, {}, "they pass over their data more than once a round"),
+        ({"method": {"batch_size": 480}}, {}, "client rank 0 gets 479 samples, fewer than one batch of 480"),
+        ({}, {"test_data": "none"}, "nobody evaluates"),
+        ({}, {"address": "0.0.0.0:1"}, "refused unless started with --insecure"),
+        ({}, {"order": "arrival"}, "will not end with the same bits"),
+    ],
+)
+def test_what_is_probably_not_meant_is_a_warning(tables: dict[str, Any], settings: dict[str, Any], words: str) -> None:
+    text = describe(digits(**tables), ServerSettings(device="cpu", **settings))
+    assert words in text.partition("\nWarnings\n")[2]
+
+
+def test_a_frozen_run_has_no_perturbation_to_warn_of() -> None:
+    spec = digits(method={"name": "frozen", "zo": {"mu": 1e-9}, "local_steps": 4})
+    text = describe(spec, ServerSettings(device="cpu"))
+    assert "RMS change" not in text
+    assert lines(text)[-1] == "none"
+
+
+@pytest.mark.parametrize(
+    ("tables", "settings", "error", "words"),
+    [
+        ({}, {"byte_budget": 1000}, ConfigError, "byte_budget must hold two whole steps"),
+        ({"method": {"local_steps": 4, "upload_period": 5}}, {}, ConfigError, "the server would never train"),
+        ({"model": {"name": "nonsense"}}, {}, ModelError, "nonsense"),
+        ({"model": {"cut": "nowhere"}}, {}, ModelError, "nowhere"),
+        ({"model": {"name": "resnet18"}}, {}, DataError, "3, 32, 32"),
+    ],
+)
+def test_validate_refuses_what_prepare_refuses_with_the_same_words(
+    tables: dict[str, Any], settings: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    spec, server = digits(**tables), ServerSettings(device="cpu", **settings)
+    with pytest.raises(error, match=words) as refused:
+        describe(spec, server)
+    with pytest.raises(error) as also:
+        prepare(spec, server)
+    assert str(also.value) == str(refused.value)
+
+
+def test_shares_that_cannot_be_checked_here_are_said_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERON_DATA", str(tmp_path))
+    spec = digits(data={"source": "cifar10"}, model={"name": "resnet18"})
+    text = describe(spec, ServerSettings(device="cpu", test_data="none"))
+    assert "the clients' shares are not checked here" in text
