@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from heron_core.device import use_threads
+from heron_core.device import to_input, use_threads
 from heron_core.models.split_model import ClientModel, SplitModel, as_tuple
 from heron_core.streams import Part, seeded_torch
 
@@ -82,7 +82,7 @@ class ClientCompute:
         """
         use_threads(self._threads)
         with seeded_torch(self._seed, *path):
-            activations = self._net.front(self._input(x))
+            activations = self._net.front(to_input(x, self._device))
             outputs = self._net.auxiliary(activations)
         losses_B = self._model.loss(outputs, torch.from_numpy(labels).to(self._device))
         kept = [_row_major(a) for a in as_tuple(activations)] if keep_activations else []
@@ -94,15 +94,9 @@ class ClientCompute:
         use_threads(self._threads)
         self._net.eval()
         try:
-            return [_row_major(a) for a in as_tuple(self._net.front(self._input(x)))]
+            return [_row_major(a) for a in as_tuple(self._net.front(to_input(x, self._device)))]
         finally:
             self._net.train()
-
-    def _input(self, x: Array) -> Tensor:
-        """In torch's own aligned memory: kernels may differ by alignment. Images are laid out channels last: leaner."""
-        layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
-        tensor = torch.empty(x.shape, dtype=torch.float32, device=self._device, memory_format=layout)
-        return tensor.copy_(torch.from_numpy(x))
 
 
 def _row_major(tensor: Tensor) -> Array:

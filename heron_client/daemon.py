@@ -40,6 +40,7 @@ def run_daemon(settings: ClientSettings, *, once: bool) -> None:
         while not stop.is_set():
             runner = Runner(settings, transport, key, on_alive=alive)
             for _ in runner.run():
+                alive()
                 stop.wait(IDLE_S)
             if runner.session.state is State.DONE:
                 if once:

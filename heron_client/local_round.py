@@ -110,6 +110,7 @@ class LocalRound:
 
         def loss_at(probe_D: Tensor) -> float:
             self._compute.set_theta(probe_D)
+            self._compute.restore_buffers(saved)
             self.figures.forward_passes += 1
             total = 0.0
             for piece, (x, labels) in enumerate(pieces):

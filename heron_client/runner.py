@@ -44,9 +44,10 @@ class Work:
     """One round's work in hand; it survives a broken connection within its term."""
 
     def __init__(
-        self, assignment: Assignment, local: LocalRound, uploader: Uploader, uploads: Iterator[Upload]
+        self, assignment: Assignment, local: LocalRound, uploader: Uploader, meter: PeakMeter | None
     ) -> None:
-        self.assignment, self.local, self.uploader, self.uploads = assignment, local, uploader, uploads
+        self.assignment, self.local, self.uploader, self.meter = assignment, local, uploader, meter
+        self.uploads = local.uploads()
         self.pending: Upload | None = None
         """Computed, not yet handed to the uploader."""
 
@@ -216,8 +217,8 @@ class Runner:
             if workshop.prepare(assignment.rank, assignment.clients):
                 log.info("rank %d, class histogram %s", assignment.rank, workshop.class_histogram)
             local = workshop.local_round(assignment.round, assignment.rank, self._fetch(assignment))
-            work = self._work = Work(assignment, local, Uploader(opening), local.uploads())
-        meter = PeakMeter() if self._measure else None
+            meter = PeakMeter() if self._measure else None
+            work = self._work = Work(assignment, local, Uploader(opening), meter)
         stream = self._transport.open_push(opening)
         try:
             yield from self._guarded(work.uploader.attach(stream, WAIT_S), assignment)
@@ -230,7 +231,7 @@ class Runner:
             yield from self._guarded(work.uploader.settle(WAIT_S), assignment)
         finally:
             work.uploader.close()
-        self._submit(work, meter)
+        self._submit(work)
         self._work = None
         self.session.work_done()
 
@@ -240,8 +241,8 @@ class Runner:
             self._check_still_mine(assignment)
             yield
 
-    def _submit(self, work: Work, meter: PeakMeter | None) -> None:
-        workshop, figures = self._workshop, work.local.figures
+    def _submit(self, work: Work) -> None:
+        workshop, figures, meter = self._workshop, work.local.figures, work.meter
         assert workshop is not None
         header = pb.UpdateHeader(
             run_id=self.session.run_id, term=work.assignment.term, round=work.assignment.round,

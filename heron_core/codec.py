@@ -121,6 +121,8 @@ class BundleReceiver:
         """Stores the next piece; raises TensorError, storing nothing, if it is out of place or too long."""
         if offset != self._received:
             raise TensorError(f"{self._origin}: expected the piece at byte {self._received}, got the one at {offset}")
+        if len(payload) > MAX_PAYLOAD_BYTES or (not len(payload) and not self.complete):
+            raise TensorError(f"{self._origin}: a piece has 1 to {MAX_PAYLOAD_BYTES} bytes, got {len(payload)}")
         if self._received + len(payload) > self._total:
             raise TensorError(
                 f"{self._origin}: {self._total} bytes were announced, got {self._received + len(payload)}"

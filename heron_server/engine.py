@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heron_core.data.source import Source
-from heron_core.device import use_threads
+from heron_core.device import to_input, use_threads
 from heron_core.errors import ModelError, TensorError
 from heron_core.models.split_model import Activations, AssembledModel, ClientModel, SplitModel
 from heron_core.run_spec import OptimizerSpec, RunSpec
@@ -140,7 +140,7 @@ class Engine:
         counts = Counts()
         for number, start in enumerate(range(0, len(test), batch_rows)):
             x, labels = test.batch(np.arange(start, min(start + batch_rows, len(test))))
-            activations = self.client.front(torch.from_numpy(x).to(self._device))
+            activations = self.client.front(to_input(x, self._device))
             parts = activations if isinstance(activations, tuple) else (activations,)
             self.count(Step(number, parts, torch.from_numpy(labels)), counts)
         return counts

@@ -39,9 +39,6 @@ class Records:
     def client_figures(self, name: str, figures: pb.ClientFigures) -> None:
         """What a client measured in its local round; checked for plausibility only by being shown."""
         self._round_figures[name] = figures
-        self._step_seconds.append(figures.step_seconds_median)
-        if figures.peak_bytes:
-            self._peaks.append(figures.peak_bytes)
         self._passes_per_step = figures.forward_passes / self._spec.method.local_steps
         self.clients[name] = {
             "step_seconds_median": figures.step_seconds_median,
@@ -54,6 +51,8 @@ class Records:
     def round_done(self, number: int, names: list[str], counts: Counts, now: float) -> Record:
         """The round's record, appended to the history."""
         figures = [self._round_figures[name] for name in names if name in self._round_figures]
+        self._step_seconds += [f.step_seconds_median for f in figures]
+        self._peaks += [f.peak_bytes for f in figures if f.peak_bytes]
         samples = counts.samples
         record = {
             "round": number,

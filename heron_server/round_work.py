@@ -15,6 +15,7 @@ from heron_core.models.digest import state_sha256
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.run_spec import RunSpec
+from heron_server.actions import Action
 from heron_server.aggregate import RULES, average
 from heron_server.checkpoint import Boundary
 from heron_server.config import ServerSettings
@@ -24,7 +25,7 @@ from heron_server.ledger import Ledger
 from heron_server.observer import Observer
 from heron_server.plan import upload_bytes, upload_slots
 from heron_server.records import Records
-from heron_server.rounds import Action, Phase, Rounds
+from heron_server.rounds import Phase, Rounds
 from heron_server.run_dir import RunDir
 from heron_server.staging import Staging, Step
 from heron_server.uploads import Uploads
@@ -80,6 +81,7 @@ class RoundWork:
         self._rounds.table, self._rounds.rounds_done = facts["table"], facts["rounds_done"]
         self.ledger.__dict__.update(facts["ledger"])
         self.records.restore(facts["records"])
+        self._run_dir.restore_log(self.records.history)
         self._load(boundary)
         if self._rounds.rounds_done >= self._spec.rounds:
             self._rounds.phase = Phase.FINISHED

@@ -21,6 +21,19 @@ from math import ceil
 
 from heron_core.errors import JoinRefused, NameTaken, UnknownSession
 from heron_core.pb.v1 import federation_pb2 as pb
+from heron_server.actions import (
+    Action,
+    Aggregate,
+    Commit,
+    DropFromRound,
+    Evaluate,
+    Fence,
+    Finish,
+    OpenRound,
+    Restore,
+    SkipEvaluation,
+    Tell,
+)
 
 
 class IllegalEvent(Exception):
@@ -35,74 +48,6 @@ class Phase(Enum):
     EVALUATING = auto()
     COMMITTING = auto()
     FINISHED = auto()
-
-
-@dataclass(frozen=True)
-class Tell:
-    """Send this event to one session."""
-
-    session_id: str
-    event: pb.RoundEvent
-
-
-@dataclass(frozen=True)
-class Fence:
-    """Cut this session's streams; it is no longer anybody."""
-
-    session_id: str
-
-
-@dataclass(frozen=True)
-class OpenRound:
-    term: int
-    round: int
-    participants: tuple[str, ...]
-    """Names in rank order."""
-
-
-@dataclass(frozen=True)
-class DropFromRound:
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    names: tuple[str, ...]
-    """Whose updates count, in rank order."""
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    names: tuple[str, ...]
-    """Who could evaluate, in rank order, where the server has no test set."""
-
-
-@dataclass(frozen=True)
-class SkipEvaluation:
-    """This client was lost while it evaluated; what it has counted stays."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Commit:
-    pass
-
-
-@dataclass(frozen=True)
-class Restore:
-    """Back to the last boundary."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Finish:
-    pass
-
-
-Action = Tell | Fence | OpenRound | DropFromRound | Aggregate | Evaluate | SkipEvaluation | Commit | Restore | Finish
 
 
 @dataclass(frozen=True)
@@ -151,6 +96,8 @@ class Rounds:
     evaluating: set[str] = field(default_factory=set)
     _since: float | None = None
     """When the present wait (gathering, training, evaluating) began."""
+    _between_rounds: bool = False
+    """Gathering after a committed round: waits only for those who are within their grace, not for the lost."""
 
     # -- who is here ---------------------------------------------------------------------------------------------
 
@@ -185,7 +132,10 @@ class Rounds:
         return [self._waiting(member, f"round {self.rounds_done + 1} is under way; you take part in the next")]
 
     def beat(self, session_id: str, now: float) -> None:
-        self.member(session_id).last_seen = now
+        """A sign of life; it counts only while the session's event stream is open."""
+        member = self.member(session_id)
+        if member.connected:
+            member.last_seen = now
 
     def watch_lost(self, session_id: str, now: float) -> list[Action]:
         """The session's event stream broke; it may come back within the grace."""
@@ -233,7 +183,7 @@ class Rounds:
 
     def restored(self, now: float) -> list[Action]:
         self._require(Phase.RESTORING)
-        self.phase, self._since = Phase.GATHERING, now
+        self.phase, self._since, self._between_rounds = Phase.GATHERING, now, False
         return self._gather(now)
 
     def aggregated(self, now: float) -> list[Action]:
@@ -269,8 +219,8 @@ class Rounds:
         if self.rounds_done >= self.rules.rounds:
             self.phase = Phase.FINISHED
             return [*actions, *(self._tell_finished(m) for m in self._connected()), Finish()]
-        self.phase, self._since = Phase.GATHERING, now
-        return actions + self._gather(now, between_rounds=True)
+        self.phase, self._since, self._between_rounds = Phase.GATHERING, now, True
+        return actions + self._gather(now)
 
     def drain(self, reason: str) -> list[Action]:
         """The server stops; clients shall keep trying."""
@@ -324,19 +274,25 @@ class Rounds:
             "no part in it. Use one of these names, or raise federation.clients in a new run"
         )
 
-    def _gather(self, now: float, newcomer: Member | None = None, between_rounds: bool = False) -> list[Action]:
+    def _gather(self, now: float, newcomer: Member | None = None) -> list[Action]:
         if self._since is None:
             self._since = now
         here = [m for m in self._connected() if m.name in self.table or not self._full()]
-        expected = set(self.table) if self.table else None
-        all_here = expected <= {m.name for m in here} if expected else len(here) >= self.rules.clients
+        missing = self._expected() - {m.name for m in here}
+        all_here = not missing if self.table else len(here) >= self.rules.clients
         wait_s = self.rules.rejoin_s if self.table else self.rules.start_wait_s
-        waited = between_rounds or (wait_s > 0 and self._waited(now) >= wait_s)
-        if all_here or (waited and len(here) >= self.rules.min_clients):
+        waited = wait_s > 0 and self._waited(now) >= wait_s
+        if (all_here or waited) and len(here) >= self.rules.min_clients:
             return self._begin(here, now)
         if newcomer is None:
             return []
-        return [self._waiting(newcomer, f"{len(here)} of {len(expected or ()) or self.rules.clients} clients are here")]
+        return [self._waiting(newcomer, f"{len(here)} of {len(self.table) or self.rules.clients} clients are here")]
+
+    def _expected(self) -> set[str]:
+        """Whom the next round waits for: everyone in the table, or between rounds those not yet taken for lost."""
+        if self._between_rounds:
+            return {m.name for m in self.members.values() if m.watched and m.name in self.table}
+        return set(self.table)
 
     def _full(self) -> bool:
         return len(self.table) >= self.rules.clients and not self.rules.open_ended

@@ -79,6 +79,10 @@ class RunDir:
         write_durably(path, str(term).encode())
         return term
 
+    def restore_log(self, history: list[dict[str, Any]]) -> None:
+        """metrics.jsonl as the boundary knows it: a crash may have come between the two."""
+        write_durably(self.path / "metrics.jsonl", "".join(to_json(record) + "\n" for record in history).encode())
+
     def log_round(self, record: dict[str, Any]) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(to_json(record) + "\n")

@@ -408,13 +408,22 @@ def test_the_last_commit_finishes_the_run_and_late_comers_hear_of_it() -> None:
     assert kinds(come(rounds, "a", 5, session="a-2")) == ["Fence", "finished"]
 
 
-def test_between_rounds_enough_clients_go_on_at_once() -> None:
-    rounds = training(min_clients=2)
+def test_between_rounds_a_client_within_its_grace_is_waited_for() -> None:
+    rounds = training(min_clients=2, grace_s=10)
     submit_all(rounds)
     rounds.watch_lost("b-1", 1)
-    actions = commit(rounds, 2)
-    assert of(OpenRound, actions) == OpenRound(1, 2, ("a", "c"))
-    assert told("a-1", actions) == ["round_ends", "round_begins"]
+    assert told("a-1", commit(rounds, 2)) == ["round_ends"]
+    assert of(OpenRound, come(rounds, "b", 3, session="b-2")) == OpenRound(1, 2, ("a", "b", "c"))
+
+
+def test_between_rounds_the_others_go_on_once_a_client_is_lost() -> None:
+    rounds = training(min_clients=2, grace_s=10)
+    submit_all(rounds)
+    rounds.watch_lost("b-1", 1)
+    commit(rounds, 2)
+    for name in "ac":
+        rounds.beat(f"{name}-1", 12)
+    assert of(OpenRound, rounds.tick(12)) == OpenRound(1, 2, ("a", "c"))
 
 
 def test_between_rounds_too_few_clients_wait() -> None:
