@@ -43,14 +43,8 @@ def method_cautions(spec: RunSpec, change: Perturbation) -> Iterator[str]:
 def share_cautions(spec: RunSpec, sizes: list[int]) -> Iterator[str]:
     """About the clients' data, samples by rank."""
     method = spec.method
-    for rank, size in enumerate(sizes):
-        if size < method.batch_size:
-            yield (
-                f"client rank {rank} gets {size} samples, fewer than one batch of {method.batch_size}: it ends with an "
-                "error; lower method.batch_size or federation.clients"
-            )
     smallest, needed = min(sizes), method.local_steps * method.batch_size
-    if method.batch_size <= smallest < needed:
+    if smallest < needed:
         few = sum(size < needed for size in sizes)
         yield (
             f"local_steps x batch_size = {needed:,} samples a round, more than the share of {few} of {len(sizes)} "

@@ -11,7 +11,7 @@ import torch
 from heron_core import data
 from heron_core.data.source import Source
 from heron_core.device import resolve_device
-from heron_core.errors import ConfigError
+from heron_core.errors import ConfigError, DataError
 from heron_core.models import build_split_model
 from heron_core.models.saved import save_model
 from heron_core.models.split_model import SplitModel, check_parts
@@ -56,12 +56,30 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torc
 
 
 def load_test(spec: RunSpec, settings: ServerSettings, input_shape: tuple[int, ...]) -> Source | None:
-    """The test set the settings name, or None where the clients evaluate."""
+    """The test set the settings name, or None where the clients evaluate; ConfigError for a share below one batch."""
     if settings.test_data in ("npz", "image_folder"):
         return data.load_own(settings.test_data, path=settings.test_path, options={}, input_shape=input_shape)
-    if settings.test_data == "none" or spec.data.source == "client":
+    if spec.data.source == "client":
         return None
-    return data.load_experiment(spec.data, spec.seed, settings.data_folder).test
+    try:
+        experiment = data.load_experiment(spec.data, spec.seed, settings.data_folder)
+    except DataError:
+        if settings.test_data == "none":
+            return None  # the server needs no data: its clients have it
+        raise
+    _check_shares(spec, data.share_sizes(experiment, spec.data, spec.seed, spec.federation.clients))
+    return None if settings.test_data == "none" else experiment.test
+
+
+def _check_shares(spec: RunSpec, sizes: list[int]) -> None:
+    rows = spec.method.batch_size
+    small = [rank for rank, size in enumerate(sizes) if size < rows]
+    if small:
+        raise ConfigError(
+            f"every client needs method.batch_size = {rows} samples, got {sizes[small[0]]} for rank {small[0]} "
+            f"({len(small)} of {len(sizes)} clients have too few); lower method.batch_size or federation.clients, or "
+            "raise data.alpha"
+        )
 
 
 def finish_run(coordinator: Coordinator, directory: RunDir, *, curves: bool = True) -> dict[str, Any]:

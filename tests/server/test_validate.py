@@ -120,7 +120,6 @@ def test_the_servers_side_and_the_data_of_a_digits_run() -> None:
         ({"method": {"zo": {"mu": 1e-6}}}, {}, "float32 rounding is about"),
         ({"method": {"zo": {"mu": 0.1, "distribution": "gaussian"}}}, {}, "curvature may outweigh the slope"),
         ({"method": {"local_steps": 30}}, {}, "they pass over their data more than once a round"),
-        ({"method": {"batch_size": 480}}, {}, "client rank 0 gets 479 samples, fewer than one batch of 480"),
         ({}, {"test_data": "none"}, "nobody evaluates"),
         ({}, {"address": "0.0.0.0:1"}, "refused unless started with --insecure"),
         ({}, {"order": "arrival"}, "will not end with the same bits"),
@@ -141,6 +140,7 @@ def test_a_frozen_run_has_no_perturbation_to_warn_of() -> None:
 @pytest.mark.parametrize(
     ("tables", "settings", "error", "words"),
     [
+        ({"method": {"batch_size": 480}}, {}, ConfigError, "batch_size = 480 samples, got 479 for rank 0"),
         ({}, {"byte_budget": 1000}, ConfigError, "byte_budget must hold two whole steps"),
         ({"method": {"local_steps": 4, "upload_period": 5}}, {}, ConfigError, "the server would never train"),
         ({"model": {"name": "nonsense"}}, {}, ModelError, "nonsense"),
