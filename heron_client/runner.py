@@ -170,6 +170,8 @@ class Runner:
         self._take(event)
 
     def _take(self, event: pb.RoundEvent) -> None:
+        if self.session.state in ENDED:
+            return  # a signal stopped the session while this event came
         before = self.session.notice
         self.session.server_event(event)
         if self.session.notice and self.session.notice != before:

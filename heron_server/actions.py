@@ -20,6 +20,8 @@ class Fence:
     """Cut this session's streams; it is no longer anybody."""
 
     session_id: str
+    taken_over: bool = False
+    """Another process joined with this client's name and key: the old one must end, not fight for the place."""
 
 
 @dataclass(frozen=True)

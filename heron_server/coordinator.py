@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from heron_core import PROTOCOL_VERSION
 from heron_core.codec import check_finite, check_manifest, expected_of
 from heron_core.data.source import Source
-from heron_core.errors import ConfigError, HeronError, StaleTerm, TensorError, VersionMismatch
+from heron_core.errors import (
+    ConfigError,
+    HeronError,
+    NameTaken,
+    StaleTerm,
+    TensorError,
+    UnknownSession,
+    VersionMismatch,
+)
 from heron_core.frames import Bulk
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
@@ -48,6 +56,10 @@ from heron_server.uploads import Send, Uploads
 Array = NDArray[Any]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_SAMPLES = 1 << 40
+CUT = UnknownSession("this session was ended here after a silence; join again")
+TAKEN_OVER = NameTaken(
+    "another process joined with this client's name and instance key and took its place; run one process per state_dir"
+)
 
 
 @dataclass
@@ -55,7 +67,7 @@ class Watcher:
     """One session's event stream."""
 
     send: Callable[[pb.RoundEvent], None]
-    cut: Callable[[], None]
+    cut: Callable[[HeronError], None]
 
 
 @dataclass
@@ -122,7 +134,7 @@ class Coordinator:
         self._perform(self._rounds.join(name, request.instance_key, session_id, self._clock()))
         self._observer.note(f"{name} joined")
 
-    def watch(self, session_id: str, send: Callable[[pb.RoundEvent], None], cut: Callable[[], None]) -> None:
+    def watch(self, session_id: str, send: Callable[[pb.RoundEvent], None], cut: Callable[[HeronError], None]) -> None:
         """The session's event stream; raises UnknownSession."""
         self._rounds.member(session_id)
         self.ledger.charge_call()
@@ -252,10 +264,10 @@ class Coordinator:
                     if watcher is not None:
                         self.ledger.charge("down", event.ByteSize())
                         watcher.send(event)
-                case Fence(session_id):
+                case Fence(session_id, taken_over):
                     watcher = self._watchers.pop(session_id, None)
                     if watcher is not None:
-                        watcher.cut()
+                        watcher.cut(TAKEN_OVER if taken_over else CUT)
                 case OpenRound(term, number, participants):
                     self.work.open_round(term, number, participants)
                 case DropFromRound(name, reason):

@@ -27,7 +27,7 @@ from heron_server.plan import upload_bytes, upload_slots
 from heron_server.records import Records
 from heron_server.rounds import Phase, Rounds
 from heron_server.run_dir import RunDir
-from heron_server.staging import Staging, Step
+from heron_server.staging import Room, Staging, Step
 from heron_server.uploads import Uploads
 
 Array = NDArray[Any]
@@ -55,6 +55,7 @@ class RoundWork:
         self.ledger = Ledger()
         self.records = Records(spec)
         self.uploads: Uploads | None = None
+        self._room = Room(engine.model.activations, spec.method.batch_size)
         self.states: dict[int, dict[str, Array]] = {}
         """Client state by version: the last boundary's, and the new one while it is evaluated."""
         self.failure: HeronError | None = None
@@ -130,7 +131,7 @@ class RoundWork:
         method, cut = self._spec.method, self.engine.model.activations
         exact = purpose == split.PURPOSE_TRAIN
         stagings = {
-            name: Staging(name, cut, count, method.batch_size, method.micro_batch_rows, exact)
+            name: Staging(name, cut, count, method.batch_size, method.micro_batch_rows, exact, self._room)
             for name, count in steps.items()
         }
         slots = upload_slots(self._settings.byte_budget, upload_bytes(self._spec, self.engine.model), len(steps))
@@ -151,6 +152,12 @@ class RoundWork:
         uploads, number = self.uploads, step.step
         assert uploads is not None
 
+        def work() -> None:
+            try:
+                job()
+            finally:
+                self._room.give(step)
+
         def done(_: None) -> None:
             if uploads is self.uploads:
                 uploads.consumed(name, number)
@@ -166,8 +173,7 @@ class RoundWork:
             else:
                 self._fail(error)
 
-        del step
-        self._jobs.submit(job, done, failed)
+        self._jobs.submit(work, done, failed)
 
     def _settle(self, name: str) -> None:
         """Takes a client's part of the phase as done once all its uploads are consumed."""

@@ -111,7 +111,7 @@ class Rounds:
         self._admit(name)
         actions: list[Action] = []
         if old is not None:
-            actions.append(Fence(old.session_id))
+            actions.append(Fence(old.session_id, taken_over=True))
             if old.key != key and self._active(name):
                 actions += self._drop(name, "restarted as a new instance", now)
         self.members[name] = Member(name, key, session_id, now)

@@ -11,7 +11,7 @@ import grpc
 
 from heron_core.bulk import state_chunks
 from heron_core.codec import BundleReceiver, empty_arrays
-from heron_core.errors import REASON_KEY, HeronError, Internal, TensorError, UnknownSession, meaning_of
+from heron_core.errors import REASON_KEY, HeronError, Internal, TensorError, meaning_of
 from heron_core.frames import Bulk, deserializer, serialize
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
@@ -36,25 +36,25 @@ class Service:
 
     async def watch_rounds(self, beats: AsyncIterator[pb.Beat], context: Context) -> None:
         first = await _first(beats)
-        outbox: asyncio.Queue[pb.RoundEvent | None] = asyncio.Queue()
-        self._coordinator.watch(first.session_id, outbox.put_nowait, lambda: outbox.put_nowait(None))
+        outbox: asyncio.Queue[pb.RoundEvent | HeronError | None] = asyncio.Queue()
+        self._coordinator.watch(first.session_id, outbox.put_nowait, outbox.put_nowait)
         reader = asyncio.create_task(self._take_beats(beats, outbox))
         try:
             while (event := await outbox.get()) is not None:
-                await context.write(event)
+                await context.write(_sound(event))
         finally:
             reader.cancel()
             self._coordinator.watch_lost(first.session_id)
-        if not reader.done() or reader.cancelled():
-            raise UnknownSession("this session was ended here (silence, or the same client joined anew); join again")
 
-    async def _take_beats(self, beats: AsyncIterator[pb.Beat], outbox: asyncio.Queue[pb.RoundEvent | None]) -> None:
+    async def _take_beats(
+        self, beats: AsyncIterator[pb.Beat], outbox: asyncio.Queue[pb.RoundEvent | HeronError | None]
+    ) -> None:
         try:
             async for beat in beats:
                 self._coordinator.beat(beat)
         except HeronError:
             pass  # fenced meanwhile
-        outbox.put_nowait(None)
+        outbox.put_nowait(None)  # the client is gone
 
     async def fetch_model(self, request: pb.FetchModelRequest, context: Context) -> None:
         for chunk in state_chunks(self._coordinator.model(request)):

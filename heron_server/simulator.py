@@ -22,7 +22,7 @@ from torch import nn
 from heron_core.bulk import state_chunks, update_chunks
 from heron_core.codec import manifest_of
 from heron_core.config import validate
-from heron_core.errors import ConfigError, HeronError, Internal, Unreachable
+from heron_core.errors import ConfigError, HeronError, Internal
 from heron_core.frames import Bulk
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
@@ -131,21 +131,21 @@ class InProcess:
         self._coordinator = coordinator
         self._session_id = ""
         self._events: deque[pb.RoundEvent] = deque()
-        self._cut = False
+        self._cut: HeronError | None = None
 
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
         return self._coordinator.join(request)
 
     def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
-        self._session_id, self._cut = session_id, False
+        self._session_id, self._cut = session_id, None
         self._events.clear()
         self._coordinator.watch(session_id, self._events.append, self._be_cut)
 
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
         if self._events:
             return self._events.popleft()
-        if self._cut:
-            raise Unreachable("the server cut this session; join again")
+        if self._cut is not None:
+            raise self._cut
         return None
 
     def report(self, round_number: int, step: int) -> None:
@@ -176,8 +176,8 @@ class InProcess:
             self._coordinator.watch_lost(self._session_id)
         self._session_id = ""
 
-    def _be_cut(self) -> None:
-        self._cut = True
+    def _be_cut(self, error: HeronError) -> None:
+        self._cut = error
 
 
 class InProcessPush:

@@ -36,13 +36,37 @@ class Taken:
     step: Step | None = None
 
 
+class Room:
+    """Buffers for whole steps, which come back: fresh pages cost as much time as filling them. Thread-safe.
+
+    It never holds more of them than were in use at once, and so stays within the byte budget.
+    """
+
+    def __init__(self, cut: tuple[TensorSpec, ...], batch_rows: int) -> None:
+        self._cut, self._batch_rows = cut, batch_rows
+        self._free: list[list[Tensor]] = []
+
+    def take(self, rows: int) -> list[Tensor]:
+        """The cut's tensors [rows, ...] and labels [rows], uninitialised, in torch's own aligned memory."""
+        if rows == self._batch_rows and self._free:
+            return self._free.pop()
+        cut = [torch.empty(rows, *s.shape, dtype=getattr(torch, s.dtype)) for s in self._cut]
+        return [*cut, torch.empty(rows, dtype=torch.int64)]
+
+    def give(self, step: Step) -> None:
+        """The step is consumed: nobody may look at its tensors any more."""
+        if len(step.labels_B) == self._batch_rows:
+            self._free.append([*step.activations, step.labels_B])
+
+
 class Staging:
     """One client's uploads of one round, in order. Raises TensorError and stores nothing that does not fit."""
 
     def __init__(
-        self, client: str, cut: tuple[TensorSpec, ...], steps: int, batch_rows: int, micro_rows: int, exact: bool
-    ) -> None:
-        self._client, self._cut = client, cut
+        self, client: str, cut: tuple[TensorSpec, ...], steps: int, batch_rows: int, micro_rows: int, exact: bool,
+        room: Room | None = None,
+    ) -> None:  # fmt: skip
+        self._client, self._cut, self._room = client, cut, room or Room(cut, batch_rows)
         self.steps, self._batch_rows, self._micro_rows, self._exact = steps, batch_rows, micro_rows, exact
         self.sequence = 0
         """Micro-batches received whole."""
@@ -81,9 +105,7 @@ class Staging:
         expected = [(s.name, s.dtype, (rows, *s.shape)) for s in self._cut] + [("labels", "int64", (rows,))]
         check_manifest(header.manifest, expected, origin)
         if not self._rows:
-            self._buffers = [
-                torch.empty(header.batch_rows, *s.shape, dtype=getattr(torch, s.dtype)) for s in self._cut
-            ] + [torch.empty(header.batch_rows, dtype=torch.int64)]
+            self._buffers = self._room.take(header.batch_rows)
         self._micro, self._label_bytes = rows, 8 * rows
         return BundleReceiver([b[self._rows : self._rows + rows].numpy() for b in self._buffers], origin)
 

@@ -86,7 +86,7 @@ class Client:
         self.events: list[pb.RoundEvent] = []
         self.answers: list[split.PushEvent] = []
         self.cut = False
-        coordinator.watch(self.session, self.events.append, lambda: setattr(self, "cut", True))
+        coordinator.watch(self.session, self.events.append, lambda _: setattr(self, "cut", True))
 
     def heard(self, kind: str) -> list[Any]:
         return [getattr(e, kind) for e in self.events if e.WhichOneof("event") == kind]

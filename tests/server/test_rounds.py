@@ -196,7 +196,7 @@ def test_a_name_held_by_a_live_client_is_taken() -> None:
 
 def test_the_same_key_takes_over_fences_the_old_session_and_keeps_its_part() -> None:
     rounds = training()
-    assert rounds.join("a", b"a", "a-2", 1) == [Fence("a-1")]
+    assert rounds.join("a", b"a", "a-2", 1) == [Fence("a-1", taken_over=True)]
     with pytest.raises(UnknownSession):
         rounds.beat("a-1", 1)
     actions = rounds.watch_opened("a-2", 1)
