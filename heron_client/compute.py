@@ -82,7 +82,7 @@ class ClientCompute:
         """
         use_threads(self._threads)
         with seeded_torch(self._seed, *path):
-            activations = self._net.front(to_input(x, self._device))
+            activations = self._net.front(self._input(x))
             outputs = self._net.auxiliary(activations)
         losses_B = self._model.loss(outputs, torch.from_numpy(labels).to(self._device))
         kept = [_row_major(a) for a in as_tuple(activations)] if keep_activations else []
@@ -94,9 +94,12 @@ class ClientCompute:
         use_threads(self._threads)
         self._net.eval()
         try:
-            return [_row_major(a) for a in as_tuple(self._net.front(to_input(x, self._device)))]
+            return [_row_major(a) for a in as_tuple(self._net.front(self._input(x)))]
         finally:
             self._net.train()
+
+    def _input(self, x: Array) -> Tensor:
+        return to_input(x, self._device, self._model.channels_last)
 
 
 def _row_major(tensor: Tensor) -> Array:

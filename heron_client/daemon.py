@@ -29,7 +29,7 @@ def run_daemon(settings: ClientSettings, *, once: bool) -> None:
     def on_signal(number: int, _: object) -> None:
         stop.set()
         if runner is not None:
-            runner.session.stop()
+            runner.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)

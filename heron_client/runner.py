@@ -80,12 +80,20 @@ class Runner:
         self._state: tuple[int, int, Any] | None = None  # term, version, fetched arrays
         self._pause_until = 0.0
         self._offline_since: float | None = None
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Ends the session where that is legal, soon. Safe in a signal handler, which may come at any place."""
+        self._stopping = True
 
     def run(self) -> Iterator[None]:
         """Runs to the session's end; raises its error, if any."""
         session = self.session
         while session.state not in ENDED:
             self._on_alive()
+            if self._stopping:
+                session.stop()
+                continue
             try:
                 if session.state is State.OFFLINE:
                     yield from self._join()
@@ -119,7 +127,7 @@ class Runner:
     def _join(self) -> Iterator[None]:
         while monotonic() < self._pause_until:
             yield
-            if self.session.state in ENDED:
+            if self._stopping:
                 return
         facts = pb.ClientFacts(heron_version=__version__, device=self._settings.device)
         if self._workshop is not None:
@@ -170,8 +178,6 @@ class Runner:
         self._take(event)
 
     def _take(self, event: pb.RoundEvent) -> None:
-        if self.session.state in ENDED:
-            return  # a signal stopped the session while this event came
         before = self.session.notice
         self.session.server_event(event)
         if self.session.notice and self.session.notice != before:
@@ -189,8 +195,8 @@ class Runner:
         raise _Abandoned
 
     def _holds(self, assignment: Assignment) -> bool:
-        session = self.session
-        return session.assignment == assignment and session.state in (State.TRAINING, State.EVALUATING)
+        mine = self.session.assignment == assignment and self.session.state in (State.TRAINING, State.EVALUATING)
+        return mine and not self._stopping
 
     def _fetch(self, assignment: Assignment) -> Any:
         if self._state is not None and self._state[:2] == (assignment.term, assignment.version):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -11,16 +12,22 @@ from heron_core.errors import HeronError, meaning_of
 EXIT_CODES = """Exit codes: 0 done, 2 usage or config, 3 cannot reach or was refused by the peer, 4 data or model error,
 5 interrupted with state saved."""
 
+CTRL_C = 130
+"""What typer makes of a KeyboardInterrupt."""
+
 
 def run_command(program: str, command: Callable[[], object]) -> NoReturn:
     """Runs a typer app to its end; a HeronError becomes one line on stderr and its exit code."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on stderr would stand beside ours
     try:
         command()
         code = 0
     except HeronError as error:
         print(f"{program}: {error}", file=sys.stderr)
         code = meaning_of(error).exit_code
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+    except SystemExit as end:
+        if end.code != CTRL_C:
+            raise
+        print(f"{program}: interrupted; what was saved stays", file=sys.stderr)
         code = 5
     sys.exit(code)

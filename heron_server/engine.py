@@ -140,7 +140,7 @@ class Engine:
         counts = Counts()
         for number, start in enumerate(range(0, len(test), batch_rows)):
             x, labels = test.batch(np.arange(start, min(start + batch_rows, len(test))))
-            activations = self.client.front(to_input(x, self._device))
+            activations = self.client.front(to_input(x, self._device, self.model.channels_last))
             parts = activations if isinstance(activations, tuple) else (activations,)
             self.count(Step(number, parts, torch.from_numpy(labels)), counts)
         return counts

@@ -55,6 +55,7 @@ async def _serve(
             await _until_over(coordinator, stopped)
         finally:
             await server.stop(0.5)
+            await _last_calls()
     finally:
         worker.stop()
     if coordinator.failure is not None:
@@ -100,6 +101,13 @@ def _reflect(server: grpc.aio.Server) -> None:
     reflection.enable_server_reflection(
         ("heron.v1.FederationService", "heron.v1.SplitService", reflection.SERVICE_NAME), server
     )
+
+
+async def _last_calls() -> None:
+    """gRPC ends the calls that `stop` cancelled a moment later; cut off before, each prints a traceback."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    if rest:
+        await asyncio.wait(rest, timeout=1.0)
 
 
 async def _until_over(coordinator: Coordinator, stopped: asyncio.Event) -> None:

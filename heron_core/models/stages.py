@@ -69,6 +69,7 @@ class Network:
             input=TensorSpec("input", self.input_shape),
             activations=(TensorSpec("activations", shape),),
             classes=self.classes,
+            channels_last=not self.per_sample,
         )
 
 

@@ -15,6 +15,7 @@ from heron_client.local_round import LocalRound
 from heron_client.upload import Upload
 from heron_core.data.batches import BatchOrder
 from heron_core.data.source import ArraySource, Source
+from heron_core.device import to_input
 from heron_core.errors import DataError
 from heron_core.models.split_model import SplitModel
 from heron_core.run_spec import RunSpec
@@ -112,7 +113,7 @@ def test_running_statistics_move_by_the_base_forward_only() -> None:
     x, _ = tiny.source(model).batch(BatchOrder(spec.seed, 0, 24, 4).at(0))
     front = model.build("front", spec.seed).train()
     with torch.inference_mode():
-        front(torch.empty(x.shape, memory_format=torch.channels_last).copy_(torch.from_numpy(x)))
+        front(to_input(x, torch.device("cpu"), model.channels_last))
     plain = {f"front.{name}": buffer.numpy() for name, buffer in front.named_buffers()}
     assert plain.keys() == {"front.1.running_mean", "front.1.running_var", "front.1.num_batches_tracked"}
     assert all(np.array_equal(ran.state[name], value) for name, value in plain.items())

@@ -48,14 +48,15 @@ def reference_run(spec: RunSpec, folder=None) -> str:
 
     def forward(x, y, round_, i, m, piece):
         """Base or perturbed, the same masks: sum of the losses, and the smashed activations."""
-        images = torch.empty(x.shape, memory_format=torch.channels_last if x.ndim == 4 else torch.contiguous_format)
+        last = model.channels_last and x.ndim == 4
+        images = torch.empty(x.shape, memory_format=torch.channels_last if last else torch.contiguous_format)
         with torch.no_grad(), seeded_torch(spec.seed, "round", round_, "client", i, "step", m, "masks", piece):
             z = net.front(images.copy_(torch.from_numpy(x)))
             loss = model.loss(net.auxiliary(z), torch.from_numpy(y))
         return float(loss.double().sum()), z
 
     for round_ in range(1, spec.rounds + 1):
-        local = [dict(state=state, theta=None, rule=None) for _ in range(N)]  # 1. broadcast
+        local = [{"state": state, "theta": None, "rule": None} for _ in range(N)]  # 1. broadcast
         for m in range(method.local_steps):  # 2. local steps, 3. server steps as the uploads come in rank order
             for i, c in enumerate(local):
                 net.load_state_dict(c["state"])
@@ -63,8 +64,8 @@ def reference_run(spec: RunSpec, folder=None) -> str:
                     c["theta"] = torch.nn.Parameter(flat(net))
                     c["rule"] = make_optimizer(method.optimizer, [c["theta"]])
                 theta = c["theta"].detach().clone()
-                batch = batch_indices(spec.seed, i, (round_ - 1) * method.local_steps + m, len(shares[i]), method.batch_size)
-                x, y = shares[i].batch(batch)
+                position = (round_ - 1) * method.local_steps + m
+                x, y = shares[i].batch(batch_indices(spec.seed, i, position, len(shares[i]), method.batch_size))
                 pieces = [(x[a : a + rows], y[a : a + rows]) for a in range(0, len(y), rows)]
                 base = [forward(px, py, round_, i, m, k) for k, (px, py) in enumerate(pieces)]
                 l0 = sum(s for s, _ in base) / len(y)
@@ -92,7 +93,8 @@ def reference_run(spec: RunSpec, folder=None) -> str:
                 if (m + 1) % method.upload_period == 0:
                     z = torch.cat([z for _, z in base]).contiguous()
                     server.zero_grad()
-                    with seeded_torch(spec.seed, "server", "round", round_, "client", i, "step", m // method.upload_period):
+                    upload = m // method.upload_period
+                    with seeded_torch(spec.seed, "server", "round", round_, "client", i, "step", upload):
                         model.loss(back(z), torch.from_numpy(y)).mean().backward()  # Eq. 7
                     server.step()
         for name, first in state.items():  # 4. aggregation, Eq. 8

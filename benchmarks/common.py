@@ -1,0 +1,139 @@
+"""What the benchmarks share: tables, a server in a thread, memory of processes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+REPO = Path(__file__).resolve().parents[1]
+if str(REPO) not in sys.path:
+    sys.path.insert(0, str(REPO))
+MIB = 1 << 20
+
+
+def table(header: list[str], rows: list[list[Any]]) -> None:
+    """Prints columns, numbers to three digits."""
+    texts = [header, *[[f"{c:,.3f}" if isinstance(c, float) else f"{c}" for c in row] for row in rows]]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(header))]
+    for row in texts:
+        print("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))
+    sys.stdout.flush()
+
+
+def verdict(what: str, value: float, target: float, *, at_least: bool = False) -> None:
+    """One line: the ratio and its target."""
+    met = value >= target if at_least else value <= target
+    sign, word = ">=" if at_least else "<=", "ok" if met else "MISSED"
+    print(f"{what}: {value:.3f} (target {sign} {target:g}) {word}", flush=True)
+
+
+def interleaved(runs: int, *sides: Callable[[], float]) -> list[list[float]]:
+    """Each side `runs` times, in turn, the order reversed every other time; the first of each is warm-up."""
+    for side in sides:
+        side()
+    results: list[list[float]] = [[] for _ in sides]
+    for number in range(runs):
+        order = list(enumerate(sides))
+        for index, side in reversed(order) if number % 2 else order:
+            results[index].append(side())
+    return results
+
+
+def median_ratio(first: list[float], second: list[float]) -> float:
+    """Median of the ratios of neighbouring runs: drift of the machine hits both sides of each."""
+    return median(a / b for a, b in zip(first, second, strict=True))
+
+
+# -- memory ------------------------------------------------------------------------------------------------------
+
+
+def status_bytes(name: str) -> int:
+    """A field of /proc/self/status, such as VmRSS or VmHWM."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(name)
+
+
+def reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def pss_bytes(pid: int) -> int:
+    """Proportional set size of a process; 0 once it has ended."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+# -- a server in this process ------------------------------------------------------------------------------------
+
+
+class ServerThread:
+    """The product's coordinator and gRPC front around `engine`, on an event loop in a thread of this process."""
+
+    def __init__(self, spec: Any, engine: Any, **settings: Any) -> None:
+        from heron_server.config import ServerSettings
+
+        self._folder = tempfile.TemporaryDirectory(prefix="heron-bench-")
+        self._settings = ServerSettings(address="127.0.0.1:0", run_dir=Path(self._folder.name), **settings)
+        self._spec, self._engine = spec, engine
+        self._ready, self._stop = threading.Event(), threading.Event()
+        self.address = ""
+        self.coordinator: Any = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+
+    def __enter__(self) -> ServerThread:
+        self._thread.start()
+        if not self._ready.wait(60):
+            raise RuntimeError("the server did not start")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+        self._folder.cleanup()
+
+    async def _serve(self) -> None:
+        from heron_server.coordinator import Coordinator
+        from heron_server.jobs import WorkerThread
+        from heron_server.observer import Observer
+        from heron_server.run_dir import RunDir
+        from heron_server.serve import _listen
+
+        observer = Observer()
+        observer.when_listening(lambda address: setattr(self, "address", address))
+        worker = WorkerThread(asyncio.get_running_loop().call_soon_threadsafe)
+        directory = RunDir(self._settings.run_dir)
+        self.coordinator = Coordinator(
+            self._spec, self._settings, self._engine, directory, worker, None, False, observer
+        )
+        server = await _listen(self.coordinator, self._settings, observer)
+        self._ready.set()
+        while not self._stop.is_set():
+            self.coordinator.tick()
+            if self.coordinator.failure is not None:
+                raise self.coordinator.failure
+            await asyncio.sleep(0.05)
+        await server.stop(0.5)
+        worker.stop()
+        directory.close()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout_s:g} s for {what}")
+        time.sleep(0.02)

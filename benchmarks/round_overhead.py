@@ -1,0 +1,137 @@
+"""Seconds per round of the demo's run over gRPC (server and three client processes) over the same rounds simulated.
+
+Both on the same cores, in turn; a round is the time between two commits, the first one left out. Then memory: the
+PSS of each client at work, and of the whole system, server and three clients, idle before the first round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from common import MIB, REPO, median_ratio, pss_bytes, table, verdict, wait_until
+
+DEMO = REPO / "heron_server" / "demo.toml"
+CLIENTS = 3
+
+
+def heron(module: str, *words: str, **settings: object) -> subprocess.Popen[bytes]:
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", module, *words, *sets]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class System:
+    """A server and three clients, each a process; they end with this block."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.port, self.folder = free_port(), folder
+        common = {"server.address": f"127.0.0.1:{self.port}", "server.run_dir": folder, **settings}
+        self.server = heron("heron_server", "run", str(DEMO), **common)
+        self.clients: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> System:
+        for i in range(CLIENTS):
+            own = {"name": f"client-{i}", "server": f"127.0.0.1:{self.port}", "retry_for_s": 60}
+            self.clients.append(heron("heron_client", "run", "--once", "--log-level", "error", **own))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in [*self.clients, self.server]:
+            if process.poll() is None:
+                process.terminate()
+        for process in [*self.clients, self.server]:
+            process.wait(30)
+
+
+def seconds_per_round(folder: Path) -> float:
+    """Median time of the run's rounds but the first."""
+    history = json.loads((folder / "summary.json").read_text())["history"]
+    return median(record["wall_s"] for record in history[1:])
+
+
+def over_grpc(rounds: int) -> tuple[float, str, list[int]]:
+    """Seconds per round, the model's digest, and the most PSS of each client seen meanwhile."""
+    with tempfile.TemporaryDirectory() as name, System(Path(name) / "run", rounds=rounds) as system:
+        most = [0] * CLIENTS
+        while system.server.poll() is None:
+            most = [max(a, pss_bytes(c.pid)) for a, c in zip(most, system.clients, strict=True)]
+            time.sleep(0.5)
+        return seconds_per_round(system.folder), digest(system.folder), most
+
+
+def simulated(rounds: int) -> tuple[float, str]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "run"
+        process = heron("heron_server", "simulate", str(DEMO), **{"rounds": rounds, "server.run_dir": folder})
+        if process.wait(600):
+            raise RuntimeError(f"the simulation ended with exit status {process.returncode}")
+        return seconds_per_round(folder), digest(folder)
+
+
+def digest(folder: Path) -> str:
+    return str(json.loads((folder / "summary.json").read_text())["model_sha256"])
+
+
+def idle_system() -> tuple[int, list[int]]:
+    """PSS of the server and of each client, joined and waiting for a fourth that never comes."""
+    waiting = {"federation.clients": CLIENTS + 1}
+    with tempfile.TemporaryDirectory() as name, System(Path(name) / "run", **waiting) as system:
+        processes = [system.server, *system.clients]
+
+        def settled() -> bool:
+            sizes = [pss_bytes(p.pid) for p in processes]
+            time.sleep(2)
+            return sizes == [pss_bytes(p.pid) for p in processes] and min(sizes) > 50 * MIB
+
+        wait_until(settled, 120, "an idle system")
+        server, *clients = (pss_bytes(p.pid) for p in processes)
+        return server, clients
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
+    rounds, runs = (4, 1) if args.quick else (args.rounds, args.runs)
+    grpc, alone, at_work = [], [], [0] * CLIENTS
+    for _ in range(runs):
+        seconds, sha, most = over_grpc(rounds)
+        simulated_seconds, simulated_sha = simulated(rounds)
+        assert sha == simulated_sha, "the two runs must give the same bits"
+        grpc.append(seconds)
+        alone.append(simulated_seconds)
+        at_work = [max(pair) for pair in zip(at_work, most, strict=True)]
+    print(f"\nDemo, {rounds} rounds, {runs} runs in turn; same final bits on both sides")
+    table(["seconds per round", "median", "least", "most"], [
+        ["gRPC, 4 processes", median(grpc), min(grpc), max(grpc)],
+        ["simulator", median(alone), min(alone), max(alone)],
+    ])  # fmt: skip
+    verdict("gRPC / simulator", median_ratio(grpc, alone), 2.0)
+    server, clients = idle_system()
+    print("\nPSS, MiB")
+    table(["", "client 0", "client 1", "client 2", "server", "all"], [
+        ["at work, most seen", *(c / MIB for c in at_work), "", ""],
+        ["idle", *(c / MIB for c in clients), server / MIB, (server + sum(clients)) / MIB],
+    ])  # fmt: skip
+    verdict("PSS of a client at work, MiB", max(at_work) / MIB, 260)
+    verdict("PSS of the idle system, MiB", (server + sum(clients)) / MIB, 850)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""One suite over both transports: what a client meets does not depend on what carries its messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from integration.worlds import GrpcWorld, InProcessWorld, Member, World
+
+from heron_client.transport import PushStream, Transport
+from heron_core import PROTOCOL_VERSION
+from heron_core.errors import NameTaken, StaleTerm, TensorError, UnknownSession, VersionMismatch
+from heron_core.frames import Bulk
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.run_spec import RunSpec
+
+Open = Callable[..., World]
+
+
+def spec(**tables: Any) -> RunSpec:
+    small: dict[str, Any] = {
+        "rounds": 2,
+        "model": {"name": "mlp", "input_shape": [1, 8, 8], "widths": [8, 8]},
+        "method": {"local_steps": 2, "batch_size": 8},
+        "federation": {"clients": 2},
+    }
+    return RunSpec.model_validate({**small, **tables})
+
+
+def joining(name: str, key: bytes = b"k" * 16, version: int = PROTOCOL_VERSION) -> pb.JoinRequest:
+    return pb.JoinRequest(protocol_version=version, client_name=name, instance_key=key)
+
+
+class Spoiled:
+    """A transport that hands everything on, and spoils what a test says."""
+
+    def __init__(self, inner: Transport, spoil_state: Any = None, spoil_frame: Any = None) -> None:
+        self._inner, self._spoil_state, self._spoil_frame = inner, spoil_state, spoil_frame
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Any]) -> pb.SubmitUpdateReply:
+        spoiled = {name: array.copy() for name, array in arrays.items()}
+        if self._spoil_state is not None:
+            self._spoil_state(spoiled)
+        return self._inner.submit(header, spoiled)
+
+    def open_push(self, opening: split.FrameHeader) -> Any:
+        stream = self._inner.open_push(opening)
+        return stream if self._spoil_frame is None else SpoiledPush(stream, self._spoil_frame)
+
+
+class SpoiledPush:
+    def __init__(self, inner: PushStream, spoil: Any) -> None:
+        self._inner, self._spoil = inner, spoil
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def send(self, frame: Bulk[split.ActivationFrame]) -> None:
+        self._spoil(frame.rest.header)
+        self._inner.send(frame)
+
+
+def not_a_number(state: dict[str, Any]) -> None:
+    next(iter(state.values())).flat[0] = np.nan
+
+
+def other_state_shape(state: dict[str, Any]) -> None:
+    name = next(iter(state))
+    state[name] = state[name].reshape(-1)
+
+
+def other_cut_shape(header: split.FrameHeader) -> None:
+    if header.manifest.tensors:
+        header.manifest.tensors[0].shape.append(1)
+
+
+class TransportSuite:
+    """Subclasses say which world."""
+
+    world: Callable[..., World]
+
+    @pytest.fixture
+    def open_world(self, tmp_path: Path) -> Iterator[Open]:
+        with ExitStack() as stack:
+
+            def open_world(run: RunSpec, **settings: Any) -> World:
+                world = type(self).world(run, tmp_path / "run", **settings)
+                stack.callback(world.close)
+                return world
+
+            yield open_world
+
+    def test_clients_join_and_the_run_ends_for_all(self, open_world: Open) -> None:
+        summary = open_world(spec()).run(Member("a"), Member("b"))
+        assert summary["errors"] == {}
+        assert [(r["participants"], r["dropped"]) for r in summary["history"]] == [(2, 0), (2, 0)]
+        assert summary["per_client"].keys() == {"a", "b"}
+
+    def test_other_protocol_version_is_refused_with_both_named(self, open_world: Open) -> None:
+        with pytest.raises(VersionMismatch, match=rf"version {PROTOCOL_VERSION}, the client {PROTOCOL_VERSION + 1};"):
+            open_world(spec()).transport().join(joining("a", version=PROTOCOL_VERSION + 1))
+
+    def test_name_of_a_live_client_is_taken_for_another_key_and_free_for_its_own(self, open_world: Open) -> None:
+        world = open_world(spec())
+        first, second = world.transport(), world.transport()
+        session_id = first.join(joining("a")).session_id
+        first.watch(session_id, 1.0, 30.0)
+        assert wait_for_event(first, "waiting")
+        with pytest.raises(NameTaken, match="'a'"):
+            second.join(joining("a", key=b"x" * 16))
+        taken_over = second.join(joining("a")).session_id
+        assert taken_over != session_id
+        with pytest.raises(UnknownSession):
+            first.fetch_model(pb.FetchModelRequest(session_id=session_id, version=0))
+        first.disconnect()
+
+    def test_client_state_of_another_version_is_stale(self, open_world: Open) -> None:
+        transport = open_world(spec()).transport()
+        session_id = transport.join(joining("a")).session_id
+        _, state = transport.fetch_model(pb.FetchModelRequest(session_id=session_id, version=0))
+        assert all(np.isfinite(array).all() for array in state.values())
+        with pytest.raises(StaleTerm, match="client state 5"):
+            transport.fetch_model(pb.FetchModelRequest(session_id=session_id, version=5))
+
+    def test_late_joiner_takes_part_from_a_later_round_on(self, open_world: Open) -> None:
+        late = spec(rounds=100, federation={"clients": 3})
+        summary = open_world(late, start_wait_s=0.001).run(Member("a"), Member("b", after=1))
+        participants = [record["participants"] for record in summary["history"]]
+        assert participants[0] == 1
+        assert participants[-1] == 2
+        assert participants == sorted(participants)
+
+    def test_own_data_is_evaluated_by_the_clients_on_what_they_hold_out(self, open_world: Open, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        members = []
+        for name, samples in (("a", 40), ("b", 60)):
+            path = tmp_path / f"{name}.npz"
+            x = rng.normal(size=(samples, 1, 8, 8)).astype(np.float32)
+            np.savez(path, x=x, y=np.arange(samples) % 10)
+            members.append(Member(name, data={"source": "npz", "path": path}))
+        summary = open_world(spec(data={"source": "client", "holdout": 0.25})).run(*members)
+        assert summary["errors"] == {}
+        held_out = 10 + 15
+        for record in summary["history"]:
+            correct = record["accuracy"] * held_out
+            assert correct == pytest.approx(round(correct), abs=1e-9), "counts of 25 samples, no more and no less"
+            assert record["loss"] > 0
+        assert summary["ledger"]["evaluation_up"] == 2 * held_out * (8 * 4 + 8)
+        assert {n: sum(c["class_histogram"]) for n, c in summary["per_client"].items()} == {"a": 30, "b": 45}
+
+    @pytest.mark.parametrize(
+        ("spoiled", "reason"),
+        [
+            ({"spoil_state": not_a_number}, "must be finite, got 1 NaN or Inf"),
+            ({"spoil_state": other_state_shape}, r"must be float32 \[.*\], got float32 \[.*\]"),
+            ({"spoil_frame": other_cut_shape}, r"activations must be float32 \[8, 8\], got float32 \[8, 8, 1\]"),
+        ],
+        ids=["state NaN", "state shape", "activations shape"],
+    )
+    def test_unusable_tensor_costs_its_client_the_round_and_no_one_else(
+        self, open_world: Open, spoiled: dict[str, Any], reason: str
+    ) -> None:
+        bad = Member("bad", through=lambda inner: Spoiled(inner, **spoiled))
+        world = open_world(spec(federation={"clients": 3}), grace_s=0.0)
+        summary = world.run(Member("a"), bad, Member("c"))
+        first = summary["history"][0]
+        assert (first["participants"], first["dropped"]) == (2, 1)
+        assert re.search(reason, first["dropped_reasons"]["bad"])
+        assert set(summary["errors"]) <= {"bad"}
+        assert all(isinstance(error, TensorError) for error in summary["errors"].values())
+        assert np.isfinite(summary["loss"])
+
+
+def wait_for_event(transport: Transport, kind: str, tries: int = 60) -> bool:
+    """Whether the next events hold one of this kind."""
+    events = (transport.next_event(1.0) for _ in range(tries))
+    return any(event is not None and event.WhichOneof("event") == kind for event in events)
+
+
+class TestInProcess(TransportSuite):
+    world = InProcessWorld
+
+
+class TestGrpc(TransportSuite):
+    world = GrpcWorld

@@ -1,0 +1,180 @@
+"""One server and its clients in one process, over either transport: the same tests run in both worlds."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+import grpc
+
+from heron_client.config import ClientSettings
+from heron_client.grpc_transport import GrpcTransport
+from heron_client.runner import Runner
+from heron_client.transport import Transport
+from heron_core.errors import HeronError
+from heron_core.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.coordinator import Coordinator
+from heron_server.jobs import InlineJobs, WorkerThread
+from heron_server.observer import Observer
+from heron_server.run_dir import RunDir
+from heron_server.service import handlers
+from heron_server.setup import finish_run, prepare
+from heron_server.simulator import NO_DEADLINES, InProcess
+
+PATIENCE_S = 60.0
+Through = Callable[[Transport], Transport]
+
+
+class Rounds(Observer):
+    """Counts committed rounds, and lets others wait for them."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._news = threading.Condition()
+
+    def round_done(self, record: dict[str, Any]) -> None:
+        with self._news:
+            self.done += 1
+            self._news.notify_all()
+
+    def reach(self, number: int) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: self.done >= number, PATIENCE_S), f"round {number} did not end"
+
+
+class Member:
+    """One client to be run: its settings, after how many rounds it comes, and what its transport goes through."""
+
+    def __init__(self, name: str, *, after: int = 0, through: Through = lambda t: t, **settings: Any) -> None:
+        self.settings = ClientSettings.model_validate({"name": name, **settings})
+        self.after, self._through = after, through
+
+    def runner(self, transport: Transport) -> Runner:
+        key = self.settings.name.encode().ljust(16)
+        return Runner(self.settings, self._through(transport), key, measure_memory=False)
+
+
+class World(Protocol):
+    """A server that runs, until `close`."""
+
+    def transport(self) -> Transport:
+        """A new client's way to the server."""
+        ...
+
+    def run(self, *members: Member) -> dict[str, Any]:
+        """Runs these clients to their ends and returns the summary, with each one's HeronError under `errors`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _Base:
+    def __init__(self, spec: RunSpec, folder: Path, jobs: Any, settings: ServerSettings) -> None:
+        engine, test = prepare(spec, settings)
+        self.directory, self.rounds = RunDir(folder), Rounds()
+        self.coordinator = Coordinator(spec, settings, engine, self.directory, jobs, test, observer=self.rounds)
+
+    def finish(self, errors: dict[str, HeronError]) -> dict[str, Any]:
+        assert self.coordinator.finished, self.coordinator.failure or errors
+        return {**finish_run(self.coordinator, self.directory, curves=False), "errors": errors}
+
+
+class InProcessWorld(_Base):
+    """Everyone in turn in one thread, as in the simulator."""
+
+    def __init__(self, spec: RunSpec, folder: Path, **settings: Any) -> None:
+        patient = ServerSettings(**settings).model_copy(update=NO_DEADLINES)
+        super().__init__(spec, folder, InlineJobs(), patient)
+
+    def transport(self) -> Transport:
+        return InProcess(self.coordinator)
+
+    def run(self, *members: Member) -> dict[str, Any]:
+        steps = {m.settings.name: (m.after, m.runner(self.transport()).run()) for m in members}
+        errors: dict[str, HeronError] = {}
+        deadline = monotonic() + PATIENCE_S
+        while steps and monotonic() < deadline:
+            self.coordinator.tick()
+            for name, (after, step) in list(steps.items()):
+                if after > self.rounds.done:
+                    continue
+                try:
+                    next(step)
+                except StopIteration:
+                    del steps[name]
+                except HeronError as error:
+                    errors[name] = error
+                    del steps[name]
+        return self.finish(errors)
+
+    def close(self) -> None:
+        self.directory.close()
+
+
+class GrpcWorld(_Base):
+    """The server's loop in a thread, its worker in another, each client in one of its own; loopback between them."""
+
+    def __init__(self, spec: RunSpec, folder: Path, **settings: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._worker = WorkerThread(self._loop.call_soon_threadsafe)
+        super().__init__(spec, folder, self._worker, ServerSettings(**settings))
+        self._transports: list[GrpcTransport] = []
+        ready: Future[str] = Future()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve(ready)))
+        self._thread.start()
+        self._address = ready.result(PATIENCE_S)
+
+    async def _serve(self, ready: Future[str]) -> None:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers(handlers(self.coordinator))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        ready.set_result(f"127.0.0.1:{port}")
+        while not self._stop.is_set():
+            self.coordinator.tick()
+            try:
+                await asyncio.wait_for(self._stop.wait(), 0.05)
+            except TimeoutError:
+                continue
+        await server.stop(1.0)
+        if rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(rest, timeout=5.0)
+
+    def transport(self) -> Transport:
+        self._transports.append(GrpcTransport(self._address, rpc_deadline_s=20.0))
+        return self._transports[-1]
+
+    def run(self, *members: Member) -> dict[str, Any]:
+        errors: dict[str, HeronError] = {}
+
+        def live(member: Member, runner: Runner) -> None:
+            self.rounds.reach(member.after)
+            try:
+                for _ in runner.run():
+                    pass
+            except HeronError as error:
+                errors[member.settings.name] = error
+
+        threads = [threading.Thread(target=live, args=(m, m.runner(self.transport()))) for m in members]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        assert not any(thread.is_alive() for thread in threads), f"a client did not end; {errors}"
+        return self.finish(errors)
+
+    def close(self) -> None:
+        for transport in self._transports:
+            transport.close()
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(PATIENCE_S)
+        self._worker.stop()
+        self._loop.close()
+        self.directory.close()
