@@ -24,6 +24,7 @@ from heron_core.errors import (
     StaleTerm,
     TensorError,
     UnknownSession,
+    Unreachable,
     VersionMismatch,
 )
 from heron_core.frames import Bulk
@@ -92,6 +93,7 @@ class Coordinator:
         self._observer = observer or Observer()
         self._watchers: dict[str, Watcher] = {}
         self._progress: tuple[str | None, float] = (None, clock())
+        self._draining = False
         self._rounds = Rounds(rules(spec, settings))
         self.work = RoundWork(
             spec, settings, engine, run_dir, jobs, test, self._observer, self._rounds, self._perform, clock
@@ -105,7 +107,7 @@ class Coordinator:
     # -- FederationService ---------------------------------------------------------------------------------------
 
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
-        """Raises VersionMismatch, ConfigError, NameTaken or JoinRefused."""
+        """Raises VersionMismatch, ConfigError, NameTaken, JoinRefused, or Unreachable once the server stops."""
         self.ledger.charge_session()
         self.ledger.charge_call()
         self.ledger.charge("up", request.ByteSize())
@@ -130,6 +132,8 @@ class Coordinator:
         return reply
 
     def _admit(self, request: pb.JoinRequest, session_id: str) -> None:
+        if self._draining:
+            raise Unreachable("the server is stopping; try again once it is back")
         name = request.client_name
         self._perform(self._rounds.join(name, request.instance_key, session_id, self._clock()))
         self._observer.note(f"{name} joined")
@@ -242,6 +246,8 @@ class Coordinator:
             self.client_failed(blocked, late)
 
     def drain(self, reason: str) -> None:
+        """The server stops: says so to everyone, and lets nobody in any more."""
+        self._draining = True
         self._perform(self._rounds.drain(reason))
 
     @property

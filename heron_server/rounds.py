@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import ceil
 
-from heron_core.errors import JoinRefused, NameTaken, UnknownSession, Unreachable
+from heron_core.errors import JoinRefused, NameTaken, UnknownSession
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.actions import (
     Action,
@@ -94,8 +94,6 @@ class Rounds:
     dropped: dict[str, str] = field(default_factory=dict)
     """Participants no longer in the round, with the reason."""
     evaluating: set[str] = field(default_factory=set)
-    draining: bool = False
-    """The server stops: nobody may join any more."""
     _since: float | None = None
     """When the present wait (gathering, training, evaluating) began."""
     _between_rounds: bool = False
@@ -104,9 +102,7 @@ class Rounds:
     # -- who is here ---------------------------------------------------------------------------------------------
 
     def join(self, name: str, key: bytes, session_id: str, now: float) -> list[Action]:
-        """A place for `name`; raises NameTaken, JoinRefused, or Unreachable once the server stops."""
-        if self.draining:
-            raise Unreachable("the server is stopping; try again once it is back")
+        """A place for `name`; raises NameTaken or JoinRefused."""
         old = self.members.get(name)
         if old is not None and old.key != key and old.connected:
             raise NameTaken(
@@ -228,7 +224,6 @@ class Rounds:
 
     def drain(self, reason: str) -> list[Action]:
         """The server stops; clients shall keep trying."""
-        self.draining = True
         event = pb.RoundEvent(draining=pb.Draining(reason=reason))
         return [Tell(m.session_id, event) for m in self._connected()]
 

@@ -16,7 +16,8 @@ METHOD: dict[str, Any] = {"local_steps": 3, "batch_size": 8}
 
 def same_bits(*, zo: dict[str, Any] | None = None, method: dict[str, Any] | None = None, **tables: Any) -> None:
     """Asserts that both ways come to the same model."""
-    spec = RunSpec.model_validate({**SMALL, "method": {**METHOD, **(method or {}), "zo": {"mu": 1e-2, **(zo or {})}}, **tables})
+    chosen = {**METHOD, **(method or {}), "zo": {"mu": 1e-2, **(zo or {})}}
+    spec = RunSpec.model_validate({**SMALL, "method": chosen, **tables})
     assert simulate(spec).summary["model_sha256"] == reference_run(spec)
 
 

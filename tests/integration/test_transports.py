@@ -132,11 +132,11 @@ class TransportSuite:
             transport.fetch_model(pb.FetchModelRequest(session_id=session_id, version=5))
 
     def test_late_joiner_takes_part_from_a_later_round_on(self, open_world: Open) -> None:
-        late = spec(rounds=100, federation={"clients": 3})
-        summary = open_world(late, start_wait_s=0.001).run(Member("a"), Member("b", after=1))
+        late = spec(rounds=60, federation={"clients": 3, "min_clients": 2})
+        summary = open_world(late, start_wait_s=0.001).run(Member("a"), Member("b"), Member("c", after=1))
         participants = [record["participants"] for record in summary["history"]]
-        assert participants[0] == 1
-        assert participants[-1] == 2
+        assert participants[0] == 2
+        assert participants[-1] == 3
         assert participants == sorted(participants)
 
     def test_own_data_is_evaluated_by_the_clients_on_what_they_hold_out(self, open_world: Open, tmp_path: Path) -> None:

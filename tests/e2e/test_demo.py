@@ -1,0 +1,104 @@
+"""`heron-server demo`, as a newcomer runs it, with fewer rounds."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from processes import Bench, Program
+
+from heron_core import load_model
+from heron_core.config import load_toml
+from heron_core.data import load_experiment
+from heron_server.config import split_run_file
+from heron_server.demo import DEMO_FILE
+from heron_server.simulator import simulate
+
+pytestmark = pytest.mark.slow
+ROUNDS = 4
+SUMMARY = {
+    "schema", "run_id", "method", "model", "rounds", "rounds_done", "clients", "accuracy", "loss", "majority_accuracy",
+    "wall_s", "model_sha256", "ledger", "client_step", "history",
+}  # fmt: skip
+LEDGER = {
+    "activations_up", "labels_up", "cut_gradients_down", "client_state_up", "client_state_down", "evaluation_up",
+    "control", "wire_up", "wire_down",
+}  # fmt: skip
+CLIENT_STEP = {"forward_passes", "seconds_median", "peak_bytes_median", "macs"}
+RECORD = {"round", "accuracy", "loss", "wall_s", "participants", "dropped"}
+
+
+def start_demo(bench: Bench, *flags: str) -> Program:
+    arguments = ("--run-dir", str(bench.run_dir), "--set", f"rounds={ROUNDS}", *flags)
+    return bench.program("-m", "heron_server", "demo", *arguments)
+
+
+def read_summary(bench: Bench) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((bench.run_dir / "summary.json").read_text())
+    return summary
+
+
+def test_demo_shows_its_results_beside_the_frozen_control_and_leaves_a_model(bench: Bench) -> None:
+    demo = start_demo(bench)
+    assert demo.ends() == 0, demo.stderr
+    assert demo.stderr == []
+
+    assert ["heron", "frozen"] in [line.split() for line in demo.stdout]
+    rows = {re.split("  +", line.strip())[0]: line for line in demo.stdout}
+    for row in ("accuracy", "majority-class accuracy", "auxiliary head accuracy"):
+        assert rows[row].count("%") == 2, rows[row]
+
+    summary = read_summary(bench)
+    assert summary.keys() >= SUMMARY
+    assert summary["ledger"].keys() == LEDGER
+    assert summary["client_step"].keys() >= CLIENT_STEP
+    assert all(record.keys() >= RECORD for record in summary["history"])
+    assert (summary["schema"], summary["rounds_done"], len(summary["history"])) == (1, ROUNDS, ROUNDS)
+    assert summary["ledger"]["wire_up"] > summary["ledger"]["activations_up"] > 0
+    assert summary["client_step"]["peak_bytes_median"] > 0
+    assert (bench.run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert accuracy_of(bench.run_dir / "model") == pytest.approx(summary["accuracy"], abs=1e-9)
+
+
+def accuracy_of(folder: Path) -> float:
+    """Of the saved model on the held-out digits."""
+    spec, _ = split_run_file(load_toml(DEMO_FILE), "demo", Path())
+    test = load_experiment(spec.data, spec.seed).test
+    assert len(test) == 360
+    x, labels = test.batch(np.arange(len(test)))
+    with torch.inference_mode():
+        found = load_model(folder)(torch.from_numpy(x)).argmax(dim=1).numpy()
+    return float((found == labels).mean())
+
+
+def test_interrupted_demo_leaves_no_process_and_resumes_to_the_undisturbed_bits(bench: Bench) -> None:
+    demo = start_demo(bench)
+    demo.line("round 1/4 ")
+    clients = psutil.Process(demo.pid).children(recursive=True)
+    assert len(clients) == 3
+    demo.signal_group(signal.SIGINT)
+    assert demo.ends() == 5, demo.stderr
+    assert "--resume" in demo.stderr[-1]
+    assert not any("Traceback" in line for line in demo.stderr), demo.stderr
+    assert psutil.wait_procs(clients, timeout=0)[1] == []
+
+    resumed = start_demo(bench, "--resume")
+    assert resumed.ends() == 0, resumed.stderr
+    spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo", Path())
+    assert read_summary(bench)["model_sha256"] == simulate(spec).summary["model_sha256"]
+
+
+def test_demo_interrupted_in_its_control_has_its_model_and_exits_5(bench: Bench) -> None:
+    demo = start_demo(bench, "--set", "method.local_steps=2")
+    demo.line("Now the control")
+    demo.signal_group(signal.SIGINT)
+    assert demo.ends() == 5, demo.stderr
+    assert len(demo.stderr) == 1, demo.stderr
+    assert (bench.run_dir / "model" / "model.safetensors").exists()
