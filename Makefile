@@ -18,13 +18,13 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # configuration (an index, a folder of wheels) is asked for it first, so PyTorch's index is contacted only if needed.
 TORCH_CPU := $(TORCH)$(if $(filter Linux,$(shell uname -s)),+cpu)
 
-.PHONY: demo test check lint types protos constraints docker-test clean help
+.PHONY: demo test check lint types protos settings constraints docker-test clean help
 
 demo: .venv/.demo  ## train on handwritten digits: a server and its clients on this machine
 	$(BIN)/heron-server demo
 
 test: check  ## lint, types, and every test that needs no container engine
-	$(BIN)/python -m pytest -m "not docker"
+	$(BIN)/python -m pytest -m "not docker" -n 2 --dist loadfile
 
 check: lint types  ## lint and types
 
@@ -37,6 +37,9 @@ types: .venv/.dev  ## mypy, strict
 protos: .venv/.dev  ## generate heron_core/pb from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. \
 	    $$(cd proto && find . -name '*.proto' | sed 's|^\./||' | sort)
+
+settings: .venv/.dev  ## write docs/settings.md from the settings' own documentation
+	$(BIN)/python docs/make_settings.py
 
 docker-test: .venv/.dev  ## docker compose with one server and three clients, end to end
 	$(BIN)/python -m pytest tests/e2e/test_compose.py

@@ -21,7 +21,7 @@ from heron_client.uploader import Uploader
 from heron_core import PROTOCOL_VERSION, __version__
 from heron_core.codec import check_manifest
 from heron_core.config import validate
-from heron_core.errors import HeronError, NameTaken, StaleTerm, UnknownSession, Unreachable
+from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, UnknownSession, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.run_spec import RunSpec
@@ -137,13 +137,15 @@ class Runner:
         )
         try:
             reply = self._transport.join(request)
-        except (Unreachable, NameTaken) as error:
+        except (Unreachable, Internal, NameTaken) as error:
             if isinstance(error, NameTaken) and self._offline_since is None:
                 raise
             self._back_off(error)
             return
-        self._build(reply)
+        same_run = self._workshop is not None and self.session.run_id == reply.run_id
         self.session.joined(reply.session_id, reply.run_id)
+        if not same_run:
+            self._build(reply)
         self._offline_since = None
         log.info("joined run %s as %s", reply.run_id, self._settings.name)
         self._transport.watch(reply.session_id, reply.heartbeat_s, reply.silence_s)
@@ -162,8 +164,6 @@ class Runner:
         self._pause_until = now + longest * random.Random().uniform(0.5, 1.0)
 
     def _build(self, reply: pb.JoinReply) -> None:
-        if self._workshop is not None and self.session.run_id == reply.run_id:
-            return
         import json
 
         spec = validate(RunSpec, json.loads(reply.run_spec_json), "the server's run spec")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from heron_core.config import apply_overrides, load_toml
@@ -50,6 +52,7 @@ class Clients:
     def __init__(self, count: int) -> None:
         self._count = count
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._over = False
 
     def __enter__(self) -> Clients:
         return self
@@ -61,9 +64,19 @@ class Clients:
                 "--set", f"name=client-{i}", "--set", f"server={address}", "--set", f"retry_for_s={CLIENT_PATIENCE_S}",
             ]  # fmt: skip
             self._processes.append(subprocess.Popen(command, start_new_session=True))
+        threading.Thread(target=self._mind, name="heron-demo-clients", daemon=True).start()
+
+    def _mind(self) -> None:
+        """Without clients the server would wait for ever: stop it, resumable, once the last one has ended too early."""
+        for process in self._processes:
+            process.wait()
+        if not self._over and any(process.returncode for process in self._processes):
+            print("All clients of the demo have ended before the run did; see what they said above.", file=sys.stderr)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def wait(self) -> None:
         """For the clients' own ends; they heard that the run is over."""
+        self._over = True
         for process in self._processes:
             try:
                 process.wait(timeout=10)
@@ -71,6 +84,7 @@ class Clients:
                 return
 
     def __exit__(self, *_: object) -> None:
+        self._over = True
         for process in self._processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
