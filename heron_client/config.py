@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from heron_core.config import apply_overrides, load_toml, validate
+from heron_core.config import apply_overrides, host_and_port, load_toml, validate
 from heron_core.run_spec import NonNegative, PositiveFloat, Settings
 
 
@@ -47,9 +46,7 @@ class ClientSettings(Settings):
     @field_validator("server")
     @classmethod
     def _host_and_port(cls, value: str) -> str:
-        if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s/]+):\d{1,5}", value):
-            raise ValueError('expected host:port such as "10.0.0.5:50051"')
-        return value
+        return host_and_port(value)
 
 
 def load_client_file(path: Path | None, overrides: list[str]) -> ClientSettings:

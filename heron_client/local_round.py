@@ -1,4 +1,4 @@
-"""A client's local round: h local steps, one upload every k-th.  PAPER.md section 2, step 2.
+"""A client's local round: h local steps, one upload every k-th.  arXiv 2601.09076, Eqs. 2 and 6.
 
 A pure function of (run spec, client rank, round, fetched state, data), told piece by piece: a generator that yields
 each micro-batch's activations as soon as they exist, so that whoever drives it can send while the next is computed.

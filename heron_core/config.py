@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,13 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> dict[st
                 raise ConfigError(f"--set {override}: {parent} is a value, not a table")
         table[leaf] = value
     return tables
+
+
+def host_and_port(value: str) -> str:
+    """The value, if it has the form host:port; for the validators of both sides."""
+    if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s/]+):\d{1,5}", value):
+        raise ValueError('expected host:port such as "10.0.0.5:50051"')
+    return value
 
 
 def validate(model: type[M], tables: dict[str, Any], origin: str) -> M:

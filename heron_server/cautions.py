@@ -12,7 +12,7 @@ from heron_server.units import number_text, percent_text
 MOST_ROUNDING = 0.1
 """Share of a loss difference that may be rounding."""
 LONGEST_CHANGE = 0.5
-"""Of mu * u. At 0.86 the forward difference was off by 49 % on the paper's model.  PAPER.md section 6, trap 7."""
+"""Of mu * u. At 0.86 the forward difference was off by 49 % on the paper's model."""
 
 
 def method_cautions(spec: RunSpec, change: Perturbation) -> Iterator[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, field_validator
 
-from heron_core.config import apply_overrides, load_toml, validate
+from heron_core.config import apply_overrides, host_and_port, load_toml, validate
 from heron_core.run_spec import Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
 
 
@@ -57,9 +56,7 @@ class ServerSettings(Settings):
     @field_validator("address")
     @classmethod
     def _host_and_port(cls, value: str) -> str:
-        if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s/]+):\d{1,5}", value):
-            raise ValueError('expected host:port such as "127.0.0.1:50051"')
-        return value
+        return host_and_port(value)
 
     @property
     def is_loopback(self) -> bool:

@@ -72,7 +72,7 @@ def client_parameters(spec: RunSpec, model: SplitModel) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Perturbation:
-    """What mu * u means for a client of d perturbed parameters.  PAPER.md section 6, trap 7."""
+    """What mu * u means for a client of d perturbed parameters."""
 
     size: int
     """d: perturbed parameters."""
@@ -146,7 +146,7 @@ def round_traffic(spec: RunSpec, model: SplitModel, state_bytes: int) -> Traffic
 def paper_round_bytes(spec: RunSpec, model: SplitModel, front_bytes: int) -> int:
     """What the paper charges: activations, and the front's weights both ways; no head, buffers or labels.
 
-    PAPER.md section 4: 20 rounds x (12.207 GiB + 5 clients x 2 x 75,840 x 4 B) = 244.197 GiB.
+    The paper's HERON row of its vision table: 20 rounds x (12.207 GiB + 5 clients x 2 x 75,840 x 4 B) = 244.197 GiB.
     """
     clients = spec.federation.clients
     return clients * (uploads_per_round(spec) * activation_bytes(spec, model) + 2 * front_bytes)

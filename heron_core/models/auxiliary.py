@@ -1,4 +1,4 @@
-"""Auxiliary heads: from the activations at the cut straight to logits.  PAPER.md section 6, trap 2.
+"""Auxiliary heads: from the activations at the cut straight to logits.
 
 Legend: B batch, C channels, H and W height and width, K classes.
 """

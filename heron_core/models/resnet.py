@@ -1,4 +1,4 @@
-"""ResNet-18, -34 and -50 (He et al. 2015), cut after the stem or any block.  PAPER.md section 4.
+"""ResNet-18, -34 and -50 (He et al. 2015), cut after the stem or any block.
 
 With the small stem (3x3, no pooling, for 32x32 images) and cut = "layer1.0" the front is the paper's: 75,840
 parameters with BatchNorm, activations [64, 32, 32].

@@ -159,7 +159,7 @@ class Relay:
         self._target = target
         self._news = threading.Condition()
         self._open: set[socket.socket] = set()
-        self._up = 0
+        self._up = self._down = 0
         self._turned_away = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -173,6 +173,11 @@ class Relay:
             for each in self._open:
                 with suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
+
+    def carried(self) -> tuple[int, int]:
+        """Bytes so far, up and down."""
+        with self._news:
+            return self._up, self._down
 
     def carries_up(self, more_bytes: int) -> None:
         """Waits until so many more bytes have gone from clients to the server."""
@@ -224,10 +229,9 @@ class Relay:
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 sink.sendall(data)
-                if up:
-                    with self._news:
-                        self._up += len(data)
-                        self._news.notify_all()
+                with self._news:
+                    self._up, self._down = self._up + up * len(data), self._down + (not up) * len(data)
+                    self._news.notify_all()
         for each in (source, sink):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

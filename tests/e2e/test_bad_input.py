@@ -1,4 +1,4 @@
-"""DESIGN.md section 7: bad input gets one clear line, the right exit code, and stops nobody else."""
+"""Bad input gets one clear line, the right exit code, and stops nobody else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The promise of DESIGN.md section 5: three processes over gRPC, the simulator and the reference loop, one SHA-256.
+"""Three processes over gRPC, the simulator and the reference loop, one SHA-256.
 
 The three client daemons live through all runs of this file, one server after another.
 """

@@ -1,4 +1,4 @@
-"""The promise of DESIGN.md section 6: nothing is lost, whoever is killed, stopped, frozen or cut off in mid-round."""
+"""Nothing is lost, whoever is killed, stopped, frozen or cut off in mid-round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""HERON-SFL as one plain loop, written from PAPER.md section 2. No Heron training code: only models, data, streams.
+"""HERON-SFL as one plain loop, written from the paper (arXiv 2601.09076).
+
+It shares models, data and random streams with the product, and no training code.
 
 theta: the client parameters as one flat vector, in the modules' own order.
 """

@@ -1,4 +1,4 @@
-"""`heron-server validate`: the plan agrees with PAPER.md, and refuses what the run itself would."""
+"""`heron-server validate`: the plan agrees with the paper, and refuses what the run itself would."""
 
 from __future__ import annotations
 
