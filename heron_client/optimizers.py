@@ -1,4 +1,4 @@
-"""The client's update rules on one flat vector. (torch.optim would bring 70 MiB of imports to the edge.)
+"""The client's update rules on one flat vector. (torch.optim imports some 75 MiB on its first use.)
 
 Each follows the operations of torch.optim's single-tensor form one by one, so the bits are the same.
 """
