@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Bumped with every change of the wire's meaning; a mismatch is refused at Join."""
 
 __all__ = ["PROTOCOL_VERSION", "__version__", "load_model"]

@@ -40,8 +40,17 @@ class ModelSpec(Settings):
     """Number of classes. 0: the family's default (10)."""
     widths: tuple[Positive, ...] = ()
     """Hidden widths of the mlp family. Empty: [64, 64, 32]."""
-    trainable: Literal["all", "norm"] = "all"
-    """Client parameters that are perturbed, travel and are averaged: all, or normalisation's and the head's."""
+    trainable: Literal["all", "norm", "last_n_layers", "lora"] = "all"
+    """Client parameters that move, travel and are averaged; the head always does. norm: the front's normalisation scale
+    and shift. last_n_layers: its last `last_layers` layers. lora: adapters of rank `lora_rank` beside its weights."""
+    last_layers: Positive = 1
+    """Layers (modules with parameters of their own) of the front that move, with trainable = last_n_layers."""
+    lora_rank: Positive = 4
+    """Rank of the adapters, with trainable = lora."""
+    weights: str = ""
+    """Initial weights of the front: a `model` folder of an earlier run, looked for in each side's data folder."""
+    weights_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Fingerprint (state_sha256 in its model.json) that those weights must have. Empty: any."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments for your own factory."""
 
@@ -61,6 +70,9 @@ class DataSpec(Settings):
     """Use only this many test samples, likewise. 0: all."""
     holdout: Fraction = 0.1
     """Share of each client's own data held out for evaluation, with source = client."""
+    validation: Fraction = 0.0
+    """Set this share of the experiment's training samples apart and evaluate on it: to choose settings without looking
+    at the test set. 0: evaluate on the test set."""
 
 
 class ZoSpec(Settings):
@@ -72,6 +84,13 @@ class ZoSpec(Settings):
     """Distribution of u: sphere is the paper's."""
     difference: Literal["forward", "central"] = "forward"
     """forward is the paper's: (l(theta + mu u) - l(theta)) / mu."""
+    scope: Literal["batch", "micro_batch", "sample"] = "batch"
+    """What one direction is for: the whole batch (the paper's), each micro-batch, or each sample. At the same number
+    of forward passes; sample needs parameters that act on each sample by itself (normalisation, biases)."""
+    normalise: Flag = False
+    """Divide the gradient by the standard deviation of its slopes (FZOO); needs two directions a step or more."""
+    block_wise: Flag = False
+    """One direction for each stage of the front in turn, its probe from the activations that the prefix gave before."""
 
 
 class OptimizerSpec(Settings):
@@ -89,9 +108,24 @@ class OptimizerSpec(Settings):
     """Adam: added to the root of the second moment."""
 
 
+class AlignmentSpec(Settings):
+    every_rounds: Positive = 10
+    """l: the server aligns the heads after every l-th round."""
+    buffer_samples: Positive = 1000
+    """Newest uploaded samples of each client that the server keeps for it; at least one whole upload."""
+    passes: Positive = 100
+    """Passes over the buffer in one alignment."""
+    batch_size: Positive = 1000
+    """Samples per step of the alignment."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate of its Adam."""
+
+
 class MethodSpec(Settings):
-    name: Literal["heron", "frozen"] = "heron"
-    """heron: zeroth-order clients. frozen: the control, clients never update."""
+    name: Literal["heron", "cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg", "frozen"] = "heron"
+    """heron: zeroth-order clients. cse_fsl: backpropagation of the auxiliary loss. fsl_sage: the same through a head
+    that the server aligns. sflv1, sflv2: the server returns the cut gradient; one server model per client, or one for
+    all. fedavg: the whole model on the client. frozen: the control, clients never update."""
     local_steps: Positive = 20
     """h: local steps per round."""
     batch_size: Positive = 32
@@ -102,9 +136,18 @@ class MethodSpec(Settings):
     """Allow micro_batch with BatchNorm: statistics are then per micro-batch, a different computation."""
     upload_period: Positive = 1
     """k: upload activations every k-th local step."""
+    auxiliary_update: Literal["zo", "first_order", "server", "aligned"] = "zo"
+    """Who trains heron's head: zo (the paper's: jointly with the front), first_order (the client, on detached
+    activations), server (on what it receives; sent down each round), aligned (as in fsl_sage). Unless zo, only the
+    front is perturbed."""
+    moments: Literal["reset", "kept", "averaged"] = "reset"
+    """The client optimiser's moments: zero at each round's start, kept per client, or averaged with the weights."""
+    running_statistics: Literal["update", "keep"] = "update"
+    """frozen with BatchNorm: update the running statistics in training forwards, or normalise by the initial ones."""
     zo: ZoSpec = ZoSpec()
+    alignment: AlignmentSpec = AlignmentSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
-    """The client's optimiser; its moments start at zero each round."""
+    """The client's optimiser."""
 
     @model_validator(mode="after")
     def _micro_batch_divides(self) -> Self:
@@ -123,6 +166,8 @@ class MethodSpec(Settings):
 class FederationSpec(Settings):
     clients: Positive = 3
     """N: clients the run is planned for; experiment data is divided into this many parts."""
+    clients_per_round: Count = 0
+    """Clients drawn for each round (seeded). 0: all."""
     min_clients: Positive = 1
     """A round needs at least this many participants; below it the round is abandoned."""
     aggregation: Literal["uniform", "samples"] = "uniform"
@@ -132,6 +177,15 @@ class FederationSpec(Settings):
     def _enough_clients(self) -> Self:
         if self.min_clients > self.clients:
             raise ValueError(f"min_clients = {self.min_clients} is more than clients = {self.clients}; lower it")
+        if self.clients_per_round > self.clients:
+            raise ValueError(
+                f"clients_per_round = {self.clients_per_round} is more than clients = {self.clients}; "
+                "lower it, or 0 for all"
+            )
+        if self.clients_per_round and self.min_clients > self.clients_per_round:
+            raise ValueError(
+                f"min_clients = {self.min_clients} is more than clients_per_round = {self.clients_per_round}; lower it"
+            )
         return self
 
 

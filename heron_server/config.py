@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, field_validator
 
 from heron_core.config import apply_overrides, host_and_port, load_toml, validate
-from heron_core.run_spec import Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
+from heron_core.run_spec import Count, Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
 
 
 class ServerSettings(Settings):
@@ -24,6 +24,8 @@ class ServerSettings(Settings):
     """canonical: uploads step by step in rank order, reproducible. arrival: as they come, faster, not reproducible."""
     byte_budget: Positive = 1 << 30
     """Most bytes of uploads the server holds at once; at least two whole steps."""
+    memory_limit: Count = 0
+    """Most bytes that the run may need here by `validate`'s count. 0: this machine's memory."""
     test_data: Literal["auto", "none", "npz", "image_folder"] = "auto"
     """The server's test set: auto is the run spec's built-in one; none: clients evaluate on held-out samples."""
     test_path: Path | None = None

@@ -81,14 +81,14 @@ class FederationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def FetchModel(self, request, context):
-        """The client state of a version, as a bundle. A version that is not the current one is ABORTED (stale_term).
+        """The client state of a version for this client, as a bundle: what is averaged, and what the server keeps for it. A version that is not the current one is ABORTED (stale_term).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubmitUpdate(self, request_iterator, context):
-        """The client state after the local steps. Sending it again within the term is safe.
+        """The part of the client state that the method averages or keeps, after the local steps. Sending it again within the term is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

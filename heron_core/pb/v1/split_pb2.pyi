@@ -53,14 +53,18 @@ class ActivationFrame(_message.Message):
     def __init__(self, header: _Optional[_Union[FrameHeader, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class PushEvent(_message.Message):
-    __slots__ = ("position", "acknowledged", "credit")
+    __slots__ = ("position", "acknowledged", "credit", "cut_gradients", "payload")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
+    CUT_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     position: Position
     acknowledged: Acknowledged
     credit: Credit
-    def __init__(self, position: _Optional[_Union[Position, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ...) -> None: ...
+    cut_gradients: CutGradients
+    payload: bytes
+    def __init__(self, position: _Optional[_Union[Position, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., cut_gradients: _Optional[_Union[CutGradients, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Position(_message.Message):
     __slots__ = ("sequence", "credit_steps")
@@ -75,6 +79,18 @@ class Acknowledged(_message.Message):
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+
+class CutGradients(_message.Message):
+    __slots__ = ("step", "manifest", "offset", "loss")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    manifest: _tensors_pb2.Manifest
+    offset: int
+    loss: float
+    def __init__(self, step: _Optional[int] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
 
 class Credit(_message.Message):
     __slots__ = ("steps",)

@@ -47,7 +47,7 @@ class SplitServiceServicer(object):
     """
 
     def PushActivations(self, request_iterator, context):
-        """One stream a round (or evaluation): frames up, acknowledgements and credits down. After a broken connection the
+        """One stream a round (or evaluation): frames up; acknowledgements, credits and, by method, cut gradients down. After a broken connection the
         client opens it again and goes on from Position.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -1,0 +1,1 @@
+"""How a client steps, one file for each way of moving its parameters."""
