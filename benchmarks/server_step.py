@@ -50,7 +50,7 @@ class Timed(Engine):
 
     def train(self, client: str, rank: int, round_number: int, step: Step) -> None:
         started = time.monotonic()
-        super().train(client, rank, round_number, step)
+        super().train(client, rank, round_number, step)  # heron: nothing comes back
         if self._device.type == "cuda":
             torch.cuda.synchronize()
         self.clocks.append((started, time.monotonic()))

@@ -21,8 +21,9 @@ default. An unknown key is refused. For one call, override any key: `--set metho
 """
 
 RUN_FILE = """
-Everything but `[server]` is the *run spec*: it affects learning, it is frozen when the run starts, and clients get it
-when they join. `[server]` holds local facts of the server that clients never see.
+Everything but `[server]` and `[simulate]` is the *run spec*: it affects learning, it is frozen when the run starts, and
+clients get it when they join. `[server]` holds local facts of the server that clients never see; `[simulate]` is heeded
+by `heron-server simulate` alone.
 """
 
 

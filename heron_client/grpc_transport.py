@@ -214,11 +214,11 @@ class GrpcPush:
     def __init__(self, channel: grpc.Channel, address: str, opening: split.FrameHeader, silence_s: float) -> None:
         self._address, self._silence_s = address, silence_s
         self._frames: queue.Queue[Bulk[split.ActivationFrame] | None] = queue.Queue(maxsize=2)
-        self._events: queue.SimpleQueue[split.PushEvent | HeronError | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Bulk[split.PushEvent] | HeronError | None] = queue.SimpleQueue()
         self._broken: HeronError | None = None
         self._ended = threading.Event()
         self._frames.put(Bulk(split.ActivationFrame(header=opening)))
-        call: Any = channel.stream_stream(PUSH, serialize, split.PushEvent.FromString)
+        call: Any = channel.stream_stream(PUSH, serialize, deserializer(split.PushEvent))
         self._call = call(self._outgoing())
         threading.Thread(target=self._listen, name="heron-push", daemon=True).start()
 
@@ -234,7 +234,7 @@ class GrpcPush:
                 self._call.cancel()
                 raise Unreachable(f"the server at {self._address} took nothing for {self._silence_s:g} s")
 
-    def receive(self, timeout_s: float) -> split.PushEvent | None:
+    def receive(self, timeout_s: float) -> Bulk[split.PushEvent] | None:
         self._raise_if_broken()
         try:
             event = self._events.get(timeout=timeout_s) if timeout_s > 0 else self._events.get_nowait()

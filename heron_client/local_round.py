@@ -1,30 +1,28 @@
-"""A client's local round: h local steps, one upload every k-th.  arXiv 2601.09076, Eqs. 2 and 6.
+"""A client's local round: h local steps, one upload every k-th.  arXiv 2601.09076, Algorithm 1.
 
 A pure function of (run spec, client rank, round, fetched state, data), told piece by piece: a generator that yields
 each micro-batch's activations as soon as they exist, so that whoever drives it can send while the next is computed.
+How a step moves the parameters is its stepper's business.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from heron_client.compute import ClientCompute
-from heron_client.optimizers import make_update_rule
-from heron_client.upload import Upload
-from heron_client.zo import gradient_scale, zeroth_order_gradient
+from heron_client.steps import make_stepper
+from heron_client.steps.batch import Batch
+from heron_client.upload import CutGradients, Upload
 from heron_core.data.batches import BatchOrder
 from heron_core.data.source import Source
-from heron_core.errors import DataError
+from heron_core.methods import method_of
 from heron_core.run_spec import RunSpec
-from heron_core.streams import direction, generator
 
 Array = NDArray[Any]
 
@@ -34,10 +32,10 @@ class Figures:
     """What a local round measured about itself."""
 
     losses: list[float] = field(default_factory=list)
-    """Auxiliary loss at each local step's base point."""
+    """Mean loss of each local step's batch at its base point: the auxiliary one, or the one that the method lowers."""
     step_seconds: list[float] = field(default_factory=list)
     """Compute seconds of each local step, without the time the driver held the generator."""
-    forward_passes: int = 0
+    forward_passes: float = 0.0
     """Forward passes over whole batches."""
 
     @property
@@ -46,7 +44,7 @@ class Figures:
 
 
 class LocalRound:
-    """One round's work. Iterate `uploads()` to the end, then read `compute.state()` and `figures`."""
+    """One round's work. Drive `uploads()` to the end, then read `update()` and `figures`."""
 
     def __init__(
         self, spec: RunSpec, compute: ClientCompute, source: Source, order: BatchOrder, names: list[str],
@@ -54,96 +52,71 @@ class LocalRound:
     ) -> None:  # fmt: skip
         self._spec, self._compute, self._source, self._order = spec, compute, source, order
         self._names, self._round, self._rank = names, round_number, rank
+        self._method = method_of(spec.method)
+        self._stepper = make_stepper(spec, compute)
         self._clock = _Stopwatch()
+        self._sequence = 0
         self.steps_done = 0
         self.figures = Figures()
 
-    def uploads(self) -> Iterator[Upload]:
-        """Runs the local steps; raises DataError when a loss is not finite."""
-        method = self._spec.method
-        rule = make_update_rule(method.optimizer)
-        theta_D = self._compute.theta()
-        sequence = 0
-        for step in range(method.local_steps):
+    def uploads(self) -> Generator[Upload | None, CutGradients | None, None]:
+        """Runs the local steps: yields each upload, and None after a step that sends nothing.
+
+        An upload that wants gradients is answered with them; their list is emptied. DataError: a loss is not finite.
+        """
+        for step in range(self._spec.method.local_steps):
             self._clock.restart()
-            position = (self._round - 1) * method.local_steps + step
-            pieces = self._pieces(self._order.at(position))
-            sending = (step + 1) % method.upload_period == 0
-            loss_sum = 0.0
-            for piece, (x, labels) in enumerate(pieces):
-                piece_sum, activations = self._compute.forward(
-                    x, labels, self._mask_path(step, piece), keep_activations=sending
-                )
-                loss_sum += piece_sum
-                if sending:
-                    tensors = dict(zip(self._names, [*activations, labels], strict=True))
-                    del activations
-                    upload = Upload(
-                        sequence, step // method.upload_period, piece * method.micro_batch_rows,
-                        method.batch_size, tensors,
-                    )  # fmt: skip
-                    sequence += 1
-                    self._clock.stop()
-                    del tensors
-                    yield upload
-                    del upload
-                    self._clock.start()
-            self.figures.forward_passes += 1
-            loss_base = self._finite(loss_sum / method.batch_size, step)
-            if method.name == "heron":
-                gradient_D = self._gradient(theta_D, pieces, loss_base, step)
-                rule.step(theta_D, gradient_D)
-                self._compute.set_theta(theta_D)
-            self.figures.losses.append(loss_base)
+            loss = yield from self._step(step)
+            self.figures.losses.append(loss)
+            self.figures.forward_passes = self._stepper.forward_passes
             self.figures.step_seconds.append(self._clock.stop())
             self.steps_done = step + 1
+            if not self._sends(step):
+                yield None
 
-    def _pieces(self, indices: NDArray[np.int64]) -> list[tuple[Array, Array]]:
-        rows = self._spec.method.micro_batch_rows
-        x, labels = self._source.batch(indices)
-        return [(x[i : i + rows], labels[i : i + rows]) for i in range(0, len(indices), rows)]
+    def update(self) -> dict[str, Array]:
+        """What the client submits after the last step."""
+        return self._compute.update(self._stepper.moments())
 
-    def _gradient(self, theta_D: Tensor, pieces: list[tuple[Array, Array]], loss_base: float, step: int) -> Tensor:
-        """The step's ZO gradient [D]. Probes see the base point's buffers: only the base forward moves them."""
-        zo = self._spec.method.zo
-        saved = self._compute.buffers()
+    def _step(self, step: int) -> Generator[Upload, CutGradients | None, float]:
+        batch = self._batch(step)
+        steps = self._stepper.step(batch)
+        answer: CutGradients | None = None
+        piece = 0
+        while True:
+            try:
+                activations = steps.send(answer)
+            except StopIteration as end:
+                loss: float = end.value
+                return loss
+            self._clock.stop()
+            answer = yield self._upload(batch, step, piece, activations)
+            self._clock.start()
+            piece += 1
 
-        def loss_at(probe_D: Tensor) -> float:
-            self._compute.set_theta(probe_D)
-            self._compute.restore_buffers(saved)
-            self.figures.forward_passes += 1
-            total = 0.0
-            for piece, (x, labels) in enumerate(pieces):
-                piece_sum, _ = self._compute.forward(x, labels, self._mask_path(step, piece), keep_activations=False)
-                total += piece_sum
-            return self._finite(total / self._spec.method.batch_size, step)
-
-        gradient_D = zeroth_order_gradient(
-            theta_D, loss_at, loss_base, self._directions(theta_D.numel(), step), zo.num_directions, zo.mu,
-            gradient_scale(zo.distribution, theta_D.numel()), zo.difference,
+    def _upload(self, batch: Batch, step: int, piece: int, activations: list[Array]) -> Upload:
+        """Takes the activations out of their list: the suspended step shall not hold them."""
+        method, labels = self._spec.method, batch.pieces[piece][1]
+        tensors = dict(zip(self._names, [*activations, labels], strict=True))
+        activations.clear()
+        last = piece == len(batch.pieces) - 1
+        self._sequence += 1
+        return Upload(
+            self._sequence - 1, step // method.upload_period, piece * method.micro_batch_rows, batch.rows, tensors,
+            wants_gradients=self._method.returns_cut_gradients and last,
         )  # fmt: skip
-        self._compute.restore_buffers(saved)
-        return gradient_D
 
-    def _directions(self, size: int, step: int) -> Iterator[Tensor]:
-        zo = self._spec.method.zo
-        for j in range(zo.num_directions):
-            rng = generator(self._spec.seed, *self._step_path(step), "direction", j)
-            yield self._compute.to_device(direction(zo.distribution, size, rng))
+    def _batch(self, step: int) -> Batch:
+        method = self._spec.method
+        indices = self._order.at((self._round - 1) * method.local_steps + step)
+        x, labels = self._source.batch(indices)
+        rows = method.micro_batch_rows
+        pieces = [(x[i : i + rows], labels[i : i + rows]) for i in range(0, len(indices), rows)]
+        path = ("round", self._round, "client", self._rank, "step", step)
+        return Batch(path, pieces, method.batch_size, self._sends(step))
 
-    def _step_path(self, step: int) -> tuple[int | str, ...]:
-        return ("round", self._round, "client", self._rank, "step", step)
-
-    def _mask_path(self, step: int, piece: int) -> tuple[int | str, ...]:
-        return (*self._step_path(step), "masks", piece)
-
-    def _finite(self, loss: float, step: int) -> float:
-        if not np.isfinite(loss):
-            raise DataError(
-                f"round {self._round}, step {step}: the auxiliary loss must be finite, got {loss}; "
-                "lower method.optimizer.lr, or look for NaN in this client's data"
-            )
-        return loss
+    def _sends(self, step: int) -> bool:
+        return self._method.uploads and (step + 1) % self._spec.method.upload_period == 0
 
 
 class _Stopwatch:

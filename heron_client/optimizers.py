@@ -5,17 +5,30 @@ Each follows the operations of torch.optim's single-tensor form one by one, so t
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from heron_core.run_spec import OptimizerSpec
+
+Array = NDArray[Any]
 
 
 class UpdateRule(Protocol):
     def step(self, theta_D: Tensor, gradient_D: Tensor) -> None:
         """Moves `theta_D` in place; may overwrite `gradient_D`."""
+        ...
+
+    def state(self) -> dict[str, Array]:
+        """A copy of the moments by their names in the client state; none before the first step, nor without any."""
+        ...
+
+    def load(self, state: Mapping[str, Array], device: torch.device) -> None:
+        """Goes on from moments that `state` gave."""
         ...
 
 
@@ -34,6 +47,13 @@ class Sgd:
                 self._velocity_D.mul_(self._momentum).add_(gradient_D)
             gradient_D = self._velocity_D
         theta_D.add_(gradient_D, alpha=-self._lr)
+
+    def state(self) -> dict[str, Array]:
+        return {} if self._velocity_D is None else {"moments.velocity": _array(self._velocity_D)}
+
+    def load(self, state: Mapping[str, Array], device: torch.device) -> None:
+        if self._momentum:
+            self._velocity_D = _tensor(state["moments.velocity"], device)
 
 
 class Adam:
@@ -56,9 +76,41 @@ class Adam:
         denominator_D = torch.sqrt(self._second_D, out=gradient_D).div_(root).add_(self._eps)
         theta_D.addcdiv_(self._first_D, denominator_D, value=-step_size)
 
+    def state(self) -> dict[str, Array]:
+        if self._first_D is None or self._second_D is None:
+            return {}
+        steps = np.array(self._steps, dtype=np.int64)
+        return {
+            "moments.first": _array(self._first_D), "moments.second": _array(self._second_D), "moments.steps": steps,
+        }  # fmt: skip
 
-def make_update_rule(spec: OptimizerSpec) -> UpdateRule:
+    def load(self, state: Mapping[str, Array], device: torch.device) -> None:
+        self._first_D = _tensor(state["moments.first"], device)
+        self._second_D = _tensor(state["moments.second"], device)
+        self._steps = int(state["moments.steps"])
+
+
+def make_update_rule(spec: OptimizerSpec) -> Sgd | Adam:
     """A fresh rule: its moments are zero."""
     if spec.name == "sgd":
         return Sgd(spec.lr, spec.momentum)
     return Adam(spec.lr, spec.beta1, spec.beta2, spec.eps)
+
+
+def moment_tensors(spec: OptimizerSpec, size: int) -> list[tuple[str, str, tuple[int, ...]]]:
+    """(name, dtype, shape) of the moments of a vector of `size`, in the order in which they travel."""
+    if spec.name == "sgd":
+        return [("moments.velocity", "float32", (size,))] if spec.momentum else []
+    return [
+        ("moments.first", "float32", (size,)), ("moments.second", "float32", (size,)), ("moments.steps", "int64", ()),
+    ]  # fmt: skip
+
+
+def _array(tensor: Tensor) -> Array:
+    array: Array = tensor.to("cpu", copy=True).numpy()
+    return array
+
+
+def _tensor(array: Array, device: torch.device) -> Tensor:
+    """In torch's own aligned memory."""
+    return torch.empty(array.shape, device=device).copy_(torch.from_numpy(array))

@@ -8,29 +8,32 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from heron_client.config import ClientSettings
+from heron_client.in_hand import Work
 from heron_client.meter import PeakMeter, proportional_bytes
 from heron_client.session import ENDED, Assignment, Session, State
 from heron_client.transport import Transport
-from heron_client.upload import Upload
 from heron_client.uploader import Uploader
 from heron_core import PROTOCOL_VERSION, __version__
 from heron_core.codec import check_manifest
 from heron_core.config import validate
 from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, UnknownSession, Unreachable
+from heron_core.methods import method_of
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from heron_client.local_round import LocalRound
     from heron_client.work import Workshop
+    from heron_core.data import Shares
 
 log = logging.getLogger("heron.client")
+T = TypeVar("T")
 
 WAIT_S = 0.5
 FIRST_PAUSE_S = 0.25
@@ -38,23 +41,6 @@ FIRST_PAUSE_S = 0.25
 
 class _Abandoned(Exception):
     """The assignment in hand is no longer the session's."""
-
-
-class Work:
-    """One round's work in hand; it survives a broken connection within its term."""
-
-    def __init__(
-        self, assignment: Assignment, local: LocalRound, uploader: Uploader, meter: PeakMeter | None
-    ) -> None:
-        self.assignment, self.local, self.uploader, self.meter = assignment, local, uploader, meter
-        self.uploads = local.uploads()
-        self.pending: Upload | None = None
-        """Computed, not yet handed to the uploader."""
-
-    def next_upload(self) -> Upload | None:
-        if self.pending is None:
-            self.pending = next(self.uploads, None)
-        return self.pending
 
 
 class Runner:
@@ -68,13 +54,15 @@ class Runner:
         *,
         measure_memory: bool = True,
         on_alive: Callable[[], None] = lambda: None,
+        shares: Shares | None = None,
     ) -> None:
+        """`shares`: experiment data that several clients of one process have in common."""
         from heron_client.work import Workshop  # the compute side, with torch: loaded before Join, not within its wait
 
         self._settings, self._transport, self._key = settings, transport, instance_key
         self._measure, self._on_alive = measure_memory, on_alive
         self.session = Session()
-        self._make_workshop = Workshop
+        self._make_workshop = partial(Workshop, shares=shares)
         self._workshop: Workshop | None = None
         self._work: Work | None = None
         self._state: tuple[int, int, Any] | None = None  # term, version, fetched arrays
@@ -227,24 +215,38 @@ class Runner:
             local = workshop.local_round(assignment.round, assignment.rank, self._fetch(assignment))
             meter = PeakMeter() if self._measure else None
             work = self._work = Work(assignment, local, Uploader(opening), meter)
-        stream = self._transport.open_push(opening)
         try:
-            yield from self._guarded(work.uploader.attach(stream, WAIT_S), assignment)
-            while (upload := work.next_upload()) is not None:
+            if method_of(method).uploads:
+                stream = self._transport.open_push(opening)
+                yield from self._guarded(work.uploader.attach(stream, WAIT_S), assignment)
+            while work.advance():
                 self._on_alive()
                 self._transport.report(assignment.round, work.local.steps_done)
                 self._check_still_mine(assignment)
-                yield from self._guarded(work.uploader.push(upload, WAIT_S), assignment)
-                work.pending = upload = None
+                yield from self._exchange(work)
             yield from self._guarded(work.uploader.settle(WAIT_S), assignment)
         finally:
             work.uploader.close()
         self._submit(work)
-        self._work = None
+        self._work = self._state = None  # an idle client holds its model only
         self.session.work_done()
 
-    def _guarded(self, waiting: Iterator[None], assignment: Assignment) -> Iterator[None]:
-        for _ in waiting:
+    def _exchange(self, work: Work) -> Iterator[None]:
+        """Hands over the pending upload, if there is one, and waits for what it wants back."""
+        if work.pending is not None:
+            yield from self._guarded(work.uploader.push(work.pending, WAIT_S), work.assignment)
+            work.handed_over()
+        if work.awaiting is not None:
+            waiting = work.uploader.gradients(work.awaiting, WAIT_S)
+            work.answered((yield from self._guarded(waiting, work.assignment)))
+
+    def _guarded(self, waiting: Generator[None, None, T], assignment: Assignment) -> Generator[None, None, T]:
+        while True:
+            try:
+                next(waiting)
+            except StopIteration as end:
+                result: T = end.value
+                return result
             self._on_alive()
             self._check_still_mine(assignment)
             yield
@@ -266,7 +268,7 @@ class Runner:
                 class_histogram=workshop.class_histogram,
             ),
         )  # fmt: skip
-        self._transport.submit(header, workshop.compute.state())
+        self._transport.submit(header, work.local.update())
 
     def _evaluate(self) -> Iterator[None]:
         assignment, workshop = self.session.assignment, self._workshop

@@ -24,7 +24,7 @@ class PushStream(Protocol):
         """Hands over one frame; its payload must stay unchanged until acknowledged."""
         ...
 
-    def receive(self, timeout_s: float) -> split.PushEvent | None:
+    def receive(self, timeout_s: float) -> Bulk[split.PushEvent] | None:
         """The next event, or None if none came in time. In-process transports never wait."""
         ...
 

@@ -1,4 +1,4 @@
-"""What the compute side hands to the wire side: one micro-batch."""
+"""What the compute side hands to the wire side, one micro-batch, and what may come back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+CutGradients = tuple[float, list[Array]]
+"""The server's mean loss of a whole upload, and its gradient for each of the cut's floating-point tensors [B, ...]."""
 
 
 @dataclass(frozen=True)
@@ -22,3 +24,9 @@ class Upload:
     batch_rows: int
     tensors: dict[str, Array]
     """The cut's tensors [rows, ...] by name, then `labels` int64 [rows]."""
+    wants_gradients: bool = False
+    """Does the next local step wait for this step's cut gradients?"""
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors.values())

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 
+from heron_client.cut_inbox import CutInbox
 from heron_client.transport import PushStream
-from heron_client.upload import Upload
+from heron_client.upload import CutGradients, Upload
 from heron_core.codec import manifest_of, pieces
 from heron_core.errors import StaleTerm
 from heron_core.frames import Bulk
 from heron_core.pb.v1 import split_pb2 as pb
 
 MAX_UNACKNOWLEDGED = 2
+UNACKNOWLEDGED_BYTES = 32 << 20
+"""A micro-batch waits for the acknowledgement of the one before where both together are more: next to whole batches of
+large maps a second one in flight would make up a quarter of the client's peak, and saves no more than a round trip."""
 
 
 class Uploader:
@@ -28,8 +32,9 @@ class Uploader:
         """Sequence of the next micro-batch to queue."""
         self._positioned = False
         self._credit_steps = 0
+        self._inbox = CutInbox()
 
-    def attach(self, stream: PushStream, wait_s: float) -> Iterator[None]:
+    def attach(self, stream: PushStream, wait_s: float) -> Generator[None, None, None]:
         """Takes a fresh stream, waits for the server's Position and sends again what it lacks."""
         self._stream, self._positioned = stream, False
         while not self._positioned:
@@ -38,24 +43,42 @@ class Uploader:
         for upload in self._unacknowledged:
             self._send(upload)
 
-    def push(self, upload: Upload, wait_s: float) -> Iterator[None]:
+    def push(self, upload: Upload, wait_s: float) -> Generator[None, None, None]:
         """Sends one micro-batch; yields while it must wait. One that is queued or that the server has is skipped."""
+        if upload.wants_gradients:
+            self._inbox.want(upload)
         if upload.sequence < max(self._next, self._received):
             return
         assert self._stream is not None
         while self._apply(self._stream.receive(0)):
             pass
-        while upload.step >= self._credit_steps or len(self._unacknowledged) >= MAX_UNACKNOWLEDGED:
+        while upload.step >= self._credit_steps or self._holds_enough(upload):
             if not self._apply(self._stream.receive(wait_s)):
                 yield
         self._unacknowledged.append(upload)
         self._next = upload.sequence + 1
         self._send(upload)
 
-    def settle(self, wait_s: float) -> Iterator[None]:
-        """Waits until everything is acknowledged."""
+    def gradients(self, step: int, wait_s: float) -> Generator[None, None, CutGradients]:
+        """Waits for the cut gradients of the step that was pushed last; TensorError: they do not fit the upload.
+
+        StaleTerm: the server has gone on to a later step, as after an earlier life of this client.
+        """
         assert self._stream is not None
+        while (found := self._inbox.take()) is None:
+            if self._inbox.newest_step > step:
+                raise StaleTerm(
+                    f"expected the cut gradients of step {step}, the server has gone on to "
+                    f"{self._inbox.newest_step}; this client waits for the next round"
+                )
+            if not self._apply(self._stream.receive(wait_s)):
+                yield
+        return found
+
+    def settle(self, wait_s: float) -> Generator[None, None, None]:
+        """Waits until everything is acknowledged."""
         while self._unacknowledged:
+            assert self._stream is not None
             if not self._apply(self._stream.receive(wait_s)):
                 yield
 
@@ -63,9 +86,15 @@ class Uploader:
         if self._stream is not None:
             self._stream.close()
 
-    def _apply(self, event: pb.PushEvent | None) -> bool:
-        if event is None:
+    def _holds_enough(self, upload: Upload) -> bool:
+        held = len(self._unacknowledged)
+        together = sum(each.size_bytes for each in (*self._unacknowledged, upload))
+        return held >= MAX_UNACKNOWLEDGED or (held > 0 and together > UNACKNOWLEDGED_BYTES)
+
+    def _apply(self, bulk: Bulk[pb.PushEvent] | None) -> bool:
+        if bulk is None:
             return False
+        event = bulk.rest
         kind = event.WhichOneof("event")
         if kind == "credit":
             self._credit_steps = max(self._credit_steps, event.credit.steps)
@@ -74,6 +103,8 @@ class Uploader:
             self._acknowledge(event.position.sequence)
         elif kind == "acknowledged":
             self._acknowledge(event.acknowledged.sequence)
+        elif kind == "cut_gradients":
+            self._inbox.put(bulk)
         return True
 
     def _acknowledge(self, sequence: int) -> None:

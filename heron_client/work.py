@@ -26,13 +26,15 @@ Array = NDArray[Any]
 class Workshop:
     """Built once a run; `prepare` fixes rank and data once the run has started."""
 
-    def __init__(self, settings: ClientSettings, spec: RunSpec) -> None:
+    def __init__(self, settings: ClientSettings, spec: RunSpec, shares: data.Shares | None = None) -> None:
         for folder in settings.python_path:
             if str(folder) not in sys.path:
                 sys.path.insert(0, str(folder))
-        self.spec, self._settings = spec, settings
-        self.model = build_split_model(spec.model, allowed=settings.allow_model_code)
-        self.compute = ClientCompute(self.model, spec.seed, resolve_device(settings.device), spec.threads.client)
+        self.spec, self._settings, self._shares = spec, settings, shares or data.Shares()
+        self.model = build_split_model(
+            spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder
+        )
+        self.compute = ClientCompute(self.model, spec, resolve_device(settings.device))
         self.names = [*(t.name for t in self.model.activations), "labels"]
         self._own = self._load_own() if spec.data.source == "client" else None
         self._dealt: tuple[int, int] | None = None
@@ -61,8 +63,7 @@ class Workshop:
         if self._own is not None:
             self._train, self._held_out = data.split_holdout(self._own, spec.data.holdout, spec.seed, rank)
         else:
-            experiment = data.load_experiment(spec.data, spec.seed, self._settings.data.folder)
-            self._train = data.client_share(experiment, spec.data, spec.seed, rank, clients)
+            self._train = self._shares.of(spec.data, spec.seed, self._settings.data.folder, rank, clients)
         data.check_source(self._train, self.model.input.shape, self.model.classes)
         self._order = BatchOrder(spec.seed, rank, len(self._train), spec.method.batch_size)
         self._dealt = (rank, clients)

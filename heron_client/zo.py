@@ -1,17 +1,19 @@
 """The zeroth-order kernel: gradients from losses alone.
 
-Shape suffix: D, the number of trainable client parameters.
+Shape suffixes: B samples, D trainable parameters that are perturbed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Difference = Literal["forward", "central"]
+SMALLEST_SPREAD = 1e-12
 
 
 def directional_derivative(loss_perturbed: float, loss_base: float, mu: float) -> float:
@@ -45,6 +47,27 @@ def zeroth_order_gradient(
     consumed one at a time and overwritten; `loss_at` is called once a direction, twice with central differences.
     """
     gradient_D = torch.zeros_like(theta_D)
+    add_slopes(gradient_D, theta_D, loss_at, loss_base, directions, num_directions, mu, scale, difference)
+    return gradient_D
+
+
+def add_slopes(
+    gradient_D: Tensor,
+    theta_D: Tensor,
+    loss_at: Callable[[Tensor], float],
+    loss_base: float,
+    directions: Iterable[Tensor],
+    num_directions: int,
+    mu: float,
+    scale: float,
+    difference: Difference = "forward",
+) -> list[float]:
+    """Adds scale * slope_j * u_j / num_directions of each direction to `gradient_D`; returns the slopes.
+
+    For directions of one micro-batch among several, or of one block of the parameters: `theta_D`, `gradient_D` are
+    then that block's, and `num_directions` is how many the whole mean has.
+    """
+    slopes = []
     probe_D = torch.empty_like(theta_D)
     for u_D in directions:
         loss_plus = loss_at(torch.add(theta_D, u_D, alpha=mu, out=probe_D))
@@ -54,4 +77,46 @@ def zeroth_order_gradient(
         else:
             slope = directional_derivative(loss_plus, loss_base, mu)
         gradient_D.add_(u_D, alpha=scale * slope / num_directions)
-    return gradient_D
+        slopes.append(slope)
+    return slopes
+
+
+def add_slopes_per_sample(
+    gradient_D: Tensor,
+    theta_D: Tensor,
+    losses_at: Callable[[Tensor], Tensor],
+    losses_base_B: Tensor,
+    directions: Iterable[Tensor],
+    num_directions: int,
+    mu: float,
+    scale: float,
+    difference: Difference = "forward",
+) -> list[float]:
+    """Adds scale * sum_b slope_b * u_b / num_directions: one direction [D] for each of the samples; returns the slopes.
+
+    `directions` are float32 [B, D]; `losses_at` takes the samples' own parameters [B, D] and gives their losses [B].
+    `num_directions` is how many the whole mean has: q for each sample of the batch.
+    """
+    slopes: list[float] = []
+    probe_BD: Tensor | None = None
+    for u_BD in directions:
+        probe_BD = torch.empty_like(u_BD) if probe_BD is None else probe_BD
+        losses_B = losses_at(torch.add(theta_D, u_BD, alpha=mu, out=probe_BD)).double()
+        if difference == "central":
+            minus_B = losses_at(torch.add(theta_D, u_BD, alpha=-mu, out=probe_BD)).double()
+            slope_B = (losses_B - minus_B) / (2.0 * mu)
+        else:
+            slope_B = (losses_B - losses_base_B.double()) / mu
+        gradient_D.add_(torch.mv(u_BD.t(), (slope_B * (scale / num_directions)).float()))
+        slopes += slope_B.tolist()
+    return slopes
+
+
+def divide_by_spread(gradient_D: Tensor, slopes: Sequence[float]) -> None:
+    """gradient / std(slopes), in place: a step's length no longer follows the loss's steepness.  FZOO.
+
+    The population's standard deviation, float64; below 1e-12 the gradient stays as it is.
+    """
+    spread = float(np.std(np.asarray(slopes, dtype=np.float64)))
+    if spread >= SMALLEST_SPREAD:
+        gradient_D.div_(spread)

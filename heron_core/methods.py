@@ -120,19 +120,42 @@ USERS: Mapping[str, tuple[str, Any]] = {
 """Setting of the method table -> who uses it, and whether a method does."""
 
 
-def unused_settings(spec: MethodSpec, given: Mapping[str, Any]) -> Iterator[str]:
-    """One sentence for each key of the file's method table `given` that this method would ignore."""
+TRAINABLES: Mapping[str, str] = {"last_layers": "last_n_layers", "lora_rank": "lora"}
+"""Setting of the model table -> the model.trainable that uses it."""
+
+
+def unused_settings(spec: RunSpec, tables: Mapping[str, Any]) -> Iterator[str]:
+    """One sentence for each key of the file's `tables` that this run's method and model would ignore."""
+    given = tables.get("method", {})
     for key, (users, uses) in USERS.items():
-        if key in given and not uses(spec):
+        if key in given and not uses(spec.method):
             inner = ", ".join(f"method.{key}.{k}" for k in given[key]) if isinstance(given[key], Mapping) else ""
-            yield f"{inner or f'method.{key}'} is not used by {spec.name}, only by {users}; remove it"
+            yield f"{inner or f'method.{key}'} is not used by {spec.method.name}, only by {users}; remove it"
+    for key, trainable in TRAINABLES.items():
+        if key in tables.get("model", {}) and spec.model.trainable != trainable:
+            yield (
+                f'model.{key} is not used with trainable = "{spec.model.trainable}", only with "{trainable}"; remove it'
+            )
 
 
 def refuse_unused(spec: RunSpec, tables: Mapping[str, Any], origin: str) -> None:
-    """ConfigError naming each setting of the file that the run's method would ignore."""
-    found = list(unused_settings(spec.method, tables.get("method", {})))
+    """ConfigError naming each setting of the file that the run would ignore."""
+    found = list(unused_settings(spec, tables))
     if found:
         raise ConfigError(f"{origin}: " + "; ".join(found))
+
+
+def file_tables(spec: RunSpec) -> dict[str, Any]:
+    """The run spec as a file says it, complete but for what the run ignores and what has its default anyway."""
+    tables = spec.model_dump(mode="json")
+    defaults = RunSpec().model_dump(mode="json")
+    ignored = {"method": [k for k, (_, uses) in USERS.items() if not uses(spec.method)],
+               "model": [k for k, trainable in TRAINABLES.items() if spec.model.trainable != trainable]}  # fmt: skip
+    for table, keys in ignored.items():
+        for key in keys:
+            if tables[table][key] == defaults[table][key]:
+                del tables[table][key]
+    return tables
 
 
 def as_method(spec: RunSpec, name: str) -> RunSpec:

@@ -25,7 +25,7 @@ class Settings(BaseModel):
 
 class ModelSpec(Settings):
     name: str = "digits_cnn"
-    """A built-in family (digits_cnn, mlp, resnet18, resnet34, resnet50) or your own `package.module:factory`."""
+    """Built-in family (digits_cnn, cifar_cnn, mlp, resnet18, -34, -50) or your own `package.module:factory`."""
     cut: str = ""
     """The sub-module to cut after, e.g. stem, layer1.0 (the paper's), layer1, layer2. Empty: the family's default."""
     norm: Literal["group", "batch"] = "group"
@@ -39,7 +39,8 @@ class ModelSpec(Settings):
     classes: Count = 0
     """Number of classes. 0: the family's default (10)."""
     widths: tuple[Positive, ...] = ()
-    """Hidden widths of the mlp family. Empty: [64, 64, 32]."""
+    """Hidden widths of mlp (empty: [64, 64, 32]); channels of the convolutions of digits_cnn ([8, 16, 32]) and
+    cifar_cnn ([16, 32, 32])."""
     trainable: Literal["all", "norm", "last_n_layers", "lora"] = "all"
     """Client parameters that move, travel and are averaged; the head always does. norm: the front's normalisation scale
     and shift. last_n_layers: its last `last_layers` layers. lora: adapters of rank `lora_rank` beside its weights."""
@@ -47,12 +48,36 @@ class ModelSpec(Settings):
     """Layers (modules with parameters of their own) of the front that move, with trainable = last_n_layers."""
     lora_rank: Positive = 4
     """Rank of the adapters, with trainable = lora."""
-    weights: str = ""
-    """Initial weights of the front: a `model` folder of an earlier run, looked for in each side's data folder."""
+    weights: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$")] = ""
+    """Initial weights of the front: a `model` folder of an earlier run, by its path in each side's data folder."""
     weights_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     """Fingerprint (state_sha256 in its model.json) that those weights must have. Empty: any."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments for your own factory."""
+
+    @model_validator(mode="after")
+    def _fingerprint_of_something(self) -> Self:
+        if self.weights_sha256 and not self.weights:
+            raise ValueError("weights_sha256 is given without weights; name the folder in weights, or remove it")
+        return self
+
+
+class SensorSpec(Settings):
+    """The edge's own sensor: what it makes of an image in 0 to 1, in this order. Its defaults change nothing."""
+
+    blur: Count = 0
+    """Each pixel becomes the mean of the (2 * blur + 1) x (2 * blur + 1) pixels around it. 0: sharp."""
+    contrast: NonNegative = 1.0
+    """Factor on each pixel's distance from 0.5. Below 1 is flatter."""
+    brightness: tuple[Annotated[float, Strict(), Field(ge=-1, le=1)], ...] = ()
+    """Added to every pixel, one number for all channels or one for each; what leaves 0 to 1 is clipped. Empty: none."""
+    noise: NonNegative = 0.0
+    """Standard deviation of Gaussian noise on each pixel, the same for a sample whenever it is read."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Does it leave images as they are?"""
+        return self == SensorSpec()
 
 
 class DataSpec(Settings):
@@ -73,6 +98,16 @@ class DataSpec(Settings):
     validation: Fraction = 0.0
     """Set this share of the experiment's training samples apart and evaluate on it: to choose settings without looking
     at the test set. 0: evaluate on the test set."""
+    sensor: SensorSpec = SensorSpec()
+    """The sensor that training and test images of the experiment come through."""
+
+    @model_validator(mode="after")
+    def _experiments_only(self) -> Self:
+        for name, given in {"validation": self.validation > 0, "sensor": not self.sensor.is_plain}.items():
+            if given and self.source == "client":
+                advice = "use data.holdout" if name == "validation" else "apply it in the clients' own data"
+                raise ValueError(f'{name} is for experiment data, not for source = "client"; {advice}')
+        return self
 
 
 class ZoSpec(Settings):

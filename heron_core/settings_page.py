@@ -29,8 +29,8 @@ class Setting:
 
     @property
     def documentation(self) -> str:
-        """Its line, safe in markdown outside of code."""
-        return (self.field.description or "").replace("<", "&lt;")
+        """Its text as one line, safe in markdown outside of code."""
+        return " ".join((self.field.description or "").split()).replace("<", "&lt;")
 
 
 def settings(model: type[BaseModel], table: str = "") -> Iterator[Setting]:

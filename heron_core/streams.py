@@ -47,8 +47,22 @@ def direction(distribution: Distribution, size: int, rng: np.random.Generator) -
         return bits.astype(np.float32) * np.float32(2) - np.float32(1)
     u = rng.standard_normal(size, dtype=np.float32)
     if distribution == "sphere":
-        u *= np.float32(1.0 / np.sqrt(np.sum(np.square(u, dtype=np.float64))))
+        _to_unit_norm(u)
     return u
+
+
+def directions(distribution: Distribution, count: int, size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """`count` random directions from one draw, float32 [count, size]: each row as `direction` describes it."""
+    if distribution != "sphere":
+        return direction(distribution, count * size, rng).reshape(count, size)
+    u = direction("gaussian", count * size, rng).reshape(count, size)
+    for row in u:
+        _to_unit_norm(row)
+    return u
+
+
+def _to_unit_norm(u: NDArray[np.float32]) -> None:
+    u *= np.float32(1.0 / np.sqrt(np.sum(np.square(u, dtype=np.float64))))
 
 
 @contextmanager

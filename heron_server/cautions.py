@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from heron_core.methods import method_of
 from heron_core.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.plan import Perturbation
@@ -25,7 +26,19 @@ def method_cautions(spec: RunSpec, change: Perturbation) -> Iterator[str]:
             f"{method.local_steps}: nothing is uploaded from the last {_steps(rest)} of each round, which only "
             "train the client"
         )
-    if method.name == "frozen":
+    if method.name == "frozen" and method.running_statistics == "keep" and spec.model.norm == "group":
+        yield 'method.running_statistics = "keep" has no effect with norm = "group", which has no running statistics'
+    if method.name == "heron" and method.zo.scope != "batch" and method.moments == "reset":
+        yield (
+            f'method.zo.scope = "{method.zo.scope}" with moments = "reset": many noisy directions want moments that '
+            'persist; try moments = "averaged" or "kept"'
+        )
+    if method_of(method).head == "aligned" and method.alignment.every_rounds > spec.rounds:
+        yield (
+            f"method.alignment.every_rounds = {method.alignment.every_rounds} is more than rounds = {spec.rounds}: no "
+            "head is ever aligned; lower it"
+        )
+    if method.name != "heron":
         return
     if change.rounding > MOST_ROUNDING:
         yield (
@@ -37,6 +50,16 @@ def method_cautions(spec: RunSpec, change: Perturbation) -> Iterator[str]:
         yield (
             f"method.zo.mu = {method.zo.mu:g} with {method.zo.distribution} directions moves the parameters by "
             f"{number_text(change.length, 3)} in all: curvature may outweigh the slope; lower mu, or take the sphere"
+        )
+
+
+def model_cautions(spec: RunSpec) -> Iterator[str]:
+    """About the model table."""
+    model = spec.model
+    if model.weights and not model.weights_sha256:
+        yield (
+            f"model.weights = {model.weights!r} without weights_sha256: a client that has other weights there would "
+            "train another model unnoticed; copy state_sha256 from its model.json"
         )
 
 

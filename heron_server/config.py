@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, field_validator
 
 from heron_core.config import apply_overrides, host_and_port, load_toml, validate
+from heron_core.methods import refuse_unused
 from heron_core.run_spec import Count, Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
+from heron_server.simulate_settings import SimulateSettings
 
 
 class ServerSettings(Settings):
@@ -69,6 +71,8 @@ class ServerSettings(Settings):
 class RunFile(RunSpec):
     server: ServerSettings = ServerSettings()
     """Local facts of the server; clients never see them."""
+    simulate: SimulateSettings = SimulateSettings()
+    """What the simulator's clients and links are like; `run` ignores it."""
 
 
 def load_run_file(path: Path, overrides: list[str] | None = None) -> tuple[RunSpec, ServerSettings]:
@@ -78,9 +82,14 @@ def load_run_file(path: Path, overrides: list[str] | None = None) -> tuple[RunSp
 
 
 def split_run_file(tables: dict[str, Any], origin: str, folder: Path) -> tuple[RunSpec, ServerSettings]:
+    """Both halves, typed. ConfigError: a wrong key or value, or a setting that the run's method does not use."""
     whole = validate(RunFile, tables, origin)
-    spec = RunSpec.model_validate(whole.model_dump(exclude={"server"}))
+    spec = RunSpec.model_validate(whole.model_dump(exclude={"server", "simulate"}))
+    refuse_unused(spec, tables, origin)
     paths = tuple((folder / p).resolve() for p in whole.server.python_path)
     return spec, whole.server.model_copy(update={"python_path": paths})
 
 
+def load_simulate_settings(path: Path, overrides: list[str] | None = None) -> SimulateSettings:
+    """The [simulate] table of the file; raises ConfigError."""
+    return validate(RunFile, apply_overrides(load_toml(path), overrides or []), str(path)).simulate

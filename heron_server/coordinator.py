@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from heron_core import PROTOCOL_VERSION
-from heron_core.codec import check_finite, check_manifest, expected_of
+from heron_core.codec import check_manifest
 from heron_core.data.source import Source
 from heron_core.errors import (
     ConfigError,
@@ -32,6 +32,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.pb.v1 import tensors_pb2
 from heron_core.run_spec import RunSpec
+from heron_core.streams import generator
 from heron_server.actions import (
     Action,
     Aggregate,
@@ -101,7 +102,7 @@ class Coordinator:
         self.ledger = self.work.ledger
         self.run_id = self.work.resume() if resume else self.work.begin()
         self._rounds.term = run_dir.raise_term()
-        self.expected_update = expected_of(self.work.states[self._rounds.rounds_done])
+        self.expected_update = self.work.states.expected_update
         self.finished = self._rounds.phase is Phase.FINISHED
 
     # -- FederationService ---------------------------------------------------------------------------------------
@@ -161,13 +162,13 @@ class Coordinator:
         return pb.LeaveReply()
 
     def model(self, request: pb.FetchModelRequest) -> dict[str, Array]:
-        """The client state of a version; raises UnknownSession or StaleTerm."""
+        """The client state of a version, as this client gets it; raises UnknownSession or StaleTerm."""
         self.ledger.charge_call()
         self.ledger.charge("up", request.ByteSize())
-        self._rounds.member(request.session_id)
-        if request.version not in self.work.states:
+        name = self._rounds.member(request.session_id).name
+        if request.version not in self.work.states.versions:
             raise StaleTerm(f"client state {request.version} is not the current one; wait for the next event")
-        return self.work.states[request.version]
+        return self.work.states.of(request.version, self._rounds.table.get(name))
 
     def check_update(self, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
         """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
@@ -194,7 +195,7 @@ class Coordinator:
         """A whole update; counted once all its uploads are consumed. Raises TensorError for NaN and Inf."""
         name = self._rounds.member(header.session_id).name
         with self._costs_the_round(name):
-            check_finite(state, f"client {name!r}, update of round {header.round}")
+            self.work.states.check_values(state, f"client {name!r}, update of round {header.round}")
         if self._rounds.is_active(name):
             self.work.update(name, Update(header.num_samples, header.held_out_samples, state, header.figures))
 
@@ -310,6 +311,8 @@ def rules(spec: RunSpec, settings: ServerSettings) -> Rules:
     """The rounds machine's numbers."""
     return Rules(
         rounds=spec.rounds, clients=spec.federation.clients, min_clients=spec.federation.min_clients,
+        per_round=spec.federation.clients_per_round,
+        order=lambda number, ranks: generator(spec.seed, "participants", "round", number).permutation(ranks).tolist(),
         open_ended=spec.data.source == "client", quorum=settings.quorum, round_deadline_s=settings.round_deadline_s,
         start_wait_s=settings.start_wait_s, rejoin_s=settings.rejoin_s, silence_s=settings.silence_s,
         grace_s=settings.grace_s,

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from heron_core.config import apply_overrides, load_toml
-from heron_core.run_spec import RunSpec
+from heron_core.methods import as_method
 from heron_server.config import split_run_file
 from heron_server.display import make_display
 from heron_server.launch import clear_run_dir, show
@@ -41,8 +41,7 @@ def run_demo(folder: Path, overrides: list[str], *, resume: bool, log_format: st
     summaries = [summary]
     if spec.method.name != "frozen":
         print("Now the control: the same run with clients that never train (in the simulator).", flush=True)
-        control = spec.model_copy(update={"method": spec.method.model_copy(update={"name": "frozen"})})
-        summaries.append(simulate(RunSpec.model_validate(control.model_dump()), observer=Observer()).summary)
+        summaries.append(simulate(as_method(spec, "frozen"), observer=Observer()).summary)
     show(summaries, log_format)
 
 

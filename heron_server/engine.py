@@ -1,11 +1,11 @@
-"""The Main-Server's torch side: owns theta_s and its optimiser. Runs on one thread, never on the event loop.
+"""The Main-Server's torch side: owns theta_s and what trains it. Runs on one thread, never on the event loop.
 
 Shape suffixes: B batch rows, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,18 @@ from torch import Tensor, nn
 from heron_core.data.source import Source
 from heron_core.device import to_input, use_threads
 from heron_core.errors import ModelError, TensorError
-from heron_core.models.split_model import Activations, AssembledModel, ClientModel, SplitModel
-from heron_core.run_spec import OptimizerSpec, RunSpec
+from heron_core.methods import method_of
+from heron_core.models.split_model import Activations, AssembledModel, SplitModel, as_tuple
+from heron_core.run_spec import RunSpec
 from heron_core.streams import seeded_torch
+from heron_server.alignment import AlignedHeads
+from heron_server.backs import make_backs
+from heron_server.cut_gradients import CutGradients
+from heron_server.optimizers import load_state_tensors, make_optimizer, state_tensors, to_arrays
 from heron_server.staging import Step
 
 Array = NDArray[Any]
+HEAD_PREFIX = "auxiliary_optimizer."
 
 
 @dataclass
@@ -31,19 +37,30 @@ class Counts:
 
     samples: int = 0
     correct: int = 0
-    auxiliary_correct: int = 0
+    auxiliary_correct: int | None = None
+    """None where there is no head, or one for each client."""
     loss_sum: float = 0.0
     class_counts: list[int] | None = None
 
 
-def make_optimizer(spec: OptimizerSpec, back: nn.Module) -> torch.optim.Optimizer:
-    """Eq. 7's update rule on the back; its state persists across rounds."""
-    parameters = list(back.parameters()) or [nn.Parameter(torch.zeros(1))]
-    if spec.name == "sgd":
-        return torch.optim.SGD(parameters, lr=spec.lr, momentum=spec.momentum, foreach=False)
-    return torch.optim.Adam(
-        parameters, lr=spec.lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, foreach=False
-    )
+class TrainedHead:
+    """The auxiliary head where the server trains it, on what it receives; between steps it is in evaluation mode."""
+
+    def __init__(self, spec: RunSpec, model: SplitModel, head: nn.Module) -> None:
+        self._loss, self._head = model.loss, head
+        self._moved = [p for n, p in head.named_parameters() if model.trainable(f"auxiliary.{n}")]
+        self.optimizer = make_optimizer(spec.server_optimizer, self._moved)
+
+    def train(self, activations: Activations, labels_B: Tensor) -> None:
+        """One first-order step on the mean of the per-sample losses."""
+        self._head.train()
+        for parameter in self._moved:
+            parameter.requires_grad_()
+        with torch.enable_grad():
+            self._loss(self._head(activations), labels_B).mean().backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._head.requires_grad_(False).eval()
 
 
 class Engine:
@@ -51,26 +68,51 @@ class Engine:
 
     def __init__(self, spec: RunSpec, model: SplitModel, device: torch.device) -> None:
         use_threads(spec.threads.server)
-        self._spec, self.model, self._device = spec, model, device
-        self.back = model.build("back", spec.seed).to(self._device).train()
-        self.optimizer = make_optimizer(spec.server_optimizer, self.back)
-        self.client = ClientModel(model.build("front", spec.seed), model.build("auxiliary", spec.seed)).to(self._device)
+        self._spec, self.model, self._device, self._method = spec, model, device, method_of(spec.method)
+        back = model.build("back", spec.seed).to(device).train()
+        self._backs = make_backs(self._method.backs, back, spec.server_optimizer)
+        self.client = nn.ModuleDict(
+            {p: back if p == "back" else model.build(p, spec.seed).to(device) for p in self._method.client_parts}
+        )
+        """The modules of a client, which the client state fills; in evaluation mode, but for fedavg's back."""
         self.client.requires_grad_(False).eval()
+        back.train()
+        self.alignment = AlignedHeads(spec, model, device) if self._method.head == "aligned" else None
+        served = self._method.head == "server"
+        self._trained_head = TrainedHead(spec, model, self.client["auxiliary"]) if served else None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         self._steps = 0
+
+    @property
+    def back(self) -> nn.Module:
+        """What is evaluated and saved."""
+        return self._backs.common
+
+    @property
+    def head(self) -> nn.Module | None:
+        """The auxiliary head, where there is one for all."""
+        return self.client["auxiliary"] if "auxiliary" in self.client and self.alignment is None else None
 
     # -- the client state ----------------------------------------------------------------------------------------
 
     def client_state(self) -> dict[str, Array]:
-        """A copy of the tensors that the Fed-Server averages: trainable client parameters, then buffers."""
-        return {name: t.to("cpu", copy=True).numpy() for name, t in self._client_tensors().items()}
+        """A copy of a client's tensors: trainable parameters in the order of its parts, then buffers."""
+        return {name: t.detach().to("cpu", copy=True).numpy() for name, t in self._client_tensors().items()}
 
+    @property
+    def client_buffers(self) -> frozenset[str]:
+        return frozenset(name for name, _ in self.client.named_buffers())
+
+    @torch.no_grad()
     def load_client_state(self, state: Mapping[str, Array]) -> None:
+        """Those of the tensors that `state` holds; it may hold others, such as moments."""
         for name, tensor in self._client_tensors().items():
-            tensor.copy_(torch.from_numpy(np.ascontiguousarray(state[name]).reshape(tensor.shape)))
+            if name in state:
+                tensor.copy_(torch.from_numpy(np.ascontiguousarray(state[name]).reshape(tensor.shape)))
 
     def _client_tensors(self) -> dict[str, Tensor]:
-        trainable = {n: p for n, p in self.client.named_parameters() if self.model.trainable(n)}
+        parameters = self.client.named_parameters()
+        trainable = {n: p for n, p in parameters if n.startswith("back.") or self.model.trainable(n)}
         return {**trainable, **dict(self.client.named_buffers())}
 
     # -- training ------------------------------------------------------------------------------------------------
@@ -87,25 +129,54 @@ class Engine:
                     f"{tensor.numel()}; lower method.optimizer.lr or check that client's data"
                 )
 
-    def train(self, client: str, rank: int, round_number: int, step: Step) -> None:
-        """One first-order step on the back from one upload.  Eq. 7."""
+    def train(self, client: str, rank: int, round_number: int, step: Step) -> CutGradients | None:
+        """One first-order step on the back from one upload, and what the method returns for it.  Eq. 7."""
         use_threads(self._spec.threads.server)
         self.check(client, step)
         activations, labels_B = self._move(step)
-        self.optimizer.zero_grad(set_to_none=True)
+        trainee = self._backs.trainee(rank)
+        cut = self._leaves(activations)
         path = ("server", "round", round_number, "client", rank, "step", step.step)
         with torch.enable_grad(), seeded_torch(self._spec.seed, *path):
-            losses_B = self.model.loss(self.back(activations), labels_B)
+            losses_B = self.model.loss(trainee.module(cut[0] if len(cut) == 1 else cut), labels_B)
             loss = losses_B.mean()
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        trainee.optimizer.step()
+        trainee.optimizer.zero_grad(set_to_none=True)
         self._loss_sum += loss.detach().double()
         self._steps += 1
+        if self._trained_head is not None:
+            with seeded_torch(self._spec.seed, *path, "auxiliary"):
+                self._trained_head.train(activations, labels_B)
+        if self.alignment is not None:
+            self.alignment.buffers.keep(rank, step)
+        return self._returned(step.step, loss, cut) if self._method.returns_cut_gradients else None
 
-    def take_mean_loss(self) -> float:
-        """Mean server loss of the steps since the last call; raises ModelError once it is not finite."""
-        mean = float(self._loss_sum) / max(1, self._steps)
+    def _leaves(self, activations: Activations) -> tuple[Tensor, ...]:
+        """The cut, whose gradients are wanted where the method returns them."""
+        cut = as_tuple(activations)
+        if not self._method.returns_cut_gradients:
+            return cut
+        return tuple(t.detach().requires_grad_() if t.is_floating_point() else t for t in cut)
+
+    def _returned(self, number: int, loss: Tensor, cut: tuple[Tensor, ...]) -> CutGradients:
+        gradients = {
+            spec.name: torch.zeros_like(t) if t.grad is None else t.grad
+            for spec, t in zip(self.model.activations, cut, strict=True)
+            if t.requires_grad
+        }
+        return CutGradients(number, float(loss.detach()), to_arrays(gradients))
+
+    def end_round(self, ranks: Sequence[int], weights: Sequence[float]) -> None:
+        """The counted participants' share in the back, with the weights of their client states."""
+        self._backs.end_round(ranks, weights)
+
+    def take_mean_loss(self) -> float | None:
+        """Mean server loss of the steps since the last call, if any; raises ModelError once it is not finite."""
+        if not self._steps:
+            return None
+        mean = float(self._loss_sum) / self._steps
         self._loss_sum.zero_()
         self._steps = 0
         if not np.isfinite(mean):
@@ -127,7 +198,9 @@ class Engine:
         self.back.train()
         counts.samples += len(labels_B)
         counts.correct += self.model.correct(outputs, labels_B)
-        counts.auxiliary_correct += self.model.correct(self.client.auxiliary(activations), labels_B)
+        if self.head is not None:
+            correct = self.model.correct(self.head(activations), labels_B)
+            counts.auxiliary_correct = (counts.auxiliary_correct or 0) + correct
         counts.loss_sum += float(self.model.loss(outputs, labels_B).double().sum())
         classes = self.model.classes
         histogram = torch.bincount(step.labels_B.reshape(-1), minlength=classes)[:classes].tolist()
@@ -140,7 +213,7 @@ class Engine:
         counts = Counts()
         for number, start in enumerate(range(0, len(test), batch_rows)):
             x, labels = test.batch(np.arange(start, min(start + batch_rows, len(test))))
-            activations = self.client.front(to_input(x, self._device, self.model.channels_last))
+            activations = self.client["front"](to_input(x, self._device, self.model.channels_last))
             parts = activations if isinstance(activations, tuple) else (activations,)
             self.count(Step(number, parts, torch.from_numpy(labels)), counts)
         return counts
@@ -152,26 +225,27 @@ class Engine:
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def assembled(self) -> AssembledModel:
-        return AssembledModel(self.client.front, self.back)
+        return AssembledModel(self.client["front"], self.back)
+
+    def back_tensors(self) -> dict[str, Array]:
+        """Parameters and buffers of the back, by name, on the CPU."""
+        return to_arrays({f"back.{n}": t for n, t in self.back.state_dict().items()})
 
     def tensors(self) -> dict[str, Array]:
-        """Everything of theta_s and its optimiser, by name, on the CPU."""
-        named = {f"back.{n}": t for n, t in self.back.state_dict().items()}
-        for index, slots in self.optimizer.state_dict()["state"].items():
-            named |= {f"optimizer.{index}.{slot}": v for slot, v in slots.items() if isinstance(v, Tensor)}
-        return {name: t.detach().to("cpu", copy=True).contiguous().numpy() for name, t in named.items()}
+        """Everything that the server trains with and no client state holds, by name, on the CPU."""
+        named = self._backs.optimizer_tensors()
+        if self._trained_head is not None:
+            named |= state_tensors(self._trained_head.optimizer, HEAD_PREFIX)
+        if self.alignment is not None:
+            named |= self.alignment.buffers.tensors()
+        return {**self.back_tensors(), **to_arrays(named)}
 
     def load_tensors(self, tensors: Mapping[str, Array]) -> None:
         """The inverse of `tensors`."""
-        prefix = "back."
-        back = {n[len(prefix) :]: torch.from_numpy(t.copy()) for n, t in tensors.items() if n.startswith(prefix)}
-        self.back.load_state_dict(back)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, array in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, slot = name.split(".", 2)
-                state.setdefault(int(index), {})[slot] = torch.from_numpy(array.copy())
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self._backs.load(tensors)
+        if self._trained_head is not None:
+            load_state_tensors(self._trained_head.optimizer, tensors, HEAD_PREFIX)
+        if self.alignment is not None:
+            self.alignment.buffers.load(tensors)
         self._loss_sum.zero_()
         self._steps = 0

@@ -8,6 +8,7 @@ next ones in order. The step whose turn it is comes first in that window, so can
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import heappop, heappush
 from typing import Literal
 
 Order = Literal["canonical", "arrival"]
@@ -28,7 +29,12 @@ class Intake:
         self._released: dict[str, int] = dict.fromkeys(self._names, 0)
         self._consumed: dict[str, int] = dict.fromkeys(self._names, 0)
         self._granted: dict[str, int] = dict.fromkeys(self._names, 0)
-        self._turn = 0  # index into names
+        self._unreleased = sum(self._steps.values())
+        self._free = slots
+        """Slots that nobody holds: one is held from the grant of a step to its consumption."""
+        self._lap = self._turn = 0  # canonical order is at this step, of the client with this index
+        self._raised: dict[str, None] = {}
+        self._waiting = [(0, index) for index in range(len(self._names))]  # a heap of (next step, client's index)
         self._skip_finished()
         self._grant()
 
@@ -40,12 +46,15 @@ class Intake:
     def consumed(self, name: str, step: int) -> None:
         """The worker is done with a released step; its bytes are free."""
         self._consumed[name] += 1
+        self._free += 1
         self._grant()
 
     def drop(self, name: str) -> list[Turn]:
         """The client is gone: its unreleased steps are discarded; returns what its absence releases."""
         if name not in self._steps:
             return []
+        self._unreleased -= self._steps[name] - self._released[name]
+        self._free += self._granted[name] - self._released[name]
         self._steps[name] = self._granted[name] = self._released[name]
         self._complete = {turn for turn in self._complete if turn[0] != name}
         self._skip_finished()
@@ -62,7 +71,7 @@ class Intake:
 
     @property
     def all_released(self) -> bool:
-        return all(self._released[n] >= self._steps[n] for n in self._names)
+        return self._unreleased == 0
 
     @property
     def all_consumed(self) -> bool:
@@ -72,28 +81,44 @@ class Intake:
         """Every step of the client is consumed."""
         return self._consumed[name] >= self._steps[name]
 
+    def credit(self, name: str) -> int:
+        """How many steps from the round's start the client may have sent; never falls."""
+        return self._granted[name]
+
     def credits(self) -> dict[str, int]:
-        """For each client, how many steps from the round's start it may have sent; never falls."""
+        """The credit of every client."""
         return dict(self._granted)
 
+    def take_raised(self) -> list[str]:
+        """Clients whose credit has risen since the last call."""
+        raised, self._raised = list(self._raised), {}
+        return raised
+
     def _grant(self) -> None:
-        """Gives every free slot away; a slot is taken from the grant of a step to its consumption.
+        """Gives every free slot away.
 
         Canonical: to the next steps in order. Arrival: to the client with the fewest slots, at most its share each.
         """
-        free = self._slots - sum(self._granted.values()) + sum(self._consumed.values())
-        while free > 0 and (wanting := [n for n in self._names if self._wants(n)]):
-            self._granted[min(wanting, key=self._precedence)] += 1
-            free -= 1
+        choose = self._next_in_order if self._order == "canonical" else self._least_served
+        while self._free > 0 and (name := choose()) is not None:
+            self._granted[name] += 1
+            self._free -= 1
+            self._raised[name] = None
 
-    def _wants(self, name: str) -> bool:
+    def _next_in_order(self) -> str | None:
+        while self._waiting:
+            step, index = heappop(self._waiting)
+            name = self._names[index]
+            if step < self._steps[name]:
+                heappush(self._waiting, (step + 1, index))
+                return name
+        return None
+
+    def _least_served(self) -> str | None:
         share = max(1, self._slots // len(self._names))
-        fair = self._order == "canonical" or self._granted[name] - self._consumed[name] < share
-        return fair and self._granted[name] < self._steps[name]
-
-    def _precedence(self, name: str) -> tuple[int, int]:
-        held = self._granted[name] - self._consumed[name] if self._order == "arrival" else 0
-        return held, self._granted[name]
+        held = {n: self._granted[n] - self._consumed[n] for n in self._names if self._granted[n] < self._steps[n]}
+        wanting = [name for name, slots in held.items() if slots < share]
+        return min(wanting, key=lambda name: (held[name], self._granted[name]), default=None)
 
     def _release(self) -> list[Turn]:
         ready: list[Turn] = []
@@ -101,11 +126,13 @@ class Intake:
             for turn in sorted(self._complete, key=lambda t: (t[1], self._names.index(t[0]))):
                 self._complete.discard(turn)
                 self._released[turn[0]] += 1
+                self._unreleased -= 1
                 ready.append(turn)
             return ready
         while not self.all_released and (turn := self._next()) in self._complete:
             self._complete.discard(turn)
             self._released[turn[0]] += 1
+            self._unreleased -= 1
             self._turn += 1
             self._skip_finished()
             ready.append(turn)
@@ -117,8 +144,10 @@ class Intake:
 
     def _skip_finished(self) -> None:
         """Moves the turn on to the next client, in rank order and around, that has a step left in this lap."""
-        if self.all_released:
-            return
-        lap = min(self._released[n] for n in self._names if self._released[n] < self._steps[n])
-        ahead = [i for i, n in enumerate(self._names) if self._released[n] == lap < self._steps[n]]
-        self._turn = next((i for i in ahead if i >= self._turn), ahead[0])
+        while not self.all_released:
+            if self._turn == len(self._names):
+                self._turn, self._lap = 0, self._lap + 1
+            name = self._names[self._turn]
+            if self._order == "arrival" or self._released[name] == self._lap < self._steps[name]:
+                return
+            self._turn += 1

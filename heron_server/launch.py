@@ -10,13 +10,17 @@ from typing import Any
 
 from heron_core.config import load_toml
 from heron_core.errors import ConfigError
+from heron_core.models import build_split_model
 from heron_core.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.display import make_display
 from heron_server.report import print_final_table
 from heron_server.run_dir import RunDir
 from heron_server.serve import serve
-from heron_server.simulator import simulate
+from heron_server.simulate_settings import NetworkSettings, SimulateSettings
+from heron_server.simulator import simulate, with_clients
+from heron_server.surroundings import Surroundings
+from heron_server.units import seconds_text
 
 
 def run_dir_of(spec: RunSpec, settings: ServerSettings) -> Path:
@@ -43,14 +47,23 @@ def run_simulation(
     *,
     resume: bool,
     log_format: str,
+    conditions: SimulateSettings,
 ) -> None:
     """Simulates the run and prints the final table. One client file serves all clients, several serve one each."""
+    if clients is not None:
+        spec = with_clients(spec, clients)
+    surroundings = Surroundings(spec, conditions)
     tables = [client_tables(path) for path in client_files]
     with make_display(log_format, sys.stdout) as display:
         result = simulate(
-            spec, clients=clients, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables),
-            run_dir=run_dir_of(spec, settings), resume=resume, observer=display,
+            spec, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables),
+            run_dir=run_dir_of(spec, settings), resume=resume, observer=display, around=surroundings.around,
         )  # fmt: skip
+    if conditions.network != NetworkSettings() and log_format == "text":
+        model = build_split_model(spec.model, data_folder=settings.data_folder)
+        network = surroundings.figures(model, settings.byte_budget)
+        print(f"over the network of [simulate]: {seconds_text(sum(network.round_s))} in all, "
+              f"{seconds_text(sum(network.round_s) / max(1, len(network.round_s)))} a round")  # fmt: skip
     show([result.summary], log_format)
 
 

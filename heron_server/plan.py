@@ -2,72 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod, sqrt
+from typing import Literal
 
 import numpy as np
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
-from heron_core.models.split_model import ClientModel, SplitModel, TensorSpec
+from heron_core.methods import Place, goes_up, method_of, place_of
+from heron_core.models.split_model import SplitModel
 from heron_core.run_spec import RunSpec
 
 LABEL_BYTES = 8
+FLOAT_BYTES = 4
+STEPS_BYTES = 8
+"""Adam's count of its steps, int64."""
 FLOAT32_STEP = 2.0**-24
 """Relative rounding error of one float32 operation."""
-
-
-# -- compute -----------------------------------------------------------------------------------------------------
-
-
-def forward_macs(module: nn.Module, inputs: Sequence[TensorSpec], rows: int) -> int:
-    """Multiply-accumulates of one forward pass over a batch of `rows`, by torch's own counter on one sample."""
-    sample = tuple(torch.zeros(1, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        module.eval()(sample[0] if len(sample) == 1 else sample)
-    return int(counter.get_total_flops()) // 2 * rows
-
-
-def forward_passes(spec: RunSpec) -> int:
-    """Forward passes of one local step: q + 1, or 2q + 1 with central differences; 1 for a frozen client."""
-    if spec.method.name == "frozen":
-        return 1
-    probes = spec.method.zo.num_directions
-    return 1 + probes * (2 if spec.method.zo.difference == "central" else 1)
-
-
-def client_forward_macs(spec: RunSpec, model: SplitModel) -> dict[str, int]:
-    """MACs of one forward pass over one batch of front and auxiliary."""
-    rows = spec.method.batch_size
-    return {
-        "front": forward_macs(model.build("front", spec.seed), (model.input,), rows),
-        "auxiliary": forward_macs(model.build("auxiliary", spec.seed), model.activations, rows),
-    }
-
-
-def client_step_macs(spec: RunSpec, model: SplitModel) -> int:
-    """MACs of one local step of one client."""
-    return sum(client_forward_macs(spec, model).values()) * forward_passes(spec)
 
 
 # -- parameters --------------------------------------------------------------------------------------------------
 
 
+Content = Literal["weights", "buffer", "moments"]
+
+
+@dataclass(frozen=True)
+class StateTensor:
+    """One tensor of the client state."""
+
+    name: str
+    size: int
+    """Elements."""
+    size_bytes: int
+    content: Content
+    place: Place
+
+    @property
+    def part(self) -> str:
+        return self.name.partition(".")[0]
+
+
+def client_state(spec: RunSpec, model: SplitModel) -> list[StateTensor]:
+    """What FetchModel gives one client: trainable parameters, then buffers, then the client optimiser's moments."""
+
+    def entry(name: str, tensor: Tensor, content: Content) -> StateTensor:
+        place = place_of(spec.method, name, buffer=content == "buffer")
+        return StateTensor(name, tensor.numel(), tensor.numel() * tensor.element_size(), content, place)
+
+    weights, buffers = [], []
+    for part in method_of(spec.method).client_parts:
+        module = model.build(part, spec.seed)
+        named = ((f"{part}.{n}", p) for n, p in module.named_parameters())
+        weights += [entry(name, p, "weights") for name, p in named if model.trainable(name)]
+        buffers += [entry(f"{part}.{n}", b, "buffer") for n, b in module.named_buffers()]
+    return [*weights, *buffers, *_moments(spec, weights)]
+
+
+def moved_by_client(spec: RunSpec, state: Iterable[StateTensor]) -> int:
+    """D: size of the vector that the client's optimiser moves."""
+    head = method_of(spec.method).head
+    parts = ("front",) if head in ("server", "aligned") else ("front", "auxiliary", "back")
+    return sum(t.size for t in state if t.content == "weights" and t.part in parts)
+
+
+def _moments(spec: RunSpec, weights: list[StateTensor]) -> list[StateTensor]:
+    method, rule = spec.method, spec.method.optimizer
+    if method.moments == "reset" or not method_of(method).client_learns:
+        return []
+    size, place = moved_by_client(spec, weights), place_of(method, "moments")
+    vectors = ("first", "second") if rule.name == "adam" else ("velocity",) if rule.momentum else ()
+    found = [StateTensor(f"moments.{v}", size, size * FLOAT_BYTES, "moments", place) for v in vectors]
+    return found + [StateTensor("moments.steps", 1, STEPS_BYTES, "moments", place)] * (rule.name == "adam")
+
+
+@dataclass(frozen=True)
+class StateBytes:
+    """One client's state on its way: all of it, and what the paper charges of it."""
+
+    down: int
+    up: int
+    paper_down: int
+    """Trainable weights of the front (of the whole model in fedavg)."""
+    paper_up: int
+
+
+def state_bytes(spec: RunSpec, state: Iterable[StateTensor]) -> StateBytes:
+    """Bytes of one FetchModel and one SubmitUpdate."""
+    state = list(state)
+    up = [t for t in state if goes_up(t.place)]
+
+    def total(tensors: list[StateTensor]) -> int:
+        return sum(t.size_bytes for t in tensors)
+
+    def charged(tensors: list[StateTensor]) -> int:
+        return total([t for t in tensors if t.content == "weights" and t.part in ("front", "back")])
+
+    return StateBytes(total(state), total(up), charged(state), charged(up))
+
+
 def client_parameters(spec: RunSpec, model: SplitModel) -> dict[str, int]:
-    """Parameters of each part, those that the clients perturb, and bytes that travel (with buffers)."""
-    client = ClientModel(model.build("front", spec.seed), model.build("auxiliary", spec.seed))
-    trainable = {n: p for n, p in client.named_parameters() if model.trainable(n)}
-    travels = {**trainable, **dict(client.named_buffers())}
-    return {
-        "front": sum(p.numel() for p in client.front.parameters()),
-        "auxiliary": sum(p.numel() for p in client.auxiliary.parameters()),
-        "back": sum(p.numel() for p in model.build("back", spec.seed).parameters()),
-        "perturbed": sum(p.numel() for p in trainable.values()),
-        "state_bytes": sum(t.numel() * t.element_size() for t in travels.values()),
-        "front_bytes": sum(p.numel() * p.element_size() for n, p in trainable.items() if n.startswith("front.")),
-    }
+    """Parameters of each part, and how many the client's probes perturb."""
+    parts: tuple[Literal["front", "auxiliary", "back"], ...] = ("front", "auxiliary", "back")
+    counted: dict[str, int] = {p: sum(t.numel() for t in model.build(p, spec.seed).parameters()) for p in parts}
+    weights = [t for t in client_state(spec, model) if t.content == "weights"]
+    joint = method_of(spec.method).head == "joint"
+    return counted | {"perturbed": sum(t.size for t in weights if joint or t.part == "front")}
 
 
 @dataclass(frozen=True)
@@ -116,37 +157,51 @@ def upload_slots(byte_budget: int, step_bytes: int, clients: int) -> int:
 
 
 def uploads_per_round(spec: RunSpec) -> int:
-    """Of one client: every k-th local step; the steps after the last k-th upload nothing."""
-    return spec.method.local_steps // spec.method.upload_period
+    """Of one client: every k-th local step; the steps after the last k-th upload nothing. None in fedavg."""
+    return spec.method.local_steps // spec.method.upload_period if method_of(spec.method).uploads else 0
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Payload bytes of one round with all clients."""
+    """Payload bytes of one round with all its participants."""
 
     activations_up: int
     labels_up: int
+    cut_gradients_down: int
     client_state_up: int
     client_state_down: int
 
     @property
     def total(self) -> int:
-        return self.activations_up + self.labels_up + self.client_state_up + self.client_state_down
+        return sum(
+            (self.activations_up, self.labels_up, self.cut_gradients_down, self.client_state_up, self.client_state_down)
+        )
 
 
-def round_traffic(spec: RunSpec, model: SplitModel, state_bytes: int) -> Traffic:
+def participants(spec: RunSpec) -> int:
+    """Clients in one round."""
+    return spec.federation.clients_per_round or spec.federation.clients
+
+
+def round_traffic(spec: RunSpec, model: SplitModel) -> Traffic:
     """What Heron charges: all payload that crosses the wire."""
-    clients, batches = spec.federation.clients, spec.federation.clients * uploads_per_round(spec)
+    clients, state = participants(spec), state_bytes(spec, client_state(spec, model))
+    activations = clients * uploads_per_round(spec) * activation_bytes(spec, model)
     return Traffic(
-        batches * activation_bytes(spec, model), batches * spec.method.batch_size * LABEL_BYTES,
-        clients * state_bytes, clients * state_bytes,
-    )  # fmt: skip
+        activations_up=activations,
+        labels_up=clients * uploads_per_round(spec) * spec.method.batch_size * LABEL_BYTES,
+        cut_gradients_down=activations if method_of(spec.method).returns_cut_gradients else 0,
+        client_state_up=clients * state.up,
+        client_state_down=clients * state.down,
+    )
 
 
-def paper_round_bytes(spec: RunSpec, model: SplitModel, front_bytes: int) -> int:
-    """What the paper charges: activations, and the front's weights both ways; no head, buffers or labels.
+def paper_round_bytes(spec: RunSpec, model: SplitModel) -> int:
+    """What the paper charges: activations, cut gradients, and the front's weights both ways; no head, buffers, labels
+    or moments. fedavg, which is not in its tables: the whole model's weights both ways.
 
-    The paper's HERON row of its vision table: 20 rounds x (12.207 GiB + 5 clients x 2 x 75,840 x 4 B) = 244.197 GiB.
+    Its HERON row of its vision table: 20 rounds x (12.207 GiB + 5 clients x 2 x 75,840 x 4 B) = 244.197 GiB.
     """
-    clients = spec.federation.clients
-    return clients * (uploads_per_round(spec) * activation_bytes(spec, model) + 2 * front_bytes)
+    traffic, state = round_traffic(spec, model), state_bytes(spec, client_state(spec, model))
+    weights = participants(spec) * (state.paper_up + state.paper_down)
+    return traffic.activations_up + traffic.cut_gradients_down + weights

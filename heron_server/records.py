@@ -8,6 +8,7 @@ from typing import Any
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.run_spec import RunSpec
 from heron_server.engine import Counts
+from heron_server.macs import StepMacs
 
 Record = dict[str, Any]
 SUMMARY_SCHEMA = 1
@@ -21,7 +22,8 @@ class Records:
         self.history: list[Record] = []
         self.clients: dict[str, Record] = {}
         """The last figures of each client by name."""
-        self.server_loss = 0.0
+        self.server_loss: float | None = None
+        """Mean over the last round's server steps; None where there were none."""
         self._step_seconds: list[float] = []
         self._peaks: list[int] = []
         self._passes_per_step: float = 0.0
@@ -62,7 +64,7 @@ class Records:
             "participants": len(names),
             "dropped": len(self._dropped),
             "dropped_reasons": dict(self._dropped),
-            "auxiliary_accuracy": counts.auxiliary_correct / samples if samples else None,
+            "auxiliary_accuracy": _share(counts.auxiliary_correct, samples),
             "majority_accuracy": max(counts.class_counts) / samples if samples and counts.class_counts else None,
             "client_loss": _mean([f.mean_loss for f in figures]),
             "client_loss_first": _mean([f.first_loss for f in figures]),
@@ -84,7 +86,10 @@ class Records:
         self._step_seconds, self._peaks = facts["step_seconds"], facts["peaks"]
         self._passes_per_step = facts["passes_per_step"]
 
-    def summary(self, run_id: str, clients: int, model_sha256: str, ledger: dict[str, int], macs: int | None) -> Record:
+    def summary(
+        self, run_id: str, clients: int, model_sha256: str, ledger: dict[str, int], ledger_paper: dict[str, int],
+        macs: StepMacs,
+    ) -> Record:  # fmt: skip
         """summary.json: a stable interface; keys may be added, never renamed."""
         last: Record = self.history[-1] if self.history else {}
         return {
@@ -102,11 +107,13 @@ class Records:
             "wall_s": sum(record["wall_s"] for record in self.history),
             "model_sha256": model_sha256,
             "ledger": ledger,
+            "ledger_paper": ledger_paper,
             "client_step": {
                 "forward_passes": self._passes_per_step,
                 "seconds_median": median(self._step_seconds) if self._step_seconds else None,
                 "peak_bytes_median": int(median(self._peaks)) if self._peaks else None,
-                "macs": macs,
+                "macs": macs.exact,
+                "macs_paper": macs.paper,
             },
             "per_client": self.clients,
             "history": self.history,
@@ -115,3 +122,7 @@ class Records:
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
+
+
+def _share(correct: int | None, samples: int) -> float | None:
+    return correct / samples if correct is not None and samples else None

@@ -22,6 +22,13 @@ Summary = Mapping[str, Any]
 Row = tuple[str, ...]
 MISSING_PLOTS = 'no curves.png: matplotlib is missing; pip install "heron-sfl[plots]"'
 
+PAPER_LEDGER = (
+    ("activations up", "activations_up"),
+    ("cut gradients down", "cut_gradients_down"),
+    ("weights up", "client_state_up"),
+    ("weights down", "client_state_down"),
+    ("all", "total"),
+)
 LEDGER = (
     ("activations up", "activations_up"),
     ("labels up", "labels_up"),
@@ -68,7 +75,8 @@ def final_sections(summaries: Sequence[Summary]) -> list[Section]:
 
     return [
         table(_title(summaries), _RESULT),
-        table("Bytes on the wire", [(name, _ledger(key)) for name, key in LEDGER]),
+        table("Bytes on the wire", [(name, _ledger("ledger", key)) for name, key in LEDGER]),
+        table("Bytes as the paper charges", [(name, _ledger("ledger_paper", key)) for name, key in PAPER_LEDGER]),
         table("Client step", _CLIENT_STEP),
         _clients(summaries),
         *(_saved(f"Model ({heading})" if columns else "Model", s) for heading, s in _headed(summaries)),
@@ -90,6 +98,7 @@ _CLIENT_STEP: Sequence[tuple[str, Callable[[Summary], str]]] = (
     ("time (median)", lambda s: seconds_text(s["client_step"]["seconds_median"])),
     ("forward passes", lambda s: number_text(s["client_step"]["forward_passes"])),
     ("multiply-accumulates", lambda s: macs_text(s["client_step"]["macs"])),
+    ("as the paper counts", lambda s: macs_text(s["client_step"]["macs_paper"])),
     ("peak memory (median)", lambda s: bytes_text(s["client_step"]["peak_bytes_median"])),
 )
 
@@ -100,8 +109,8 @@ def _at(summary: Summary, place: int, key: str) -> str:
     return number_text(history[place].get(key) if history else None)
 
 
-def _ledger(key: str) -> Callable[[Summary], str]:
-    return lambda s: bytes_text(s["ledger"][key])
+def _ledger(column: str, key: str) -> Callable[[Summary], str]:
+    return lambda s: bytes_text(s[column][key])
 
 
 def _title(summaries: Sequence[Summary]) -> str:

@@ -16,14 +16,15 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.run_spec import RunSpec
 from heron_server.actions import Action
-from heron_server.aggregate import RULES, average
 from heron_server.checkpoint import Boundary
+from heron_server.client_states import ClientStates
 from heron_server.config import ServerSettings
+from heron_server.cut_gradients import CutGradients
 from heron_server.engine import Counts, Engine
 from heron_server.jobs import Jobs
 from heron_server.ledger import Ledger
 from heron_server.observer import Observer
-from heron_server.plan import upload_bytes, upload_slots
+from heron_server.plan import upload_bytes, upload_slots, uploads_per_round
 from heron_server.records import Records
 from heron_server.rounds import Phase, Rounds
 from heron_server.run_dir import RunDir
@@ -56,8 +57,7 @@ class RoundWork:
         self.records = Records(spec)
         self.uploads: Uploads | None = None
         self._room = Room(engine.model.activations, spec.method.batch_size)
-        self.states: dict[int, dict[str, Array]] = {}
-        """Client state by version: the last boundary's, and the new one while it is evaluated."""
+        self.states = ClientStates(spec, engine.client_state(), engine.client_buffers)
         self.failure: HeronError | None = None
         self._run_id = ""
         self._counts = Counts()
@@ -70,7 +70,6 @@ class RoundWork:
     def begin(self) -> str:
         """A new run: its first boundary is on the disk before its first round."""
         self._run_id = self._run_dir.begin(self._spec)
-        self.states = {0: self.engine.client_state()}
         self._run_dir.save(self._boundary(0))
         return self._run_id
 
@@ -90,23 +89,23 @@ class RoundWork:
         return self._run_id
 
     def model_sha256(self) -> str:
-        """SHA-256 over the client state and the back's parameters and buffers."""
-        client = {f"client.{n}": t for n, t in self.states[self._rounds.rounds_done].items()}
-        return state_sha256({**client, **{n: t for n, t in self.engine.tensors().items() if n.startswith("back.")}})
+        """SHA-256 over what is one for all of the client states, without moments, and the back's state."""
+        common = self.states.common(self._rounds.rounds_done)
+        client = {f"client.{n}": t for n, t in common.items() if not n.startswith("moments.")}
+        return state_sha256({**client, **self.engine.back_tensors()})
 
     # -- training ------------------------------------------------------------------------------------------------
 
     def open_round(self, term: int, number: int, participants: tuple[str, ...]) -> None:
-        """Room for the participants' uploads."""
-        method = self._spec.method
-        steps = method.local_steps // method.upload_period
+        """Room for the participants' uploads; where the method has none, updates count at once."""
+        steps = uploads_per_round(self._spec)
         self._updates, self._waiting = {}, {}
         self.uploads = self._make_uploads(
             split.PURPOSE_TRAIN, term, number, dict.fromkeys(participants, steps),
             lambda name, step: self._train(number, name, step),
         )  # fmt: skip
         self.records.round_began(number, self._clock())
-        self._observer.round_began(number, self._spec.rounds, len(participants), steps * len(participants))
+        self._observer.round_began(number, self._spec.rounds, len(participants), max(1, steps) * len(participants))
 
     def drop(self, name: str, reason: str) -> None:
         """A participant is out of the round; what was applied of it stays."""
@@ -122,6 +121,8 @@ class RoundWork:
     def update(self, name: str, update: Update) -> None:
         """A whole update; it counts once all its client's uploads are consumed."""
         self._waiting[name] = update
+        if self.uploads is not None:
+            self.uploads.finished(name)
         self._settle(name)
 
     def _make_uploads(
@@ -147,19 +148,22 @@ class RoundWork:
         rank = self._rounds.table[name]
         self._consume(name, step, lambda: self.engine.train(name, rank, number, step))
 
-    def _consume(self, name: str, step: Step, job: Callable[[], None]) -> None:
-        """Runs a step's job; a bad tensor costs its client the phase, any other error ends the run."""
+    def _consume(self, name: str, step: Step, job: Callable[[], CutGradients | None]) -> None:
+        """Runs a step's job and sends back what it gives; a bad tensor costs its client the phase, any other error
+        ends the run."""
         uploads, number = self.uploads, step.step
         assert uploads is not None
 
-        def work() -> None:
+        def work() -> CutGradients | None:
             try:
-                job()
+                return job()
             finally:
                 self._room.give(step)
 
-        def done(_: None) -> None:
+        def done(returned: CutGradients | None) -> None:
             if uploads is self.uploads:
+                if returned is not None:
+                    uploads.return_gradients(name, returned)
                 uploads.consumed(name, number)
                 self._observer.step_done()
                 self._settle(name)
@@ -184,6 +188,8 @@ class RoundWork:
                 self._perform(self._rounds.client_evaluated(name))
         elif name in self._waiting and self._rounds.is_active(name):
             self._updates[name] = self._waiting.pop(name)
+            if not uploads_per_round(self._spec):
+                self._observer.step_done()
             self.records.client_figures(name, self._updates[name].figures)
             self._perform(self._rounds.update_received(name, self._clock()))
 
@@ -191,21 +197,35 @@ class RoundWork:
 
     def aggregate(self, names: tuple[str, ...]) -> None:
         """The Fed-Server's average, in rank order, in float64.  Eq. 8."""
-        updates = [self._updates[name] for name in names]
-        weights = RULES[self._spec.federation.aggregation]([u.num_samples for u in updates])
+        updates = {self._rounds.table[name]: self._updates[name] for name in names}
+        weights = self.states.weights([u.num_samples for u in updates.values()])
+        version = self._rounds.rounds_done
 
-        def job() -> tuple[dict[str, Array], float]:
+        def job() -> float | None:
             mean_loss = self.engine.take_mean_loss()
-            state = average([u.state for u in updates], weights)
-            self.engine.load_client_state(state)
-            return state, mean_loss
+            given = {rank: update.state for rank, update in updates.items()}
+            averaged = self.states.averaged(list(given.values()), weights)
+            self.engine.load_client_state(averaged)
+            self.engine.end_round(list(given), weights)
+            self.states.advance(version, averaged, self.engine.client_state(), given)
+            self._align(version + 1)
+            return mean_loss
 
-        def done(result: tuple[dict[str, Array], float]) -> None:
-            self.states[self._rounds.rounds_done + 1], self.records.server_loss = result
+        def done(mean_loss: float | None) -> None:
+            self.records.server_loss = mean_loss
             self._end_uploads()
             self._perform(self._rounds.aggregated(self._clock()))
 
         self._jobs.submit(job, done, self._fail)
+
+    def _align(self, round_number: int) -> None:
+        """Every l-th round, the head of each client that has uploaded, whether its update counted or not."""
+        alignment = self.engine.alignment
+        if alignment is None or not alignment.due(round_number):
+            return
+        for rank in alignment.buffers.ranks():
+            head = self.states.own(round_number, rank)
+            self.states.set_own(round_number, rank, alignment.align(rank, round_number, self.engine.back, head))
 
     def evaluate(self, names: tuple[str, ...]) -> None:
         """On the server's own test set, or by the clients on their held-out samples."""
@@ -232,9 +252,10 @@ class RoundWork:
     def _count(self, name: str, step: Step) -> None:
         counts = self._counts
 
-        def job() -> None:
+        def job() -> CutGradients | None:
             self.engine.check(name, step)
             self.engine.count(step, counts)
+            return None
 
         self._consume(name, step, job)
 
@@ -250,7 +271,7 @@ class RoundWork:
         record = self.records.round_done(done_rounds, names, self._counts, self._clock())
 
         def done(_: None) -> None:
-            del self.states[done_rounds - 1]
+            self.states.forget(done_rounds - 1)
             self._updates = {}
             self._run_dir.log_round(record)
             self._observer.round_done(record)
@@ -275,31 +296,22 @@ class RoundWork:
             "run_id": self._run_id, "rounds_done": rounds_done, "table": dict(self._rounds.table),
             "ledger": self.ledger.as_dict(), "records": self.records.as_dict(),
         }  # fmt: skip
-        client = {f"client.{n}": t for n, t in self.states[rounds_done].items()}
-        return Boundary(facts, {**client, **self.engine.tensors()})
+        return Boundary(facts, {**self.states.tensors(rounds_done), **self.engine.tensors()})
 
     def _load(self, boundary: Boundary) -> None:
-        client = {n.removeprefix("client."): t for n, t in boundary.tensors.items() if n.startswith("client.")}
-        back = {n: t for n, t in boundary.tensors.items() if not n.startswith("client.")}
-        self._check_fits(client, self.engine.client_state())
-        self._check_fits(_of_back(back), _of_back(self.engine.tensors()))
-        self.engine.load_client_state(client)
-        self.engine.load_tensors(back)
-        # In the model's order of names, which clients insist on; the file has its own.
-        self.states = {boundary.facts["rounds_done"]: self.engine.client_state()}
-
-    def _check_fits(self, stored: dict[str, Array], model: dict[str, Array]) -> None:
-        if sorted(expected_of(stored)) != sorted(expected_of(model)):
+        done, tensors = boundary.facts["rounds_done"], boundary.tensors
+        back = {n: t for n, t in tensors.items() if n.startswith("back.")}
+        fits = sorted(expected_of(back)) == sorted(expected_of(self.engine.back_tensors()))
+        if not fits or not self.states.load(done, tensors):
             raise CheckpointError(
                 f"the checkpoint in {self._run_dir.path} does not fit the model: its code has changed since; "
                 "restore it, or start a new run in another run_dir"
             )
+        self.engine.load_client_state(self.states.common(done))
+        self.engine.load_tensors(tensors)
 
     def _fail(self, error: Exception) -> None:
         """The run cannot go on; the last boundary stays usable."""
         self.failure = error if isinstance(error, HeronError) else Internal(f"a bug in the server: {error!r}")
         self.failure.__cause__ = error
 
-
-def _of_back(tensors: dict[str, Array]) -> dict[str, Array]:
-    return {name: tensor for name, tensor in tensors.items() if name.startswith("back.")}

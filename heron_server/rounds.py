@@ -15,6 +15,7 @@ FINISHED     -                                          -
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import ceil
@@ -57,6 +58,10 @@ class Rules:
     rounds: int
     clients: int
     min_clients: int
+    per_round: int = 0
+    """Clients drawn for each round, of those who are there. 0: all of them."""
+    order: Callable[[int, int], Sequence[int]] = lambda number, ranks: range(ranks)
+    """(round, R) -> a permutation of the ranks 0 to R - 1: a round takes its clients in this order."""
     open_ended: bool = False
     """Clients bring their own data, so more than `clients` may join."""
     quorum: float = 0.5
@@ -90,6 +95,8 @@ class Rounds:
     phase: Phase = Phase.GATHERING
     members: dict[str, Member] = field(default_factory=dict)
     participants: tuple[str, ...] = ()
+    not_drawn: frozenset[str] = frozenset()
+    """Who was there when the round began and has no part in it."""
     submitted: set[str] = field(default_factory=set)
     dropped: dict[str, str] = field(default_factory=dict)
     """Participants no longer in the round, with the reason."""
@@ -129,7 +136,7 @@ class Rounds:
             return [self._evaluation_begins(member)]
         if self.phase is Phase.GATHERING:
             return self._gather(now, newcomer=member)
-        return [self._waiting(member, f"round {self.rounds_done + 1} is under way; you take part in the next")]
+        return [self._waits(member)]
 
     def beat(self, session_id: str, now: float) -> None:
         """A sign of life; it counts only while the session's event stream is open."""
@@ -300,11 +307,26 @@ class Rounds:
     def _begin(self, here: list[Member], now: float) -> list[Action]:
         for name in sorted(m.name for m in here):
             self.table.setdefault(name, len(self.table))
-        self.participants = tuple(sorted((m.name for m in here), key=self.table.__getitem__))
+        present = sorted((m.name for m in here), key=self.table.__getitem__)
+        self.participants = self._drawn(present)
+        self.not_drawn = frozenset(present) - set(self.participants)
         self.phase, self._since = Phase.TRAINING, now
         self.submitted, self.dropped, self.evaluating = set(), {}, set()
         opened = OpenRound(self.term, self.rounds_done + 1, self.participants)
-        return [opened, *(self._begins(self.members[name]) for name in self.participants)]
+        return [
+            opened,
+            *(self._begins(self.members[name]) for name in self.participants),
+            *(self._waits(self.members[name]) for name in present if name in self.not_drawn),
+        ]
+
+    def _drawn(self, present: list[str]) -> tuple[str, ...]:
+        """The first `per_round` of `present` (names by rank) in the round's own order, by rank again."""
+        if not 0 < self.rules.per_round < len(present):
+            return tuple(present)
+        order = self.rules.order(self.rounds_done + 1, max(self.rules.clients, len(self.table)))
+        turn = {rank: place for place, rank in enumerate(order)}
+        drawn = sorted(present, key=lambda name: turn[self.table[name]])[: self.rules.per_round]
+        return tuple(sorted(drawn, key=self.table.__getitem__))
 
     def _lose(self, name: str, reason: str, now: float) -> list[Action]:
         if self.phase is Phase.TRAINING and self._active(name):
@@ -365,6 +387,15 @@ class Rounds:
             rank=self.table[member.name], clients=self.rules.clients,
         )  # fmt: skip
         return Tell(member.session_id, pb.RoundEvent(evaluation_begins=begins))
+
+    def _waits(self, member: Member) -> Tell:
+        return self._waiting(member, self._next_chance(member.name))
+
+    def _next_chance(self, name: str) -> str:
+        number, some = self.rounds_done + 1, self.rules.per_round > 0
+        if name in self.not_drawn:
+            return f"not drawn for round {number}; you may be in the next"
+        return f"round {number} is under way; you {'may be drawn for' if some else 'take part in'} the next"
 
     def _waiting(self, member: Member, reason: str) -> Tell:
         return Tell(member.session_id, pb.RoundEvent(waiting=pb.Waiting(reason=reason)))

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from heron_core.config import load_toml, validate
 from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
+from heron_core.methods import file_tables
 from heron_core.run_spec import RunSpec
 from heron_server.checkpoint import Boundary, load_boundary, newest, save_boundary, write_durably
 
@@ -42,7 +43,7 @@ class RunDir:
             raise ConfigError(
                 f"{self.path} already holds a run; add --resume to go on with it, or choose another run_dir"
             )
-        write_durably(self.path / "run.toml", to_toml(spec.model_dump(mode="json")).encode())
+        write_durably(self.path / "run.toml", to_toml(file_tables(spec)).encode())
         (self.path / "metrics.jsonl").write_text("")
         return f"{spec.name}-{uuid.uuid4().hex[:8]}"
 

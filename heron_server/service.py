@@ -83,7 +83,7 @@ class Service:
 
     async def push_activations(self, frames: AsyncIterator[Any], context: Context) -> None:
         opening: Bulk[split.ActivationFrame] = await _first(frames)
-        outbox: asyncio.Queue[split.PushEvent] = asyncio.Queue()
+        outbox: asyncio.Queue[Bulk[split.PushEvent]] = asyncio.Queue()
         self._coordinator.ledger.charge("up", opening.message_bytes)
         pushing = self._coordinator.open_push(opening.rest.header, outbox.put_nowait)
         writer = asyncio.create_task(_pump(outbox, context))
@@ -95,7 +95,7 @@ class Service:
             self._coordinator.push_closed(pushing)
 
 
-async def _pump(outbox: asyncio.Queue[split.PushEvent], context: Context) -> None:
+async def _pump(outbox: asyncio.Queue[Bulk[split.PushEvent]], context: Context) -> None:
     while True:
         await context.write(await outbox.get())
 
@@ -166,7 +166,7 @@ def handlers(coordinator: Coordinator) -> tuple[grpc.GenericRpcHandler, ...]:
     }
     pushes: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "PushActivations": grpc.stream_stream_rpc_method_handler(
-            translated(service.push_activations), _bulk(split.ActivationFrame), split.PushEvent.SerializeToString
+            translated(service.push_activations), _bulk(split.ActivationFrame), serialize
         ),
     }
     return (

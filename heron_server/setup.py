@@ -19,7 +19,11 @@ from heron_core.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.coordinator import Coordinator
 from heron_server.engine import Engine
-from heron_server.plan import client_step_macs, upload_bytes
+from heron_server.ledger import paper_charge
+from heron_server.macs import step_macs
+from heron_server.memory import refuse_above_limit, server_memory
+from heron_server.plan import client_state, state_bytes
+from heron_server.refusals import refuse_contradictions
 from heron_server.report import write_curves
 from heron_server.run_dir import RunDir
 
@@ -35,20 +39,11 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torc
     for folder in settings.python_path:
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
-    model = build_split_model(spec.model)
+    model = build_split_model(spec.model, data_folder=settings.data_folder)
     check_parts(model, spec.seed)
     device = resolve_device(settings.device)
-    if spec.method.upload_period > spec.method.local_steps:
-        raise ConfigError(
-            f"method.upload_period = {spec.method.upload_period} is more than method.local_steps = "
-            f"{spec.method.local_steps}: no round would upload anything, and the server would never train; lower it"
-        )
-    needed = 2 * upload_bytes(spec, model)
-    if settings.byte_budget < needed:
-        raise ConfigError(
-            f"server.byte_budget must hold two whole steps, {needed} bytes here, got {settings.byte_budget}; "
-            "raise it or lower method.batch_size"
-        )
+    refuse_contradictions(spec, settings, model)
+    refuse_above_limit(server_memory(spec, settings, model), settings)
     test = load_test(spec, settings, model.input.shape)
     if test is not None:
         data.check_source(test, model.input.shape, model.classes)
@@ -86,12 +81,13 @@ def finish_run(coordinator: Coordinator, directory: RunDir, *, curves: bool = Tr
     """Writes model/, summary.json and, if wanted, curves.png; returns the summary."""
     work, spec = coordinator.work, coordinator.spec
     folder: Path = directory.path / "model"
+    model, ledger = work.engine.model, coordinator.ledger.as_dict()
     summary = work.records.summary(
-        coordinator.run_id, len(work.records.clients), work.model_sha256(), coordinator.ledger.as_dict(),
-        client_step_macs(spec, work.engine.model),
+        coordinator.run_id, len(work.records.clients), work.model_sha256(), ledger,
+        paper_charge(ledger, state_bytes(spec, client_state(spec, model))), step_macs(spec, model),
     )  # fmt: skip
     extra = {key: summary[key] for key in ("run_id", "method", "rounds_done", "accuracy", "model_sha256")}
-    save_model(folder, spec.model, work.engine.client.front, work.engine.back, work.engine.client.auxiliary, extra)
+    save_model(folder, spec.model, work.engine.client["front"], work.engine.back, work.engine.head, extra)
     summary["model_path"] = str(folder)
     if curves:
         title = f"{spec.method.name} on {spec.model.name}, {summary['clients']} clients"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import inf
@@ -22,6 +22,7 @@ from torch import nn
 from heron_core.bulk import state_chunks, update_chunks
 from heron_core.codec import manifest_of
 from heron_core.config import validate
+from heron_core.data import Shares
 from heron_core.errors import ConfigError, HeronError, Internal
 from heron_core.frames import Bulk
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -58,17 +59,16 @@ def simulate(
     run_dir: Path | None = None,
     resume: bool = False,
     observer: Observer | None = None,
+    around: Callable[[InProcess], Any] | None = None,
 ) -> Simulation:
     """Runs `run_spec` with N simulated clients; `clients` overrides federation.clients.
 
     `client_settings` are keys of the client's file (such as data) for every client, or one such table for each.
-    Without `run_dir` nothing is left on the disk. Raises the HeronError that ended the run or one of the clients.
+    `around` may wrap each client's transport. Without `run_dir` nothing is left on the disk. Raises the HeronError
+    that ended the run or one of the clients.
     """
     if clients is not None:
-        tables = run_spec.model_dump()
-        tables["federation"]["clients"] = clients
-        tables["federation"]["min_clients"] = min(clients, run_spec.federation.min_clients)
-        run_spec = RunSpec.model_validate(tables)
+        run_spec = with_clients(run_spec, clients)
     participants = _participants(run_spec.federation.clients, client_settings or {})
     with ExitStack() as stack:
         folder = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heron-")))
@@ -77,9 +77,17 @@ def simulate(
         stack.callback(directory.close)
         engine, test = prepare(run_spec, settings)
         coordinator = Coordinator(run_spec, settings, engine, directory, InlineJobs(), test, resume, observer)
-        _run_clients(coordinator, participants)
+        _run_clients(coordinator, participants, around or (lambda transport: transport))
         summary = finish_run(coordinator, directory, curves=run_dir is not None)
         return Simulation(summary, engine.assembled().eval())
+
+
+def with_clients(run_spec: RunSpec, clients: int) -> RunSpec:
+    """The same run for another number of clients; raises pydantic's error where its settings forbid that."""
+    tables = run_spec.model_dump()
+    tables["federation"]["clients"] = clients
+    tables["federation"]["min_clients"] = min(clients, run_spec.federation.min_clients)
+    return RunSpec.model_validate(tables)
 
 
 def _participants(count: int, given: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -99,13 +107,17 @@ def _participants(count: int, given: Mapping[str, Any] | Sequence[Mapping[str, A
     return found
 
 
-def _run_clients(coordinator: Coordinator, participants: list[Any]) -> None:
+def _run_clients(
+    coordinator: Coordinator, participants: list[Any], around: Callable[[InProcess], Any]
+) -> None:
     from heron_client.runner import Runner
 
-    runners = []
+    runners, shares = [], Shares()
     for settings in participants:
         key = hashlib.blake2b(settings.name.encode(), digest_size=16).digest()
-        runners.append((settings.name, Runner(settings, InProcess(coordinator), key, measure_memory=False).run()))
+        transport = around(InProcess(coordinator))
+        client = Runner(settings, transport, key, measure_memory=False, shares=shares)
+        runners.append((settings.name, client.run()))
     while runners:
         coordinator.tick()
         still = []
@@ -185,14 +197,14 @@ class InProcessPush:
 
     def __init__(self, coordinator: Coordinator, opening: split.FrameHeader) -> None:
         self._coordinator = coordinator
-        self._events: deque[split.PushEvent] = deque()
+        self._events: deque[Bulk[split.PushEvent]] = deque()
         coordinator.ledger.charge("up", split.ActivationFrame(header=opening).ByteSize())
         self._pushing: Pushing = coordinator.open_push(opening, self._events.append)
 
     def send(self, frame: Bulk[split.ActivationFrame]) -> None:
         self._coordinator.frame(self._pushing, frame)
 
-    def receive(self, timeout_s: float) -> split.PushEvent | None:
+    def receive(self, timeout_s: float) -> Bulk[split.PushEvent] | None:
         return self._events.popleft() if self._events else None
 
     def close(self) -> None:

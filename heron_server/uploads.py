@@ -9,11 +9,12 @@ from typing import Literal
 from heron_core.errors import StaleTerm, TensorError
 from heron_core.frames import Bulk
 from heron_core.pb.v1 import split_pb2 as pb
+from heron_server.cut_gradients import CutGradients, Unconfirmed
 from heron_server.intake import Intake, Order
 from heron_server.ledger import Ledger
 from heron_server.staging import Staging, Step
 
-Send = Callable[[pb.PushEvent], None]
+Send = Callable[[Bulk[pb.PushEvent]], None]
 
 
 class Uploads:
@@ -31,6 +32,7 @@ class Uploads:
         self._streams: dict[str, Send] = {}
         self._credits: dict[str, int] = {}
         self._ready: deque[tuple[str, Step]] = deque()
+        self._unconfirmed = Unconfirmed()
         self._handing = False
 
     def open(self, name: str, opening: pb.FrameHeader, send: Send) -> None:
@@ -45,9 +47,12 @@ class Uploads:
             raise TensorError(f"client {name!r}: a round has {staging.steps} uploads, got {opening.steps}")
         staging.forget_partial()
         self._streams[name] = send
-        self._credits[name] = self.intake.credits()[name]
+        self._credits[name] = self.intake.credit(name)
         position = pb.Position(sequence=staging.sequence, credit_steps=self._credits[name])
         self._answer(name, pb.PushEvent(position=position))
+        gradients = self._unconfirmed.again(name)
+        if gradients is not None:
+            self._send_gradients(name, gradients)
 
     def closed(self, name: str, send: Send) -> None:
         """The client's stream ended or broke."""
@@ -65,6 +70,7 @@ class Uploads:
                 f"the server is at term {self.term}, round {self.round}, got a frame of {header.term}, {header.round}"
             )
         taken = self._staging(name).take(header, bulk.payload, self._credits.get(name, 0))
+        self._unconfirmed.confirm(name, header.step)
         if taken.sequence is None:
             return
         if kind == "activations_up":
@@ -79,9 +85,20 @@ class Uploads:
         self.intake.consumed(name, step)
         self._grant()
 
+    def return_gradients(self, name: str, gradients: CutGradients) -> None:
+        """What comes back for an upload, also on a stream that comes back, until the client shows that it has it."""
+        if name in self._stagings:
+            self._unconfirmed.keep(name, gradients)
+            self._send_gradients(name, gradients)
+
+    def finished(self, name: str) -> None:
+        """The client's update is here: nothing more goes down to it."""
+        self._unconfirmed.forget(name)
+
     def drop(self, name: str) -> None:
         """The client is out: its unreleased steps are discarded."""
         self._stagings.pop(name, None)
+        self._unconfirmed.forget(name)
         self._streams.pop(name, None)
         ready = self.intake.drop(name)
         self._steps = {turn: step for turn, step in self._steps.items() if turn[0] != name}
@@ -111,13 +128,22 @@ class Uploads:
             self._handing = False
 
     def _grant(self) -> None:
-        for name, steps in self.intake.credits().items():
+        for name in self.intake.take_raised():
+            steps = self.intake.credit(name)
             if name in self._streams and steps > self._credits.get(name, 0):
                 self._credits[name] = steps
                 self._answer(name, pb.PushEvent(credit=pb.Credit(steps=steps)))
+
+    def _send_gradients(self, name: str, gradients: CutGradients) -> None:
+        send = self._streams.get(name)
+        if send is None:
+            return
+        for bulk in gradients.events():
+            self._ledger.charge("down", bulk.message_bytes, "cut_gradients_down", bulk.payload_bytes)
+            send(bulk)
 
     def _answer(self, name: str, event: pb.PushEvent) -> None:
         send = self._streams.get(name)
         if send is not None:
             self._ledger.charge("down", event.ByteSize())
-            send(event)
+            send(Bulk(event))

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from heron_client.upload import CutGradients
+from heron_core.errors import DataError
 from heron_core.streams import Part
 
 Array = NDArray[Any]
-CutGradients = tuple[float, list[Array]]
-"""The server's mean loss of an upload, and its gradient for each of the cut's tensors [B, ...]."""
 Steps = Generator[list[Array], CutGradients | None, float]
-"""Yields the cut's tensors [rows, ...] of each micro-batch, none where they are not sent; takes the cut gradients in
-answer to a step's last micro-batch where the method returns them; returns the batch's mean loss."""
+"""Yields the cut's tensors [rows, ...] of each micro-batch in order, and nothing at all where they are not sent; takes
+the cut gradients in answer to a step's last micro-batch where the method returns them; returns the batch's mean loss.
+Who takes a yielded list empties it, so that a suspended step holds none of its arrays."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,20 @@ class Batch:
     """B: samples of the whole batch."""
     sends: bool
     """Is this step's forward uploaded?"""
+
+    def mask_path(self, piece: int) -> tuple[Part, ...]:
+        """Names the stream of a piece's dropout masks, the same for base and probes."""
+        return (*self.path, "masks", piece)
+
+    def finite(self, loss: float, of: str = "auxiliary") -> float:
+        """`loss`; DataError naming round and step where it is NaN or Inf."""
+        if not isfinite(loss):
+            _, round_number, _, _, _, step = self.path
+            raise DataError(
+                f"round {round_number}, step {step}: the {of} loss must be finite, got {loss}; "
+                "lower method.optimizer.lr, or look for NaN in this client's data"
+            )
+        return loss
 
 
 class Stepper(Protocol):

@@ -6,7 +6,7 @@ source that reads images.
 
 from heron_core.data.batches import BatchOrder, batch_indices
 from heron_core.data.checks import check_source
-from heron_core.data.experiment import Experiment, client_share, load_experiment, share_sizes
+from heron_core.data.experiment import Experiment, Shares, client_share, load_experiment, share_sizes
 from heron_core.data.own import load_own, split_holdout
 from heron_core.data.partition import class_histogram
 from heron_core.data.source import AdaptedDataset, ArraySource, Normalisation, Source, Subset
@@ -17,6 +17,7 @@ __all__ = [
     "BatchOrder",
     "Experiment",
     "Normalisation",
+    "Shares",
     "Source",
     "Subset",
     "batch_indices",

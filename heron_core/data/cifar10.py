@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from heron_core.data.cache import through_cache
 from heron_core.data.cifar10_files import ARRAYS, read_binary, read_npz
+from heron_core.data.sensor import Half, Sensor
 from heron_core.data.source import ArraySource, Normalisation
 from heron_core.errors import DataError
 
@@ -32,8 +33,10 @@ WANTED = (
 FOLDER_SETTING = "set data.folder in the client's file or in the [server] table, or $HERON_DATA"
 
 
-def load(folder: Path | None = None, cache_dir: Path | None = None) -> tuple[ArraySource, ArraySource]:
-    """(train, test): x float32 [3, 32, 32], normalised per channel. `folder` None means $HERON_DATA.
+def load(
+    folder: Path | None = None, cache_dir: Path | None = None, sensor: Sensor | None = None
+) -> tuple[ArraySource, ArraySource]:
+    """(train, test): x float32 [3, 32, 32], seen by `sensor`, then normalised per channel. `folder` None: $HERON_DATA.
 
     The arrays are mapped from `cache_dir` (None: the user's cache folder), filled on first use (npz: 12 s).
     Raises DataError if the folder or its files are missing, are pickles, or do not hold what they should.
@@ -41,10 +44,10 @@ def load(folder: Path | None = None, cache_dir: Path | None = None) -> tuple[Arr
     files = _find(_existing(folder))
     read = partial(read_npz, files[0]) if files[0].suffix == ".npz" else partial(read_binary, files)
     arrays = through_cache(files, ARRAYS, read, cache_dir)
-    return _half(arrays, "train", files[0].parent), _half(arrays, "test", files[0].parent)
+    return _half(arrays, "train", files[0].parent, sensor), _half(arrays, "test", files[0].parent, sensor)
 
 
-def _half(arrays: dict[str, NDArray[Any]], half: str, origin: Path) -> ArraySource:
+def _half(arrays: dict[str, NDArray[Any]], half: Half, origin: Path, sensor: Sensor | None) -> ArraySource:
     x, y = arrays[f"x_{half}"], arrays[f"y_{half}"]
     if len(x) == 0 or len(x) != len(y):
         raise DataError(
@@ -52,7 +55,7 @@ def _half(arrays: dict[str, NDArray[Any]], half: str, origin: Path) -> ArraySour
         )
     if y.min() < 0 or y.max() >= CLASSES:
         raise DataError(f"{origin}: {half} labels must be 0 to 9, got {y.min()} to {y.max()}; get {WANTED}")
-    return ArraySource(x, y, NORMALISATION)
+    return ArraySource(x, y, NORMALISATION, sensor.of(half) if sensor else None)
 
 
 def _existing(folder: Path | None) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from heron_core.data.sensor import Half, Sensor
 from heron_core.data.source import ArraySource
 from heron_core.errors import DataError
 from heron_core.streams import generator
@@ -20,7 +21,7 @@ CLASSES = 10
 INSTALL = 'pip install "heron-sfl[demo]"'
 
 
-def load() -> tuple[ArraySource, ArraySource]:
+def load(sensor: Sensor | None = None) -> tuple[ArraySource, ArraySource]:
     """(train, test): 1,437 and 360 samples, x float32 [1, 8, 8] in 0..1; the same split for every seed.
 
     Raises DataError if scikit-learn is not installed or its file is not what it was.
@@ -29,7 +30,12 @@ def load() -> tuple[ArraySource, ArraySource]:
     x = (table[:, :64].astype(np.float32) / np.float32(16)).reshape(-1, *INPUT_SHAPE)
     labels = table[:, 64].astype(np.int64)
     train, test = _split(labels)
-    return ArraySource(x[train], labels[train]), ArraySource(x[test], labels[test])
+    halves: dict[Half, NDArray[np.int64]] = {"train": train, "test": test}
+    seen = [
+        ArraySource(x[rows], labels[rows], transform=sensor.of(half) if sensor else None)
+        for half, rows in halves.items()
+    ]
+    return seen[0], seen[1]
 
 
 def _file() -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.data import partition
+from heron_core.data.sensor import Sensor
 from heron_core.data.source import Source, Subset
 from heron_core.errors import DataError
 from heron_core.streams import generator
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Train and test samples of one run, the limits applied; `input_shape` is without the batch."""
+    """Train and test samples of one run, the limits applied; `input_shape` is without the batch.
+
+    With data.validation, `test` is what was set apart of the training half.
+    """
 
     train: Source
     test: Source
@@ -38,31 +42,43 @@ def load_experiment(
     if spec.source == "digits":
         from heron_core.data import digits
 
-        train, test = digits.load()
+        train, test = digits.load(_sensor(spec, seed, digits.INPUT_SHAPE))
         shape, classes = digits.INPUT_SHAPE, digits.CLASSES
     elif spec.source == "cifar10":
         from heron_core.data import cifar10
 
-        train, test = cifar10.load(folder, cache_dir)
+        train, test = cifar10.load(folder, cache_dir, _sensor(spec, seed, cifar10.INPUT_SHAPE))
         shape, classes = cifar10.INPUT_SHAPE, cifar10.CLASSES
     else:
         raise DataError(
             f"data.source = {spec.source!r} is no experiment data: each client's own file names its data; "
             "set digits or cifar10 in the run spec for shared data"
         )
-    return Experiment(
-        _limited(train, spec.train_limit, seed, "train"),
-        _limited(test, spec.test_limit, seed, "test"),
-        shape,
-        classes,
-    )
+    training = _limited(train, spec.train_limit, seed, "train")
+    if spec.validation:
+        return Experiment(*_set_apart(training, spec.validation, seed), shape, classes)
+    return Experiment(training, _limited(test, spec.test_limit, seed, "test"), shape, classes)
 
 
 def client_share(experiment: Experiment, spec: DataSpec, seed: int, rank: int, clients: int) -> Source:
     """The training samples of the client at `rank`. Raises DataError if any part would be empty."""
-    if not 0 <= rank < clients:
-        raise DataError(f"rank must be 0 to {clients - 1}, got {rank}; the data has {clients} parts")
-    return Subset(experiment.train, _parts(experiment.train.labels, spec, seed, clients)[rank])
+    return Subset(experiment.train, _part(_parts(experiment.train.labels, spec, seed, clients), rank))
+
+
+class Shares:
+    """Experiment data loaded and divided once, for all the clients of one process."""
+
+    def __init__(self) -> None:
+        self._divided: dict[tuple[str, int, Path | None, int], tuple[Source, list[NDArray[np.int64]]]] = {}
+
+    def of(self, spec: DataSpec, seed: int, folder: Path | None, rank: int, clients: int) -> Source:
+        """As `client_share` of `load_experiment`; raises DataError."""
+        key = (spec.model_dump_json(), seed, folder, clients)
+        if key not in self._divided:
+            train = load_experiment(spec, seed, folder).train
+            self._divided[key] = (train, _parts(train.labels, spec, seed, clients))
+        train, parts = self._divided[key]
+        return Subset(train, _part(parts, rank))
 
 
 def share_sizes(experiment: Experiment, spec: DataSpec, seed: int, clients: int) -> list[int]:
@@ -76,6 +92,27 @@ def _parts(labels: NDArray[np.int64], spec: DataSpec, seed: int, clients: int) -
     if spec.partition == "shards":
         return partition.shards(labels, clients, seed, spec.shards_per_client)
     return partition.iid(labels, clients, seed)
+
+
+def _part(parts: list[NDArray[np.int64]], rank: int) -> NDArray[np.int64]:
+    if not 0 <= rank < len(parts):
+        raise DataError(f"rank must be 0 to {len(parts) - 1}, got {rank}; the data has {len(parts)} parts")
+    return parts[rank]
+
+
+def _sensor(spec: DataSpec, seed: int, input_shape: tuple[int, ...]) -> Sensor | None:
+    return None if spec.sensor.is_plain else Sensor(spec.sensor, seed, input_shape[0])
+
+
+def _set_apart(source: Source, share: float, seed: int) -> tuple[Source, Source]:
+    """(rest, set apart): the latter is the first `share` of a seeded permutation, at least one sample."""
+    number = max(1, round(share * len(source)))
+    if number >= len(source):
+        raise DataError(
+            f"data.validation = {share:g} of {len(source)} training samples leaves none to train on; lower it"
+        )
+    order = generator(seed, "validation").permutation(len(source))
+    return Subset(source, np.sort(order[number:])), Subset(source, np.sort(order[:number]))
 
 
 def _limited(source: Source, limit: int, seed: int, half: str) -> Source:

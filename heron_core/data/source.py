@@ -6,9 +6,9 @@ NumPy only, never torch. Shape letters: B samples in a batch, N samples in a sou
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from heron_core.errors import DataError
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
+Images = NDArray[np.float32]
+Transform = Callable[[Images, NDArray[np.int64]], Images]
+"""(x, indices) -> x: images in 0 to 1, float32 [B, C, ...], and their places in the source. x may be overwritten."""
 
 
 class Source(Protocol):
@@ -39,11 +42,16 @@ class Normalisation:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
-    def apply(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """float32 of x's shape [B, C, ...]: one rounding an operation, so the same bits in any batch."""
+    def apply(self, x: NDArray[np.uint8], transform: Callable[[Images], Images] | None = None) -> Images:
+        """float32 of x's shape [B, C, ...]: one rounding an operation, so the same bits in any batch.
+
+        `transform` sees the images in 0 to 1, before mean and standard deviation.
+        """
         per_channel = (-1,) + (1,) * (x.ndim - 2)
         out = x.astype(np.float32, order="C")
         out /= np.float32(255)
+        if transform is not None:
+            out = transform(out)
         out -= np.asarray(self.mean, dtype=np.float32).reshape(per_channel)
         out /= np.asarray(self.std, dtype=np.float32).reshape(per_channel)
         return out
@@ -52,7 +60,8 @@ class Normalisation:
 class ArraySource:
     """Samples in an array [N, *input_shape]: float32 as it is, or uint8 kept so and converted batch by batch.
 
-    A memory-mapped array stays on disk. Raises DataError for other dtypes or a count that differs.
+    A memory-mapped array stays on disk. `transform` is applied batch by batch too, for uint8 before the
+    normalisation. Raises DataError for other dtypes or a count that differs.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class ArraySource:
         x: NDArray[np.float32] | NDArray[np.uint8],
         labels: NDArray[Any],
         normalisation: Normalisation | None = None,
+        transform: Transform | None = None,
     ) -> None:
         if x.dtype not in (np.float32, np.uint8):
             raise DataError(f"samples must be float32 or uint8, got {x.dtype}; convert them with x.astype")
@@ -72,6 +82,7 @@ class ArraySource:
         self._x = x
         self._labels = labels.astype(np.int64)
         self._normalisation = normalisation or Normalisation()
+        self._transform = transform
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -82,7 +93,11 @@ class ArraySource:
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         rows = _rows(self._x, indices)
-        x = self._normalisation.apply(rows) if rows.dtype == np.uint8 else rows
+        transform = partial(_at, self._transform, indices) if self._transform else None
+        if rows.dtype == np.uint8:
+            x = self._normalisation.apply(rows, transform)
+        else:
+            x = transform(rows) if transform else rows
         return np.ascontiguousarray(x, dtype=np.float32), self._labels[indices]
 
 
@@ -176,6 +191,10 @@ class AdaptedDataset:
                 f"{self._name}[{i}]: {what} must be an array or a plain CPU tensor, "
                 f"got {type(value).__name__}: {error}"
             ) from error
+
+
+def _at(transform: Transform, indices: NDArray[np.int64], x: Images) -> Images:
+    return transform(x, indices)
 
 
 def _rows(x: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any]:

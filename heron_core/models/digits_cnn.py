@@ -38,9 +38,19 @@ class Classifier(nn.Module):
         return logits
 
 
-def _stages(shape: Shape, norm: Norm, classes: int) -> list[Stage]:
+def three_widths(spec: ModelSpec, default: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Channels of the three convolutions. ModelError: model.widths has more or fewer."""
+    if not spec.widths:
+        return default
+    if len(spec.widths) != 3:
+        raise ModelError(f"model.widths of {spec.name} are the channels of three convolutions, got {list(spec.widths)}")
+    a, b, c = spec.widths
+    return a, b, c
+
+
+def _stages(shape: Shape, widths: tuple[int, int, int], norm: Norm, classes: int) -> list[Stage]:
     channels, height, width = shape
-    a, b, c = WIDTHS
+    a, b, c = widths
     return [
         Stage("conv1", lambda: ConvBlock(channels, a, norm, pool=False), (a, height, width)),
         Stage(
@@ -60,5 +70,7 @@ def digits_cnn(spec: ModelSpec) -> SplitModel:
     if len(shape) != 3 or min(shape[1:]) < 4:
         raise ModelError(f"digits_cnn needs model.input_shape [C, H, W] with H and W of 4 or more, got {list(shape)}")
     classes = spec.classes or 10
-    network = Network(_stages(shape, spec.norm, classes), shape, classes, per_sample=spec.norm == "group")
+    network = Network(
+        _stages(shape, three_widths(spec, WIDTHS), spec.norm, classes), shape, classes, per_sample=spec.norm == "group"
+    )
     return network.split(spec.cut or "conv2", spec.auxiliary, "digits_cnn")

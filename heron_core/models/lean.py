@@ -2,13 +2,15 @@
 
 On the CPU, without a graph, a layer runs in pieces of a few samples: its result replaces its input where the
 shape allows, and a convolution's scratch memory is one piece's, not the batch's. On the paper's front and head
-at batch 256 that leaves 2 maps live instead of 4 (1 with GroupNorm), and is no slower. With a graph, or on an
-accelerator, every function here is the plain call.
+at batch 256 that leaves 2 maps live instead of 4 (1 with GroupNorm), and is no slower. With a graph, on an
+accelerator, or inside `whole_batches()`, every function here is the plain call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +20,22 @@ PIECE_BYTES = 1 << 20
 """Of a layer's widest map, per piece: it and its neighbours stay in a core's cache."""
 
 Layer = Callable[[Tensor], Tensor]
+_whole: ContextVar[bool] = ContextVar("whole_batches", default=False)
+
+
+@contextmanager
+def whole_batches() -> Iterator[None]:
+    """Inside, each layer is called once for all rows: a hook on it sees the whole batch. For this thread only."""
+    token = _whole.set(True)
+    try:
+        yield
+    finally:
+        _whole.reset(token)
 
 
 def keeps_no_graph(x: Tensor) -> bool:
     """May maps be overwritten and cut in pieces? Only on the CPU: an accelerator pays for each launch."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled()
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not _whole.get()
 
 
 def rows_per_piece(bytes_per_sample: int) -> int:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from heron_core.errors import ModelError
 from heron_core.models.from_module import CutModule, split_cut_module
 from heron_core.models.names import nearest
 from heron_core.models.split_model import SplitModel
-from heron_core.models.trainable import only_normalisation
+from heron_core.models.trainable import restricted
 from heron_core.run_spec import ModelSpec
 
 BUILT_IN: Mapping[str, str] = {
     "digits_cnn": "heron_core.models.digits_cnn:digits_cnn",
+    "cifar_cnn": "heron_core.models.cifar_cnn:cifar_cnn",
     "mlp": "heron_core.models.mlp:mlp",
     "resnet18": "heron_core.models.resnet:resnet",
     "resnet34": "heron_core.models.resnet:resnet",
@@ -22,18 +24,25 @@ BUILT_IN: Mapping[str, str] = {
 }
 
 
-def build_split_model(spec: ModelSpec, *, allowed: Collection[str] | None = None) -> SplitModel:
+def build_split_model(
+    spec: ModelSpec, *, allowed: Collection[str] | None = None, data_folder: Path | None = None
+) -> SplitModel:
     """The split model that `spec` describes; its parts are not built yet.
 
     `allowed`: names of user code that may be imported; None allows any (the operator wrote the run file).
-    ModelError: an unknown name or cut, code that is not allowed or fails, a setting that contradicts it.
+    `data_folder`: where model.weights lies; None means $HERON_DATA. ModelError: an unknown name or cut, code that is
+    not allowed or fails, a setting that contradicts it. DataError: model.weights is not there, or another.
     """
     if spec.name in BUILT_IN:
         _refuse_options(spec)
         model: SplitModel = _find(BUILT_IN[spec.name])(spec)
     else:
         model = _users_own(spec, allowed)
-    return only_normalisation(model) if spec.trainable == "norm" else model
+    if spec.weights:
+        from heron_core.models.weights import starting_from
+
+        model = starting_from(model, spec, data_folder)
+    return restricted(model, spec)
 
 
 def _refuse_options(spec: ModelSpec) -> None:

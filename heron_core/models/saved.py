@@ -31,16 +31,16 @@ def save_model(
     spec: ModelSpec,
     front: nn.Module,
     back: nn.Module,
-    auxiliary: nn.Module,
+    auxiliary: nn.Module | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the three parts and what rebuilds them; `extra` goes into model.json as it is, NaN as null.
+    """Writes the parts and what rebuilds them; `extra` goes into model.json as it is, NaN as null.
 
     Each file is complete or absent. OSError if the folder cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = _state(front=front, back=back, auxiliary=auxiliary)
+    state = _state(front=front, back=back, **({} if auxiliary is None else {"auxiliary": auxiliary}))
     description = {
         "format": FORMAT,
         "load": HOW_TO_LOAD,
@@ -66,11 +66,17 @@ def load_model(path: Path | str, *, allow_model_code: bool = False) -> Assembled
         raise ModelError(
             f"{folder} needs the model code {spec.name!r}; if you trust it, call load_model(..., allow_model_code=True)"
         )
-    split = build_split_model(spec)
+    split = build_split_model(spec.model_copy(update={"weights": "", "weights_sha256": ""}))
     state = _weights(folder / WEIGHTS, str(description.get("state_sha256")))
     model = AssembledModel(split.build("front", 0), split.build("back", 0))
     _fill(model, {name: value for name, value in state.items() if not name.startswith("auxiliary.")}, folder)
     return model.eval()
+
+
+def read_weights(folder: Path) -> tuple[dict[str, Tensor], str]:
+    """Every tensor that `save_model` wrote there, `front.*` and so on, and their SHA-256; raises CheckpointError."""
+    sha256 = str(_description(folder / DESCRIPTION).get("state_sha256"))
+    return _weights(folder / WEIGHTS, sha256), sha256
 
 
 def _state(**parts: nn.Module) -> dict[str, Tensor]:

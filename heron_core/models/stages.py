@@ -91,13 +91,22 @@ class Trunk(nn.Module):
             (self.get_submodule(parent) if parent else self).add_module(child, stage.build())
             self._rows[stage.name] = rows_per_piece(stage.bytes_per_sample)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not self._per_sample and self.training:
-            return self._run(x, whole=True)
-        return in_pieces(self._run, x, max(FEWEST_ROWS, min(self._rows.values())))
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return tuple(self._rows)
 
-    def _run(self, x: Tensor, whole: bool = False) -> Tensor:
-        for name, rows in self._rows.items():
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run_from(0, x)
+
+    def run_from(self, first: int, x: Tensor) -> Tensor:
+        """The output from the input of stage number `first`; that of none, with as many as there are stages."""
+        if not self._per_sample and self.training:
+            return self._run(x, first, whole=True)
+        return in_pieces(lambda piece: self._run(piece, first), x, max(FEWEST_ROWS, min(self._rows.values())))
+
+    def _run(self, x: Tensor, first: int, whole: bool = False) -> Tensor:
+        for name, rows in list(self._rows.items())[first:]:
             stage = self.get_submodule(name)
             x = stage(x) if whole else in_pieces(stage, x, rows)
         return x

@@ -30,7 +30,7 @@ class Ran:
         self, spec: RunSpec, model: SplitModel, *, rank: int = 0, round_number: int = 1, source: Source | None = None,
         state: dict[str, Array] | None = None, watch: Callable[[ClientCompute], None] = lambda compute: None,
     ) -> None:  # fmt: skip
-        self.compute = ClientCompute(model, spec.seed, torch.device("cpu"))
+        self.compute = ClientCompute(model, spec, torch.device("cpu"))
         self.before = self.compute.state()
         if state is not None:
             self.compute.load_state(state)
@@ -38,7 +38,7 @@ class Ran:
         order = BatchOrder(spec.seed, rank, len(source), spec.method.batch_size)
         watch(self.compute)
         self.local = LocalRound(spec, self.compute, source, order, ["activations", "labels"], round_number, rank)
-        self.uploads: list[Upload] = list(self.local.uploads())
+        self.uploads: list[Upload] = [upload for upload in self.local.uploads() if upload is not None]
         self.state = self.compute.state()
 
 
@@ -196,7 +196,7 @@ def test_micro_batches_under_group_norm_give_the_whole_batch_s_losses_and_update
 def test_an_upload_is_the_base_forward_s_output_with_its_labels() -> None:
     spec, model = tiny.spec(method={"zo": {"mu": 1.0}}), tiny.mlp()
     thetas: list[torch.Tensor] = []
-    compute = ClientCompute(model, spec.seed, torch.device("cpu"))
+    compute = ClientCompute(model, spec, torch.device("cpu"))
     source, order = tiny.source(model), BatchOrder(spec.seed, 0, 24, 4)
     local = LocalRound(spec, compute, source, order, ["activations", "labels"], 1, 0)
     front = model.build("front", spec.seed).train()
@@ -229,7 +229,7 @@ def test_every_kth_step_uploads_and_the_rest_of_a_round_does_not(period: int, st
 
 def test_an_upload_stays_what_it_was_while_the_round_goes_on() -> None:
     spec, model = tiny.spec(), tiny.conv("group")
-    compute = ClientCompute(model, spec.seed, torch.device("cpu"))
+    compute = ClientCompute(model, spec, torch.device("cpu"))
     order = BatchOrder(spec.seed, 0, 24, 4)
     local = LocalRound(spec, compute, tiny.source(model), order, ["activations", "labels"], 1, 0)
     kept = [(u, {n: a.copy() for n, a in u.tensors.items()}) for u in local.uploads()]
@@ -254,7 +254,7 @@ def test_the_same_inputs_give_the_same_bits(distribution: str) -> None:
 
 def test_what_a_round_did_before_is_forgotten_once_the_state_is_fetched_again() -> None:
     spec, model = tiny.spec(), tiny.conv("batch")
-    compute = ClientCompute(model, spec.seed, torch.device("cpu"))
+    compute = ClientCompute(model, spec, torch.device("cpu"))
     fetched, order, ends = compute.state(), BatchOrder(spec.seed, 0, 24, 4), []
     for _ in range(2):
         compute.load_state(fetched)
@@ -311,7 +311,7 @@ def test_a_perturbation_that_overflows_is_a_data_error() -> None:
 
 
 def test_theta_and_state_are_copies_and_round_trip() -> None:
-    compute = ClientCompute(tiny.conv("batch"), 0, torch.device("cpu"))
+    compute = ClientCompute(tiny.conv("batch"), tiny.spec(), torch.device("cpu"))
     state, theta_D = compute.state(), compute.theta()
     assert [(n, a.dtype.name, a.shape) for n, a in state.items()] == compute.expected_state
     compute.set_theta(theta_D + 1)
@@ -323,7 +323,7 @@ def test_theta_and_state_are_copies_and_round_trip() -> None:
 
 def test_evaluation_uses_running_statistics_and_changes_nothing() -> None:
     model = tiny.conv("batch")
-    compute = ClientCompute(model, 0, torch.device("cpu"))
+    compute = ClientCompute(model, tiny.spec(), torch.device("cpu"))
     before = compute.state()
     x, _ = tiny.source(model).batch(np.arange(5))
     (activations,) = compute.evaluation_activations(x)
@@ -335,7 +335,7 @@ def test_evaluation_uses_running_statistics_and_changes_nothing() -> None:
 
 
 def test_parts_are_initialised_by_seed_whatever_was_drawn_before() -> None:
-    first = ClientCompute(tiny.mlp(), 7, torch.device("cpu")).state()
+    first = ClientCompute(tiny.mlp(), tiny.spec(seed=7), torch.device("cpu")).state()
     torch.rand(3)
-    assert same(first, ClientCompute(tiny.mlp(), 7, torch.device("cpu")).state())
-    assert not same(first, ClientCompute(tiny.mlp(), 8, torch.device("cpu")).state())
+    assert same(first, ClientCompute(tiny.mlp(), tiny.spec(seed=7), torch.device("cpu")).state())
+    assert not same(first, ClientCompute(tiny.mlp(), tiny.spec(seed=8), torch.device("cpu")).state())

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from heron_client.optimizers import Adam, Sgd, UpdateRule, make_update_rule
+from heron_client.optimizers import Adam, Sgd, UpdateRule, make_update_rule, moment_tensors
 from heron_core.run_spec import OptimizerSpec
 
 SIZES = [1, 7, 8, 33, 1000, 4099]
@@ -64,3 +65,41 @@ def test_a_rule_is_fresh_and_moves_theta_in_place(spec: OptimizerSpec) -> None:
         results.append(theta_D)
     assert torch.equal(*results)
     assert bool((results[0] < 1).all())
+
+
+RULES = [OptimizerSpec(lr=0.01), OptimizerSpec(name="sgd", momentum=0.9), OptimizerSpec(name="sgd")]
+
+
+@pytest.mark.parametrize("spec", RULES)
+def test_a_rule_that_takes_up_another_s_moments_goes_on_with_its_bits(spec: OptimizerSpec) -> None:
+    whole, first, second = (make_update_rule(spec) for _ in range(3))
+    ours, theirs = torch.ones(33), torch.ones(33)
+    for step, gradient in enumerate(gradients(33, 6)):
+        whole.step(theirs, gradient.clone())
+        if step == 3:
+            second.load({name: array.copy() for name, array in first.state().items()}, torch.device("cpu"))
+        (first if step < 3 else second).step(ours, gradient.clone())
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("spec", RULES)
+def test_zero_moments_are_a_fresh_rule_s(spec: OptimizerSpec) -> None:
+    fresh, loaded = make_update_rule(spec), make_update_rule(spec)
+    loaded.load({n: np.zeros(shape, dtype) for n, dtype, shape in moment_tensors(spec, 33)}, torch.device("cpu"))
+    ours, theirs = torch.ones(33), torch.ones(33)
+    for gradient in gradients(33, 3):
+        fresh.step(theirs, gradient.clone())
+        loaded.step(ours, gradient.clone())
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("spec", RULES)
+def test_state_is_a_copy_with_the_names_that_travel(spec: OptimizerSpec) -> None:
+    rule = make_update_rule(spec)
+    assert rule.state() == {}
+    rule.step(torch.ones(5), torch.ones(5))
+    state = rule.state()
+    assert [(n, a.dtype.name, a.shape) for n, a in state.items()] == moment_tensors(spec, 5)
+    kept = {name: array.copy() for name, array in state.items()}
+    rule.step(torch.ones(5), torch.ones(5))
+    assert all(np.array_equal(state[name], kept[name]) for name in kept)

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import pytest
 
 from heron_client.config import ClientSettings
 from heron_client.runner import Runner, _Abandoned
 from heron_client.session import Assignment, Session, State
+from heron_client.transport import PushStream
+from heron_core.errors import Unreachable
+from heron_core.frames import Bulk
 from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.run_spec import RunSpec
+from heron_server.simulator import simulate
 
 MINE = Assignment(term=1, round=1, rank=0, clients=2, version=0)
 
@@ -64,3 +71,86 @@ def test_a_newer_round_ends_the_work_in_hand_and_is_taken_up() -> None:
     with pytest.raises(_Abandoned):
         runner._check_still_mine(MINE)
     assert runner.session.assignment == Assignment(2, 1, 0, 2, 0)
+
+
+# -- whole rounds, over a transport that breaks ------------------------------------------------------------------
+
+
+def spec_of(name: str) -> RunSpec:
+    return RunSpec.model_validate(
+        {
+            "rounds": 2,
+            "model": {"name": "mlp", "input_shape": [1, 8, 8], "widths": [8, 8]},
+            "method": {"name": name, "local_steps": 3, "batch_size": 4},
+            "federation": {"clients": 2},
+        }
+    )
+
+
+class Counted:
+    """A push stream that breaks where cut gradients would come, once for each step that `breaks` names."""
+
+    def __init__(self, stream: PushStream, breaks: set[int]) -> None:
+        self._stream, self._breaks = stream, breaks
+
+    def receive(self, timeout_s: float) -> Bulk[split.PushEvent] | None:
+        event = self._stream.receive(timeout_s)
+        if event is not None and event.rest.HasField("cut_gradients"):
+            step = event.rest.cut_gradients.step
+            if step in self._breaks:
+                self._breaks.remove(step)
+                raise Unreachable("broken before the cut gradients came")
+        return event
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class Wrapped:
+    """An in-process transport, with its push streams counted and broken."""
+
+    def __init__(self, transport: Any, breaks: set[int]) -> None:
+        self._transport, self._breaks = transport, breaks
+        self.pushes = 0
+        self.updates: list[list[str]] = []
+
+    def open_push(self, opening: split.FrameHeader) -> Any:
+        self.pushes += 1
+        return Counted(self._transport.open_push(opening), self._breaks)
+
+    def submit(self, header: pb.UpdateHeader, arrays: Any) -> pb.SubmitUpdateReply:
+        self.updates.append(list(arrays))
+        reply: pb.SubmitUpdateReply = self._transport.submit(header, arrays)
+        return reply
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def simulated(name: str, breaks: tuple[int, ...] = ()) -> tuple[str, list[Wrapped]]:
+    wrapped: list[Wrapped] = []
+
+    def around(transport: Any) -> Any:
+        wrapped.append(Wrapped(transport, set(breaks)))
+        return wrapped[-1]
+
+    return simulate(spec_of(name), around=around).summary["model_sha256"], wrapped
+
+
+@pytest.mark.parametrize("name", ["sflv1", "sflv2"])
+def test_a_stream_that_breaks_before_the_cut_gradients_came_costs_nothing_but_time(name: str) -> None:
+    undisturbed, calm = simulated(name)
+    sha256, broken = simulated(name, breaks=(0, 1, 2))
+    assert sha256 == undisturbed
+    assert [w.pushes for w in calm] == [2, 2] and [w.pushes for w in broken] == [5, 5]
+
+
+def test_a_method_without_uploads_opens_no_push_stream() -> None:
+    _, wrapped = simulated("fedavg")
+    assert [w.pushes for w in wrapped] == [0, 0]
+    assert all({n.split(".")[0] for n in update} == {"front", "back"} for w in wrapped for update in w.updates)
+
+
+def test_only_what_is_the_client_s_goes_up() -> None:
+    _, wrapped = simulated("fsl_sage")
+    assert all({n.split(".")[0] for n in update} == {"front"} for w in wrapped for update in w.updates)

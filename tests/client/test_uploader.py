@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heron_client.upload import Upload
-from heron_client.uploader import MAX_UNACKNOWLEDGED, Uploader
+from heron_client.uploader import MAX_UNACKNOWLEDGED, UNACKNOWLEDGED_BYTES, Uploader
 from heron_core.errors import StaleTerm, Unreachable
 from heron_core.frames import Bulk
 from heron_core.pb.v1 import split_pb2 as pb
@@ -23,7 +23,7 @@ class FakeStream:
 
     def __init__(self, breaks_after: int = 1 << 30) -> None:
         self.frames: list[Bulk[pb.ActivationFrame]] = []
-        self.events: deque[pb.PushEvent] = deque()
+        self.events: deque[Bulk[pb.PushEvent]] = deque()
         self.closed = False
         self._left = breaks_after
 
@@ -33,20 +33,23 @@ class FakeStream:
         self._left -= 1
         self.frames.append(frame)
 
-    def receive(self, timeout_s: float) -> pb.PushEvent | None:
+    def receive(self, timeout_s: float) -> Bulk[pb.PushEvent] | None:
         return self.events.popleft() if self.events else None
 
     def close(self) -> None:
         self.closed = True
 
     def position(self, sequence: int, credit_steps: int) -> None:
-        self.events.append(pb.PushEvent(position=pb.Position(sequence=sequence, credit_steps=credit_steps)))
+        self._put(pb.PushEvent(position=pb.Position(sequence=sequence, credit_steps=credit_steps)))
 
     def acknowledge(self, sequence: int) -> None:
-        self.events.append(pb.PushEvent(acknowledged=pb.Acknowledged(sequence=sequence)))
+        self._put(pb.PushEvent(acknowledged=pb.Acknowledged(sequence=sequence)))
 
     def credit(self, steps: int) -> None:
-        self.events.append(pb.PushEvent(credit=pb.Credit(steps=steps)))
+        self._put(pb.PushEvent(credit=pb.Credit(steps=steps)))
+
+    def _put(self, event: pb.PushEvent) -> None:
+        self.events.append(Bulk(event))
 
     @property
     def sent(self) -> list[int]:
@@ -92,6 +95,17 @@ def test_at_most_two_micro_batches_are_unacknowledged() -> None:
     stream.acknowledge(1)
     assert not waits(third)
     assert stream.sent == [0, 1, 2]
+
+
+def test_a_second_large_micro_batch_waits_for_the_first_one_s_acknowledgement() -> None:
+    stream = FakeStream()
+    uploader = attached(stream)
+    width = UNACKNOWLEDGED_BYTES // (2 * 4)  # rows are 2 of float32: each alone reaches the bound
+    assert not waits(uploader.push(upload(0, width=width), 0)), "a single one always goes"
+    pushing = uploader.push(upload(1, width=width), 0)
+    assert waits(pushing) and stream.sent == [0]
+    stream.acknowledge(1)
+    assert not waits(pushing) and stream.sent == [0, 1]
 
 
 def test_nothing_is_sent_beyond_the_credit() -> None:

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from heron_client.zo import (
+    add_slopes,
+    add_slopes_per_sample,
     central_derivative,
     directional_derivative,
+    divide_by_spread,
     gradient_scale,
     zeroth_order_gradient,
 )
@@ -121,3 +125,54 @@ def test_a_linear_loss_gives_q_exact_slopes_averaged() -> None:
     )
     want_D = sum((float(u @ weights_D) * u for u in directions("rademacher", 5)), torch.zeros(D)) / 5
     torch.testing.assert_close(got_D, want_D)
+
+
+def test_shares_of_several_pieces_add_up_to_the_mean_over_all_their_directions() -> None:
+    theta_D = torch.linspace(-1, 1, D, dtype=torch.float64)
+    weights = [torch.arange(1.0, D + 1, dtype=torch.float64), torch.ones(D, dtype=torch.float64)]
+    gradient_D, slopes = torch.zeros(D, dtype=torch.float64), []
+    for weights_D in weights:
+        base = float(theta_D @ weights_D)
+        slopes += add_slopes(
+            gradient_D, theta_D, lambda p, w=weights_D: float(p @ w), base, directions("gaussian", 3), 6, 0.1, 1.0
+        )
+    wanted = [(float(u @ w), u) for w in weights for u in directions("gaussian", 3)]
+    assert slopes == pytest.approx([slope for slope, _ in wanted])
+    torch.testing.assert_close(gradient_D, sum((s * u for s, u in wanted), torch.zeros(D)) / 6)
+
+
+@pytest.mark.parametrize(("difference", "calls_each"), [("forward", 1), ("central", 2)])
+def test_one_direction_a_sample_gives_each_sample_s_own_slope_from_common_passes(
+    difference: str, calls_each: int
+) -> None:
+    samples, q, mu = 4, 3, 0.5
+    theta_D = torch.linspace(-1, 1, D)
+    before, weights_BD = theta_D.clone(), torch.arange(float(samples * D)).reshape(samples, D)
+    calls = []
+
+    def losses_at(theta_BD: Tensor) -> Tensor:
+        calls.append(theta_BD.shape)
+        return (theta_BD * weights_BD).sum(1)
+
+    drawn = [torch.stack(list(directions("rademacher", (j + 1) * samples)))[-samples:].float() for j in range(q)]
+    gradient_D = torch.zeros(D)
+    slopes = add_slopes_per_sample(
+        gradient_D, theta_D, losses_at, losses_at(theta_D.expand(samples, D)), iter(drawn), q * samples, mu, 2.0,
+        difference,
+    )  # fmt: skip
+    assert torch.equal(theta_D, before)
+    assert calls == [(samples, D)] * (1 + q * calls_each)
+    wanted = torch.cat([(u_BD * weights_BD).sum(1) for u_BD in drawn])
+    assert slopes == pytest.approx(wanted.tolist(), rel=1e-4)
+    want_D = 2.0 * sum((w * u for w, u in zip(wanted, torch.cat(drawn), strict=True)), torch.zeros(D)) / (q * samples)
+    torch.testing.assert_close(gradient_D, want_D, rtol=1e-4, atol=1e-3)
+
+
+def test_the_spread_divides_and_none_leaves_the_gradient_as_it_is() -> None:
+    slopes = [1.0, -2.0, 4.0]
+    gradient_D = torch.arange(3.0)
+    divide_by_spread(gradient_D, slopes)
+    torch.testing.assert_close(gradient_D, torch.arange(3.0) / float(np.std(slopes)))
+    for flat in ([0.5, 0.5], [1.0, 1.0 + 1e-13], [3.0]):
+        divide_by_spread(untouched := torch.arange(3.0), flat)
+        assert torch.equal(untouched, torch.arange(3.0))

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heron_core.streams import Distribution, Part, direction, generator, integer_seed, seeded_torch
+from heron_core.streams import Distribution, Part, direction, directions, generator, integer_seed, seeded_torch
 
 PARTS: st.SearchStrategy[Part] = st.one_of(
     st.integers(-(2**70), 2**70), st.text(max_size=6), st.sampled_from(["1", "i1", "/", "s1:1", "1/i2", ""])
@@ -98,6 +98,31 @@ def test_a_sphere_direction_has_unit_norm_in_float64(size: int, seed: int) -> No
     assert abs(float(np.sqrt(u @ u)) - 1.0) < 2e-7
 
 
+@given(count=st.integers(1, 40), size=st.integers(1, 300))
+def test_each_row_of_a_sphere_draw_has_unit_norm_in_float64(count: int, size: int) -> None:
+    u = directions("sphere", count, size, generator(0, "rows")).astype(np.float64)
+    assert u.shape == (count, size)
+    assert np.abs(np.sqrt((u * u).sum(axis=1)) - 1.0).max() < 2e-7
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_directions_are_the_rows_of_one_draw(distribution: Distribution) -> None:
+    rows = directions(distribution, 5, 9, generator(0, "rows"))
+    drawn = "gaussian" if distribution == "sphere" else distribution
+    flat = direction(drawn, 45, generator(0, "rows")).reshape(5, 9)
+    if distribution == "sphere":
+        flat = flat / np.sqrt(np.square(flat, dtype=np.float64).sum(axis=1, keepdims=True))
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, flat, rtol=3e-7)
+    assert len({row.tobytes() for row in rows}) == 5
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_one_row_is_one_direction(distribution: Distribution) -> None:
+    row = directions(distribution, 1, 77, generator(2, "one"))[0]
+    assert row.tobytes() == direction(distribution, 77, generator(2, "one")).tobytes()
+
+
 def test_a_rademacher_direction_is_of_balanced_signs() -> None:
     u = direction("rademacher", 100_000, generator(0, "balance"))
     assert set(np.unique(u)) == {-1.0, 1.0}
@@ -120,6 +145,7 @@ def test_global_random_state_is_untouched() -> None:
     before = states()
     for distribution in DISTRIBUTIONS:
         direction(distribution, 100, generator(0, "x"))
+        directions(distribution, 2, 50, generator(0, "x"))
     with seeded_torch(0, "x"):
         torch.rand(10)
     assert states() == before

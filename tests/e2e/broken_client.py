@@ -60,7 +60,8 @@ def send(stream: PushStream, header: split.FrameHeader, tensors: dict[str, np.nd
     deadline = monotonic() + PATIENCE_S
     credit = 0
     while not credit and monotonic() < deadline:
-        event = stream.receive(1.0) or split.PushEvent()
+        bulk = stream.receive(1.0) or Bulk(split.PushEvent())
+        event = bulk.rest
         credit = max(event.position.credit_steps, event.credit.steps)
     header.row_start, header.batch_rows = 0, ROWS
     header.manifest.CopyFrom(manifest_of(tensors))

@@ -71,10 +71,24 @@ def own_data(path: Path, samples: int = 40, **wrong: Any) -> dict[str, Any]:
         ("rounds", [r"--set wants a\.b=value, got 'rounds'"]),
         ("rounds.x=1", [r"rounds is a value, not a table"]),
         ("server.address=nowhere", [r"server\.address", r"host:port", r"'nowhere'"]),
+        ("federation.clients_per_round=2", [r"clients_per_round = 2 is more than clients = 1", "lower it, or 0"]),
+        ("method.moments=sometimes", [r"method\.moments", r"'sometimes'"]),
+        ("method.alignment.passes=3", [r"method\.alignment\.passes is not used by heron, only by fsl_sage"]),
+        ("model.lora_rank=2", [r"model\.lora_rank is not used with trainable = \"all\", only with \"lora\""]),
+        ("method.zo.scope=sample", [r"auxiliary_update = \"zo\" perturbs the head with it", "first_order"]),
+        ("method.zo.scope=micro_batch", [r"with one micro-batch a step", "smaller divisor of batch_size = 8"]),
+        ("server.memory_limit=100", [r"the run needs .* server\.memory_limit is 100 B", "lower "]),
     ],
 )
 def test_wrong_setting_of_the_server_is_named_with_its_place(bench: Bench, flag: str, said: list[str]) -> None:
     ends_with_one_line(run_server(bench, "--set", flag), USAGE, "^heron-server: ", *said)
+
+
+@pytest.mark.parametrize("command", ["run", "simulate", "validate"])
+def test_a_setting_that_the_method_does_not_use_is_refused_by_every_command(bench: Bench, command: str) -> None:
+    file = str(bench.run_file({**TINY, "method": {**TINY["method"], "name": "sflv2"}}))
+    refused = bench.program("-m", "heron_server", command, file, "--set", "method.zo.mu=1e-2")
+    ends_with_one_line(refused, USAGE, r"method\.zo\.mu is not used by sflv2, only by heron; remove it")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +136,19 @@ def test_missing_data_folder_is_named_by_the_server(bench: Bench) -> None:
 def test_model_whose_parts_do_not_fit_is_refused_with_both_shapes(bench: Bench) -> None:
     server = run_server(bench, model={"name": "own_parts:unfitting"}, server={"python_path": [str(HERE)]})
     ends_with_one_line(server, INPUT, r"back does not accept activations \[6\]", r"7")
+
+
+def test_an_alpha_that_leaves_a_client_empty_is_named_before_anyone_joins(bench: Bench) -> None:
+    server = run_server(
+        bench, data={"partition": "dirichlet", "alpha": 1e-3}, federation={"clients": 40}, method={"batch_size": 1}
+    )
+    ends_with_one_line(server, INPUT, r"rank \d+ of 40 would get no samples with alpha = 0\.001; raise alpha")
+
+
+def test_initial_weights_that_are_not_there_are_named_with_what_to_copy(bench: Bench) -> None:
+    model = {**TINY["model"], "weights": "pretrained/model"}
+    server = run_server(bench, model=model, server={"data_folder": "/nowhere"})
+    ends_with_one_line(server, INPUT, "no model.safetensors in /nowhere/pretrained/model", "copy the model folder")
 
 
 def test_port_in_use_is_named(bench: Bench) -> None:
@@ -200,7 +227,7 @@ def test_other_protocol_version_is_refused_with_both_named(bench: Bench, waiting
     code = "import heron_core; heron_core.PROTOCOL_VERSION = 99; from heron_client.cli import main; main()"
     settings = ["--set", "name=newer", "--set", f"server={waiting}"]
     client = bench.program("-c", code, "run", "--log-level", "error", *settings)
-    ends_with_one_line(client, PEER, "this server speaks protocol version 1, the client 99", "same Heron")
+    ends_with_one_line(client, PEER, "this server speaks protocol version 2, the client 99", "same Heron")
 
 
 def test_second_client_of_the_same_name_is_refused(bench: Bench, waiting: str) -> None:

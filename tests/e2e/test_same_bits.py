@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from integration.reference_loop import reference_run
+from integration.references import reference_run
+from integration.settings import METHODS
+from integration.settings import tables as method_tables
 from processes import Bench, Relay, spec_of
 
 from heron_core.data.cifar10_files import read_npz
@@ -72,6 +74,17 @@ def test_digits_cnn_over_grpc_equals_simulator_and_reference(
 ) -> None:
     run = tables(distribution, num_directions)
     run["method"] |= {"local_steps": 4, "batch_size": 16}
+    sha = over_grpc(bench, door, run, folder)
+    assert simulated(run, folder) == sha
+    assert reference_run(spec_of(run)) == sha
+
+
+@pytest.mark.parametrize("setting", [setting for setting in METHODS if setting != "heron"])
+def test_every_method_over_grpc_equals_simulator_and_reference(
+    bench: Bench, door: Relay, folder: Path, setting: str
+) -> None:
+    federation = {"clients": CLIENTS, "min_clients": CLIENTS}
+    run = {"rounds": 2, "federation": federation, **method_tables(setting, local_steps=4, batch_size=16)}
     sha = over_grpc(bench, door, run, folder)
     assert simulated(run, folder) == sha
     assert reference_run(spec_of(run)) == sha

@@ -1,76 +1,219 @@
-"""The simulator, which is the product's code, against the plain reference loop: one SHA-256 for every option."""
+"""The simulator, which is the product's code, against the plain reference loops: one SHA-256 for every option."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from integration.reference_loop import reference_run
+from integration import reference_loop
+from integration.references import LOOPS, reference_run
 
 from heron_core.run_spec import RunSpec
 from heron_server.simulator import simulate
 
-SMALL: dict[str, Any] = {"rounds": 2, "federation": {"clients": 3}}
-METHOD: dict[str, Any] = {"local_steps": 3, "batch_size": 8}
+Tables = dict[str, Any]
+MODELS: dict[str, Tables] = {
+    "group_norm": {},
+    "batch_norm": {"model": {"norm": "batch"}},
+    "mlp": {"model": {"name": "mlp", "input_shape": [1, 8, 8]}},
+}
+SGD: Tables = {"name": "sgd", "lr": 1e-2, "momentum": 0.9}
+ALIGNED: Tables = {"alignment": {"every_rounds": 1, "passes": 5, "buffer_samples": 20, "batch_size": 10}}
+"""After every round, on two uploads of 8, in steps of 10 and 6 samples."""
 
 
-def same_bits(*, zo: dict[str, Any] | None = None, method: dict[str, Any] | None = None, **tables: Any) -> None:
-    """Asserts that both ways come to the same model."""
-    chosen = {**METHOD, **(method or {}), "zo": {"mu": 1e-2, **(zo or {})}}
-    spec = RunSpec.model_validate({**SMALL, "method": chosen, **tables})
+def spec_of(*, method: Tables | None = None, zo: Tables | None = None, **tables: Any) -> RunSpec:
+    """Two rounds of three clients with three steps each; a perturbation that float32 does not swallow."""
+    chosen = {"local_steps": 3, "batch_size": 8, **(method or {})}
+    if chosen.setdefault("name", "heron") == "heron":
+        chosen["zo"] = {"mu": 1e-2, **(zo or {})}
+    if chosen["name"] == "fsl_sage" or chosen.get("auxiliary_update") == "aligned":
+        chosen = {**ALIGNED, **chosen}
+    return RunSpec.model_validate({"rounds": 2, "federation": {"clients": 3}, "method": chosen, **tables})
+
+
+def same_bits(**tables: Any) -> None:
+    """Asserts that simulator and reference come to the same model."""
+    spec = spec_of(**tables)
     assert simulate(spec).summary["model_sha256"] == reference_run(spec)
+
+
+# -- the paper's own setting ---------------------------------------------------------------------------------------
+
+
+def faithful_bits(**tables: Any) -> None:
+    """Asserts that the paper's loop without any option comes to the simulator's model."""
+    spec = spec_of(**tables)
+    assert simulate(spec).summary["model_sha256"] == reference_loop.reference_run(spec)
 
 
 @pytest.mark.parametrize("num_directions", [1, 3])
 @pytest.mark.parametrize("distribution", ["sphere", "rademacher", "gaussian"])
 def test_every_distribution_of_directions_gives_the_reference_bits(distribution: str, num_directions: int) -> None:
-    same_bits(zo={"distribution": distribution, "num_directions": num_directions})
+    faithful_bits(zo={"distribution": distribution, "num_directions": num_directions})
 
 
 @pytest.mark.parametrize("num_directions", [1, 3])
 def test_central_differences_give_the_reference_bits(num_directions: int) -> None:
-    same_bits(zo={"difference": "central", "num_directions": num_directions})
+    faithful_bits(zo={"difference": "central", "num_directions": num_directions})
 
 
 def test_micro_batches_give_the_reference_bits() -> None:
-    same_bits(method={"micro_batch": 2})
+    faithful_bits(method={"micro_batch": 2})
 
 
 @pytest.mark.parametrize("local_steps", [4, 5])
 def test_upload_period_gives_the_reference_bits_also_where_it_does_not_divide_the_steps(local_steps: int) -> None:
-    same_bits(method={"upload_period": 2, "local_steps": local_steps})
+    faithful_bits(method={"upload_period": 2, "local_steps": local_steps})
 
 
 @pytest.mark.parametrize("method", [{}, {"micro_batch": 4, "ghost_batch_norm": True}], ids=["whole", "ghost"])
-def test_batch_norm_and_its_averaged_buffers_give_the_reference_bits(method: dict[str, Any]) -> None:
-    same_bits(model={"norm": "batch"}, method=method)
+def test_batch_norm_and_its_averaged_buffers_give_the_reference_bits(method: Tables) -> None:
+    faithful_bits(model={"norm": "batch"}, method=method)
 
 
 def test_unequal_shares_weighted_by_samples_give_the_reference_bits() -> None:
-    same_bits(
+    faithful_bits(
         data={"partition": "dirichlet", "alpha": 1.0},
         federation={"clients": 3, "aggregation": "samples"},
     )
 
 
-def test_frozen_clients_give_the_reference_bits() -> None:
-    same_bits(method={"name": "frozen"})
-
-
 def test_sgd_with_momentum_on_both_sides_gives_the_reference_bits() -> None:
-    sgd = {"name": "sgd", "lr": 1e-2, "momentum": 0.9}
-    same_bits(method={"optimizer": sgd}, server_optimizer=sgd)
+    faithful_bits(method={"optimizer": SGD}, server_optimizer=SGD)
 
 
 def test_mlp_gives_the_reference_bits() -> None:
-    same_bits(model={"name": "mlp", "input_shape": [1, 8, 8]})
+    faithful_bits(**MODELS["mlp"])
 
 
 @pytest.mark.parametrize("auxiliary", ["flatten_linear", "conv_gap_linear"])
 def test_other_auxiliary_heads_give_the_reference_bits(auxiliary: str) -> None:
-    same_bits(model={"auxiliary": auxiliary})
+    faithful_bits(model={"auxiliary": auxiliary})
 
 
 def test_two_seeds_give_two_models() -> None:
-    first, second = (RunSpec.model_validate({**SMALL, "method": METHOD, "seed": seed}) for seed in (0, 1))
-    assert simulate(first).summary["model_sha256"] != simulate(second).summary["model_sha256"]
+    assert reference_run(spec_of(seed=0)) != reference_run(spec_of(seed=1))
+
+
+# -- the family of methods -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", LOOPS)
+def test_every_method_on_every_model_gives_the_reference_bits(name: str, model: str) -> None:
+    same_bits(method={"name": name}, **MODELS[model])
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_two_clients_of_four_in_each_round_weighted_by_samples_give_the_reference_bits(name: str) -> None:
+    same_bits(
+        method={"name": name},
+        rounds=3,
+        data={"partition": "dirichlet", "alpha": 1.0},
+        federation={"clients": 4, "clients_per_round": 2, "aggregation": "samples"},
+    )
+
+
+@pytest.mark.parametrize("name", ["cse_fsl", "fsl_sage", "frozen"])
+def test_methods_with_upload_period_and_micro_batches_give_the_reference_bits(name: str) -> None:
+    same_bits(method={"name": name, "upload_period": 2, "local_steps": 5, "micro_batch": 2})
+
+
+def test_federated_averaging_in_micro_batches_gives_the_reference_bits() -> None:
+    same_bits(method={"name": "fedavg", "micro_batch": 2})
+
+
+def test_frozen_clients_that_keep_their_running_statistics_give_the_reference_bits() -> None:
+    same_bits(method={"name": "frozen", "running_statistics": "keep"}, **MODELS["batch_norm"])
+
+
+@pytest.mark.parametrize("optimizer", [{}, SGD], ids=["adam", "sgd"])
+@pytest.mark.parametrize("moments", ["kept", "averaged"])
+@pytest.mark.parametrize("name", [name for name in LOOPS if name != "frozen"])
+def test_moments_that_outlive_a_round_give_the_reference_bits(name: str, moments: str, optimizer: Tables) -> None:
+    same_bits(
+        method={"name": name, "moments": moments, "optimizer": optimizer},
+        rounds=3,
+        federation={"clients": 3, "clients_per_round": 2},
+    )
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+@pytest.mark.parametrize("name", ["heron", "cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg"])
+def test_training_the_normalisation_alone_gives_the_reference_bits(name: str, norm: str) -> None:
+    same_bits(method={"name": name}, model={"trainable": "norm", "norm": norm})
+
+
+@pytest.mark.parametrize("trainable", ["last_n_layers", "lora"])
+@pytest.mark.parametrize("name", ["heron", "cse_fsl", "sflv2"])
+def test_training_a_few_layers_or_adapters_gives_the_reference_bits(name: str, trainable: str) -> None:
+    same_bits(method={"name": name}, model={"trainable": trainable})
+
+
+# -- the estimators ------------------------------------------------------------------------------------------------
+
+HEADS = ("zo", "first_order", "server", "aligned")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("head", HEADS)
+def test_whoever_trains_the_head_the_reference_gives_the_same_bits(head: str, model: str) -> None:
+    same_bits(method={"auxiliary_update": head}, zo={"num_directions": 2}, **MODELS[model])
+
+
+@pytest.mark.parametrize("head", ["first_order", "server", "aligned"])
+def test_heads_with_upload_period_micro_batches_and_moments_give_the_reference_bits(head: str) -> None:
+    method = {"auxiliary_update": head, "upload_period": 2, "local_steps": 5, "micro_batch": 4, "moments": "averaged"}
+    same_bits(method=method, model={"auxiliary": "flatten_linear"})
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("zo", [{}, {"num_directions": 2, "difference": "central", "distribution": "rademacher"}])
+@pytest.mark.parametrize("head", ["zo", "first_order"])
+def test_one_direction_for_each_micro_batch_gives_the_reference_bits(head: str, zo: Tables, model: str) -> None:
+    method = {"auxiliary_update": head, "micro_batch": 2, "ghost_batch_norm": True}
+    same_bits(method=method, zo={"scope": "micro_batch", **zo}, **MODELS[model])
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+@pytest.mark.parametrize(
+    "zo",
+    [{}, {"num_directions": 2, "difference": "central"}, {"distribution": "rademacher"}, {"distribution": "gaussian"}],
+    ids=["sphere", "central", "rademacher", "gaussian"],
+)
+@pytest.mark.parametrize("head", ["first_order", "server", "aligned"])
+def test_one_direction_for_each_sample_gives_the_reference_bits(head: str, zo: Tables, norm: str) -> None:
+    same_bits(
+        method={"auxiliary_update": head}, zo={"scope": "sample", **zo}, model={"trainable": "norm", "norm": norm}
+    )
+
+
+def test_one_direction_for_each_sample_in_micro_batches_gives_the_reference_bits() -> None:
+    method = {"auxiliary_update": "first_order", "micro_batch": 4, "moments": "kept"}
+    same_bits(method=method, zo={"scope": "sample"}, model={"trainable": "norm"})
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("zo", [{}, {"num_directions": 2, "difference": "central"}], ids=["one", "two central"])
+@pytest.mark.parametrize("head", ["zo", "first_order", "server"])
+def test_one_direction_for_each_block_gives_the_reference_bits(head: str, zo: Tables, model: str) -> None:
+    same_bits(method={"auxiliary_update": head}, zo={"block_wise": True, **zo}, **MODELS[model])
+
+
+def test_one_direction_for_each_block_in_micro_batches_gives_the_reference_bits() -> None:
+    same_bits(method={"micro_batch": 4}, zo={"block_wise": True}, model={"cut": "conv3"})
+
+
+@pytest.mark.parametrize(
+    ("method", "zo"),
+    [
+        ({}, {"num_directions": 3}),
+        ({"micro_batch": 4}, {"scope": "micro_batch"}),
+        ({"auxiliary_update": "first_order"}, {"scope": "sample"}),
+        ({}, {"block_wise": True, "num_directions": 2}),
+    ],
+    ids=["batch", "micro_batch", "sample", "block"],
+)
+def test_steps_normalised_by_the_slopes_spread_give_the_reference_bits(method: Tables, zo: Tables) -> None:
+    same_bits(method=method, zo={"normalise": True, **zo}, model={"trainable": "norm"})

@@ -9,6 +9,7 @@ import tiny
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.engine import Counts
 from heron_server.ledger import Ledger
+from heron_server.macs import StepMacs
 from heron_server.records import Records
 from heron_server.run_dir import to_json
 
@@ -20,7 +21,7 @@ LEDGER = [
     "activations_up", "labels_up", "cut_gradients_down", "client_state_up", "client_state_down", "evaluation_up",
     "control", "wire_up", "wire_down",
 ]  # fmt: skip
-CLIENT_STEP = ["forward_passes", "seconds_median", "peak_bytes_median", "macs"]
+CLIENT_STEP = ["forward_passes", "seconds_median", "peak_bytes_median", "macs", "macs_paper"]
 HISTORY = ["round", "accuracy", "loss", "wall_s", "participants", "dropped"]
 
 
@@ -46,7 +47,7 @@ def two_rounds() -> Records:
 
 
 def summary(records: Records) -> dict[str, Any]:
-    return json.loads(to_json(records.summary("r", 2, "abc", Ledger().as_dict(), 17)))
+    return json.loads(to_json(records.summary("r", 2, "abc", Ledger().as_dict(), {"total": 7}, StepMacs(17, 18))))
 
 
 def test_the_summary_has_the_keys_that_the_design_promises() -> None:
@@ -56,7 +57,10 @@ def test_the_summary_has_the_keys_that_the_design_promises() -> None:
     assert set(made["client_step"]) == set(CLIENT_STEP)
     assert all(set(HISTORY) <= set(record) for record in made["history"])
     assert (made["schema"], made["rounds"], made["rounds_done"], made["clients"]) == (1, 2, 2, 2)
-    assert made["client_step"] == {"forward_passes": 2.0, "seconds_median": 0.2, "peak_bytes_median": 2000, "macs": 17}
+    assert made["ledger_paper"] == {"total": 7}
+    assert made["client_step"] == {
+        "forward_passes": 2.0, "seconds_median": 0.2, "peak_bytes_median": 2000, "macs": 17, "macs_paper": 18,
+    }  # fmt: skip
 
 
 def test_a_round_s_record_says_what_was_counted_and_measured() -> None:
@@ -64,7 +68,7 @@ def test_a_round_s_record_says_what_was_counted_and_measured() -> None:
     assert first == {
         "round": 1, "accuracy": 0.5, "loss": 2.0, "wall_s": 2.0, "participants": 2, "dropped": 0, "dropped_reasons": {},
         "auxiliary_accuracy": 0.4, "majority_accuracy": 0.7, "client_loss": 2.0, "client_loss_first": 3.0,
-        "client_loss_last": 1.0, "server_loss": 0.0,
+        "client_loss_last": 1.0, "server_loss": None,
     }  # fmt: skip
     assert (second["participants"], second["dropped"], second["dropped_reasons"]) == (1, 1, {"b": "late"})
     assert second["client_loss"] == 0.5 and second["server_loss"] == 0.25

@@ -37,8 +37,13 @@ def summary(method: str = "heron", **changes: Any) -> dict[str, Any]:
             "activations_up": 64 << 20, "labels_up": 2048, "cut_gradients_down": 0, "client_state_up": 100,
             "client_state_down": 100, "evaluation_up": 0, "control": 5000, "wire_up": 70 << 20, "wire_down": 1 << 20,
         },
+        "ledger_paper": {
+            "activations_up": 64 << 20, "cut_gradients_down": 0, "client_state_up": 50, "client_state_down": 50,
+            "total": (64 << 20) + 100,
+        },
         "client_step": {
             "forward_passes": 2.0, "seconds_median": 0.0045, "peak_bytes_median": 3 << 20, "macs": 39_896_000_000,
+            "macs_paper": 59_844_000_000,
         },
         "per_client": {"b": client, "a": {**client, "peak_bytes": None, "loaded_bytes": None, "pss_bytes": None}},
         "history": [], **changes,
@@ -61,6 +66,8 @@ def test_one_runs_figures_in_units_a_person_reads() -> None:
     assert line(text, "activations up") == "activations up 64.00 MiB"
     assert line(text, "forward passes") == "forward passes 2"
     assert line(text, "multiply-accumulates") == "multiply-accumulates 39.896 G"
+    assert line(text, "as the paper counts") == "as the paper counts 59.844 G"
+    assert line(text, "weights up") == "weights up 50 B"
     assert line(text, "peak memory (median)") == "peak memory (median) 3.00 MiB"
 
 

@@ -11,6 +11,7 @@ from heron_core.models import build_split_model
 from heron_core.run_spec import RunSpec
 from heron_server import plan
 from heron_server.config import ServerSettings
+from heron_server.macs import client_forward_macs, client_step_macs, forward_passes
 from heron_server.setup import prepare
 from heron_server.validate import describe
 
@@ -38,11 +39,11 @@ def lines(text: str) -> list[str]:
 def test_the_papers_compute_per_step() -> None:
     spec = paper()
     model = build_split_model(spec.model)
-    macs = plan.client_forward_macs(spec, model)
+    macs = client_forward_macs(spec, model)
     assert round(macs["front"] / 1e9, 3) == 19.780
     assert round(macs["auxiliary"] / 1e9, 3) == 0.168
-    assert plan.forward_passes(spec) == 2
-    assert round(plan.client_step_macs(spec, model) / 1e9, 3) == 39.896
+    assert forward_passes(spec) == 2
+    assert round(client_step_macs(spec, model) / 1e9, 3) == 39.896
 
 
 def test_the_papers_parameters_and_perturbation() -> None:
@@ -61,23 +62,23 @@ def test_the_papers_parameters_and_perturbation() -> None:
 def test_the_papers_bytes() -> None:
     spec = paper()
     model = build_split_model(spec.model)
-    parameters = plan.client_parameters(spec, model)
     assert plan.activation_bytes(spec, model) == 64 << 20
     weights = 5 * 2 * 75_840 * 4
-    assert plan.paper_round_bytes(spec, model, parameters["front_bytes"]) == 5 * 39 * (64 << 20) + weights
+    assert plan.paper_round_bytes(spec, model) == 5 * 39 * (64 << 20) + weights
     one_pass = 50_000 * 65_536 * 4
     assert 20 * (one_pass + weights) / GIB == pytest.approx(244.197, abs=5e-4)
-    traffic = plan.round_traffic(spec, model, parameters["state_bytes"])
+    traffic = plan.round_traffic(spec, model)
+    state = plan.state_bytes(spec, plan.client_state(spec, model))
     assert traffic.labels_up == 5 * 39 * 256 * 8
-    assert traffic.client_state_up == traffic.client_state_down == 5 * parameters["state_bytes"]
-    assert parameters["state_bytes"] > 731_210 * 4, "BatchNorm's buffers travel too"
+    assert traffic.client_state_up == traffic.client_state_down == 5 * state.up
+    assert state.up > 731_210 * 4, "BatchNorm's buffers travel too"
 
 
 def test_the_plan_of_the_papers_run_as_text() -> None:
     text = lines(describe(paper(), ServerSettings(device="cpu")))
     for line in (
         "crosses the cut activations float32 [256, 64, 32, 32]",
-        "one local step 39.896 G MACs",
+        "one local step 39.896 G MACs, of needed gradients only",
         "forward passes 2 (q + 1, q = 1)",
         "RMS change per weight 1.17e-06",
         "optimiser steps 195 a round, 3,900 in all, on cpu",
@@ -96,7 +97,7 @@ def test_the_plan_of_the_papers_run_as_text() -> None:
     ],
 )
 def test_forward_passes_of_a_step(method: dict[str, Any], passes: int) -> None:
-    assert plan.forward_passes(digits(method=method)) == passes
+    assert forward_passes(digits(method=method)) == passes
 
 
 def test_slots_are_what_the_budget_holds_and_no_more_than_clients_can_fill() -> None:
@@ -157,6 +158,90 @@ def test_validate_refuses_what_prepare_refuses_with_the_same_words(
     with pytest.raises(error) as also:
         prepare(spec, server)
     assert str(also.value) == str(refused.value)
+
+
+MICRO = {"batch_size": 32, "micro_batch": 8}
+DETACHED = {"auxiliary_update": "first_order"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"method": {"zo": {"scope": "sample"}}}, 'auxiliary_update = "zo" perturbs the head with it'),
+        (
+            {"method": {"zo": {"scope": "sample"}, **DETACHED}},
+            r'which front\.conv1\.conv\.weight cannot have: .* set model\.trainable = "norm"',
+        ),
+        ({"method": {"zo": {"scope": "micro_batch"}}}, "with one micro-batch a step"),
+        ({"method": {"zo": {"scope": "micro_batch"}, "batch_size": 8, "micro_batch": 8}}, "with one micro-batch"),
+        ({"method": {"zo": {"scope": "micro_batch", "block_wise": True}, **MICRO}}, "remove one of the two"),
+        ({"method": {"zo": {"normalise": True}}}, "needs two or more, here there is 1; raise num_directions"),
+        ({"method": {"name": "sflv2", **MICRO}}, "micro_batch = 8 cannot be used with sflv2"),
+        ({"method": {"name": "sflv1", "upload_period": 2}}, "upload_period = 2 cannot be used with sflv1"),
+    ],
+)
+def test_settings_that_contradict_each_other_or_the_model_are_refused(tables: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        describe(digits(**tables), ServerSettings(device="cpu"))
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"method": {"zo": {"scope": "sample"}, **DETACHED}, "model": {"trainable": "norm"}},
+        {"method": {"zo": {"scope": "sample", "normalise": True}, **DETACHED}, "model": {"trainable": "norm"}},
+        {"method": {"zo": {"scope": "micro_batch", "normalise": True}, **MICRO}},
+        {"method": {"zo": {"block_wise": True, "normalise": True}}},
+        {"method": {"zo": {"num_directions": 2, "normalise": True, "difference": "central"}}},
+        {"method": {"name": "sflv2", "batch_size": 32, "micro_batch": 32}},
+        {"method": {"name": "fedavg"}},
+    ],
+)
+def test_what_fits_together_is_described(tables: dict[str, Any]) -> None:
+    describe(digits(**tables), ServerSettings(device="cpu"))
+
+
+def test_block_wise_directions_want_a_front_of_stages(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "from torch import nn\nfrom heron_core.models import CutModule\n"
+        "def net():\n    whole = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))\n"
+        "    return CutModule(whole, '2', (1, 8, 8), 10)\n"
+    )
+    (tmp_path / "plain_net.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = digits(model={"name": "plain_net:net"}, method={"zo": {"block_wise": True}})
+    with pytest.raises(ConfigError, match=r"needs a front made of stages.*that of plain_net:net is a "):
+        describe(spec, ServerSettings(device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"method": {"name": "frozen", "running_statistics": "keep"}}, "has no running statistics"),
+        ({"method": {"zo": {"scope": "micro_batch"}, "local_steps": 4, **MICRO}}, "want moments that persist"),
+        ({"method": {"name": "fsl_sage", "alignment": {"every_rounds": 11}}}, "no head is ever aligned"),
+    ],
+)
+def test_what_is_odd_but_allowed_is_a_warning(tables: dict[str, Any], words: str) -> None:
+    assert words in describe(digits(**tables), ServerSettings(device="cpu")).partition("\nWarnings\n")[2]
+
+
+@pytest.mark.parametrize("name", ["heron", "cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg", "frozen"])
+def test_every_method_is_described_by_what_it_does(name: str) -> None:
+    text = "\n".join(lines(describe(digits(method={"name": name, "local_steps": 4}), ServerSettings(device="cpu"))))
+    assert ("cut gradients down" in text) == (name in ("sflv1", "sflv2"))
+    assert ("activations up" in text) == (name != "fedavg")
+    assert ("RMS change per weight" in text) == ("losses of random probes" in text) == (name == "heron")
+    assert (f"auxiliary head none with {name}" in text) == (name in ("sflv1", "sflv2", "fedavg"))
+    assert ("a back for each client" in text) == (name == "sflv1")
+    assert ("alignment buffers" in text) == ("aligned heads" in text) == (name == "fsl_sage")
+
+
+def test_drawn_clients_are_what_a_round_is_charged_for() -> None:
+    spec = digits(federation={"clients": 6, "clients_per_round": 2}, method={"local_steps": 2, "batch_size": 16})
+    text = lines(describe(spec, ServerSettings(device="cpu")))
+    assert "rounds 10 of 2 local steps, 2 of 6 clients, drawn anew for each (1 at least)" in text
+    assert "optimiser steps 4 a round, 40 in all, on cpu" in text
 
 
 def test_shares_that_cannot_be_checked_here_are_said_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

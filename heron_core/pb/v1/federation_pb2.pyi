@@ -173,13 +173,13 @@ class ClientFigures(_message.Message):
     first_loss: float
     last_loss: float
     mean_loss: float
-    forward_passes: int
+    forward_passes: float
     step_seconds_median: float
     peak_bytes: int
     loaded_bytes: int
     pss_bytes: int
     class_histogram: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, first_loss: _Optional[float] = ..., last_loss: _Optional[float] = ..., mean_loss: _Optional[float] = ..., forward_passes: _Optional[int] = ..., step_seconds_median: _Optional[float] = ..., peak_bytes: _Optional[int] = ..., loaded_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., class_histogram: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, first_loss: _Optional[float] = ..., last_loss: _Optional[float] = ..., mean_loss: _Optional[float] = ..., forward_passes: _Optional[float] = ..., step_seconds_median: _Optional[float] = ..., peak_bytes: _Optional[int] = ..., loaded_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., class_histogram: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class UpdateHeader(_message.Message):
     __slots__ = ("run_id", "term", "round", "session_id", "num_samples", "figures", "held_out_samples")

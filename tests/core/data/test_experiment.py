@@ -113,3 +113,21 @@ def test_share_sizes_are_the_lengths_of_the_clients_shares() -> None:
     experiment = load_experiment(spec, 3)
     sizes = share_sizes(experiment, spec, 3, 4)
     assert sizes == [len(client_share(experiment, spec, 3, rank, 4)) for rank in range(4)]
+
+
+@needs_digits
+def test_validation_sets_training_samples_apart_and_leaves_the_test_half_out_of_sight() -> None:
+    spec = DataSpec(train_limit=400, validation=0.25)
+    experiment, whole = load_experiment(spec, 3), load_experiment(DataSpec(train_limit=400), 3)
+    assert (len(experiment.train), len(experiment.test)) == (300, 100)
+    assert content(experiment.train) | content(experiment.test) == content(whole.train)
+    assert not content(experiment.test) & content(whole.test)
+    assert sum(share_sizes(experiment, spec, 3, 4)) == 300, "clients are dealt the rest"
+    assert content(load_experiment(spec, 3).test) == content(experiment.test)
+    assert content(load_experiment(spec, 4).test) != content(experiment.test)
+
+
+@needs_digits
+def test_a_validation_share_that_leaves_nothing_to_train_on_is_refused() -> None:
+    with pytest.raises(DataError, match=r"data\.validation = 0\.9 of 3 training samples leaves none"):
+        load_experiment(DataSpec(train_limit=3, validation=0.9), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,37 @@ def test_a_forward_leaves_its_input_alone_and_repeats_bit_for_bit(name: str, nor
         assert torch.equal(x, kept) and torch.equal(z, z_before)
         assert torch.equal(head(front(x)), first)
     assert first.grad_fn is None and z.grad_fn is None
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_inside_whole_batches_each_layer_is_called_once_for_all_rows(norm: str) -> None:
+    spec = ModelSpec.model_validate({"name": "resnet18", "norm": norm, "input_shape": (3, 16, 16)})
+    front = build_split_model(spec).build("front", 0)
+    rows: list[int] = []
+    for layer in front.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda _layer, _inputs, out: rows.append(len(out)))
+    x = batch(100, 3, 16, 16)
+    with torch.inference_mode():
+        in_pieces = front(x)
+        assert min(rows) < 100
+        rows.clear()
+        with lean.whole_batches():
+            whole = front(x)
+    assert rows == [100] * 7  # 3 convolutions, 3 normalisations, 1 identity
+    torch.testing.assert_close(whole, in_pieces)
+
+
+def test_whole_batches_are_this_thread_s_only_and_end_with_the_block() -> None:
+    seen: list[bool] = []
+    x = torch.rand(1)
+    with torch.no_grad():
+        with lean.whole_batches():
+            assert not lean.keeps_no_graph(x)
+            other = threading.Thread(target=lambda: seen.append(lean._whole.get()))
+            other.start()
+            other.join(timeout=60)
+        assert seen == [False] and lean.keeps_no_graph(x)
 
 
 MEASURE = """

@@ -1,0 +1,159 @@
+"""A client's peak memory in parts: what torch's allocator held at its peak, and the process's own VmHWM beside it.
+
+Each figure is of two local steps in a fresh process, so that the second runs beside the optimiser's state and the
+first step's upload. Two processes a case: one watches torch's allocator (a watcher takes memory itself), one VmHWM
+(reset by /proc/self/clear_refs) less VmRSS after one step of two samples.
+
+parameters  of the parts that the client runs, and buffers; there before, so in neither peak
+moments     the optimiser's state
+vectors     theta, gradient, probe and whatever else is as long as the parameters or one of them
+maps        inputs, activations, their gradients, uploads that are not acknowledged
+other       the rest that the allocator held
+outside     VmHWM less the allocator's peak: NumPy's batch and draws, oneDNN's scratch memory, frames, malloc's slack;
+            less than nothing where the allocator had given out a map that was not written yet
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from clients import ProductClient, StockClient, run_spec
+from common import reset_peak, status_bytes
+
+STEPS = 2
+SMALL_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to measure."""
+
+    name: str
+    norm: str = "batch"
+    head: str = "flatten_linear"
+    method: tuple[tuple[str, Any], ...] = ()
+    """Its method table's items; none: stock torch."""
+
+    def client(self) -> Any:
+        if not self.method:
+            return StockClient(self.norm, self.head, STEPS)
+        return ProductClient(run_spec(dict(self.method), self.norm, self.head, STEPS))
+
+
+def case(name: str, norm: str = "batch", head: str = "flatten_linear", *, method: str, **settings: Any) -> Case:
+    """A case of the product: a method and other keys of its table."""
+    return Case(name, norm, head, (("name", method), *settings.items()))
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes; see the top of the file."""
+
+    parameters: int
+    moments: int
+    vectors: int
+    maps: int
+    other: int
+    allocator: int
+    process: int = 0
+
+    @property
+    def outside(self) -> int:
+        return self.process - self.allocator
+
+
+def measure(subject: Case, runs: int = 1) -> Peak:
+    """In fresh processes; the median of `runs` for VmHWM."""
+    traced = json.loads(_child("allocator", subject))
+    return Peak(**{**traced, "process": int(median(int(_child("process", subject)) for _ in range(runs)))})
+
+
+def _child(what: str, subject: Case) -> str:
+    command = [sys.executable, str(Path(__file__)), what, json.dumps(asdict(subject))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{subject.name}: {done.stderr}")
+    return done.stdout
+
+
+# -- in the fresh process ----------------------------------------------------------------------------------------
+
+
+def process_peak(client: Any) -> int:
+    client.warm_up()
+    gc.collect()
+    reset_peak()
+    loaded = status_bytes("VmRSS")
+    client.round()
+    return status_bytes("VmHWM") - loaded
+
+
+def allocator_peak(client: Any) -> Peak:
+    """Torch's live allocations at their highest sum, sorted by size into parts."""
+    sizes = _parameter_sizes(client)
+    client.warm_up()
+    gc.collect()
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        client.round()
+    live, highest, at_peak = {}, 0, {}
+    total = 0
+    for address, count in _allocations(profile):
+        if count > 0:
+            live[address] = count
+            total += count
+        elif address in live:  # else it was there before
+            total -= live.pop(address)
+        if total > highest:
+            highest, at_peak = total, dict(live)
+    return _sorted(at_peak.values(), sizes)
+
+
+def _allocations(profile: Any) -> Iterator[tuple[int, int]]:
+    """(address, bytes) in order of time; bytes are negative where memory is given back."""
+    kind = torch._C._profiler._EventType.Allocation
+    found, waiting = [], list(profile.profiler.kineto_results.experimental_event_tree())
+    while waiting:
+        event = waiting.pop()
+        waiting += event.children
+        if event.tag == kind:
+            found.append((event.start_time_ns, event.extra_fields.ptr, event.extra_fields.alloc_size))
+    for _, address, count in sorted(found, key=lambda e: e[0]):
+        yield address, count
+
+
+def _parameter_sizes(client: Any) -> tuple[int, int, set[int]]:
+    """(bytes of parameters and buffers, bytes of the vector that the optimiser moves, bytes of each parameter)."""
+    net = client.compute._net if isinstance(client, ProductClient) else client._net
+    held = sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
+    moved = client.compute._moved.values() if isinstance(client, ProductClient) else list(net.parameters())
+    return held, sum(4 * p.numel() for p in moved), {4 * p.numel() for p in moved}
+
+
+def _sorted(live: Any, sizes: tuple[int, int, set[int]]) -> Peak:
+    held, whole, each = sizes
+    count = Counter(live)
+    vectors = sum(size * n for size, n in count.items() if size == whole or size in each)
+    moments = 2 * whole if vectors >= 2 * whole else 0  # Adam's, unless the peak lies in the first step
+    vectors -= moments
+    rest = [(size, n) for size, n in count.items() if size != whole and size not in each]
+    maps = sum(size * n for size, n in rest if size >= SMALL_BYTES)
+    total = sum(size * n for size, n in count.items())
+    return Peak(held, moments, vectors, maps, total - moments - vectors - maps, total)
+
+
+if __name__ == "__main__":
+    what, text = sys.argv[1:]
+    fields = json.loads(text)
+    subject = Case(**{**fields, "method": tuple((k, v) for k, v in fields["method"])})
+    print(process_peak(subject.client()) if what == "process" else json.dumps(asdict(allocator_peak(subject.client()))))

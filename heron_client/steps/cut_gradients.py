@@ -1,0 +1,38 @@
+"""Backpropagation through the cut: the server answers each upload with its gradient there (sflv1, sflv2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from heron_client.compute import ClientCompute
+from heron_client.steps.batch import Batch, Steps
+
+
+class CutGradientStepper:
+    """Holds the front's graph from the upload to the answer, and nothing of it afterwards."""
+
+    def __init__(self, compute: ClientCompute) -> None:
+        self._compute = compute
+        self._rule = compute.update_rule()
+        self._theta_D = compute.theta()
+        self.forward_passes = 0.0
+
+    def step(self, batch: Batch) -> Steps:
+        ((x, _),) = batch.pieces
+        assert batch.sends, "upload_period is 1 where the cut gradients come back"
+        cut = self._compute.cut_forward(x, batch.mask_path(0))
+        self.forward_passes += 1
+        answer = yield cut.arrays()
+        assert answer is not None, "whoever drives a step answers it with its cut gradients"
+        loss, gradients = answer
+        batch.finite(loss, "server's")
+        gradient_D = cut.backward(gradients)
+        del cut, answer, gradients
+        self._rule.step(self._theta_D, gradient_D)
+        self._compute.set_theta(self._theta_D)
+        return loss
+
+    def moments(self) -> dict[str, NDArray[Any]]:
+        return self._rule.state()

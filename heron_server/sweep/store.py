@@ -1,0 +1,95 @@
+"""What a sweep has found so far: runs.jsonl, one line a finished run, and results.csv, one row a run of the sweep."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from heron_core.errors import RunDirectoryBusy
+
+Row = Mapping[str, Any]
+TEXT = frozenset({"fingerprint", "point", "control", "method", "accuracy_by_round", "model_sha256", "failed"})
+"""Columns of results.csv that are no numbers."""
+
+
+class Store:
+    """The results folder; one sweep at a time works in it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._log = (folder / "runs.jsonl").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._log.close()
+            raise RunDirectoryBusy(f"another sweep works in {folder}; wait for it, or give --out") from None
+        self.rows = self._read()
+
+    def add(self, fingerprint: str, row: Row) -> None:
+        """A finished run, on the disk when this returns."""
+        self.rows[fingerprint] = row
+        self._log.write(json.dumps({"fingerprint": fingerprint, **row}) + "\n")
+        self._log.flush()
+        os.fsync(self._log.fileno())
+
+    def has(self, fingerprint: str) -> bool:
+        """A run that failed is not done: the next call tries it again."""
+        row = self.rows.get(fingerprint)
+        return row is not None and not row.get("failed")
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _read(self) -> dict[str, Row]:
+        """By fingerprint, the last line of each; the line that a kill has torn is left out, and ended."""
+        self._log.seek(0)
+        text = self._log.read()
+        if text and not text.endswith("\n"):
+            self._log.write("\n")
+        found = {}
+        for line in text.splitlines():
+            try:
+                row = json.loads(line)
+                found[str(row.pop("fingerprint"))] = row
+            except (json.JSONDecodeError, KeyError, AttributeError):
+                continue
+        return found
+
+
+def write_csv(path: Path, rows: Iterable[Row]) -> None:
+    """Atomically; what is not known is empty."""
+    rows = list(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    fresh = path.with_suffix(".csv.new")
+    with fresh.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    fresh.replace(path)
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """The inverse of `write_csv`, for settings as text and for figures as numbers."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: _value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _value(name: str, cell: str) -> Any:
+    if name in TEXT or "." in name:
+        return cell
+    if not cell:
+        return None
+    try:
+        return int(cell)
+    except ValueError:
+        return float(cell)

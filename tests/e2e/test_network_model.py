@@ -1,0 +1,88 @@
+"""The virtual clock of heron_server/network.py against real sockets behind a relay that delays every byte."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import pytest
+from processes import Bench, Relay, spec_of
+
+from heron_core.models import build_split_model
+from heron_server.simulate_settings import SimulateSettings
+from heron_server.simulator import simulate
+from heron_server.surroundings import Surroundings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+LATENCY_S = 0.1
+ROUNDS = 3
+METHODS: dict[str, dict[str, Any]] = {
+    "heron, k = 3": {"name": "heron", "upload_period": 3},
+    "heron": {"name": "heron"},
+    "sflv2": {"name": "sflv2"},
+}
+"""In the order in which latency hurts them."""
+
+
+class DelayingRelay(Relay):
+    """Hands every byte on LATENCY_S after it came."""
+
+    def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+        line: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        sender = threading.Thread(target=self._send_when_due, args=(line, sink), daemon=True)
+        sender.start()
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                line.put((monotonic() + LATENCY_S, data))
+        line.put((0.0, b""))
+        sender.join()
+
+    def _send_when_due(self, line: queue.SimpleQueue[tuple[float, bytes]], sink: socket.socket) -> None:
+        never = threading.Event()
+        with suppress(OSError):
+            while (item := line.get())[1]:
+                never.wait(max(0.0, item[0] - monotonic()))
+                sink.sendall(item[1])
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+
+def tables(method: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "rounds": ROUNDS, "federation": {"clients": 1}, "data": {"train_limit": 100, "test_limit": 20},
+        "method": {"local_steps": 6, "batch_size": 8, **method},
+    }  # fmt: skip
+
+
+def predicted(method: dict[str, Any]) -> float:
+    """Seconds of one round on the virtual clock."""
+    spec = spec_of(tables(method))
+    surroundings = Surroundings(spec, SimulateSettings.model_validate({"network": {"latency_ms": 1000 * LATENCY_S}}))
+    simulate(spec, around=surroundings.around)
+    return surroundings.figures(build_split_model(spec.model), 1 << 30).round_s[-1]
+
+
+def measured(bench: Bench, name: str, method: dict[str, Any]) -> float:
+    """The fastest round after the first, in which both sides load code."""
+    server = bench.server({**tables(method), "server": {"run_dir": str(bench.folder / name)}})
+    relay = DelayingRelay(server.address())
+    bench.client("client-0", relay.address)
+    try:
+        history = server.summary()["history"]
+    finally:
+        relay.close()
+    return float(min(record["wall_s"] for record in history[1:]))
+
+
+def test_methods_take_as_long_as_the_model_says_and_rank_as_it_ranks_them(bench: Bench) -> None:
+    model = {name: predicted(method) for name, method in METHODS.items()}
+    assert list(model.values()) == [pytest.approx(n * LATENCY_S) for n in (8, 12, 18)]
+    real = {name: measured(bench, name.replace(", k = ", "-"), method) for name, method in METHODS.items()}
+    assert sorted(real, key=real.__getitem__) == list(METHODS)
+    for name, seconds in model.items():
+        assert real[name] > 0.95 * seconds, (name, real[name], seconds)

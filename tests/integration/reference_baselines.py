@@ -1,0 +1,137 @@
+"""The other systems of arXiv 2601.09076 (Table I) as plain loops, one function each: the final model's SHA-256."""
+
+from __future__ import annotations
+
+import torch
+from integration.reference_align import Buffers, align
+from integration.reference_parts import Run, average, flat
+
+
+def backpropagation(run, c, round_, m, inner):
+    """Gradient [D] of the batch's mean loss through the front and `inner`, piece by piece; activations and labels."""
+    gradient, activations, labels = None, [], []
+    for p in c.params:
+        p.requires_grad_(True)
+    for k, (x, y) in enumerate(run.pieces(c.rank, round_, m)):
+        with run.masks(c.rank, round_, m, k):
+            z = c.net["front"](x)
+            loss = run.model.loss(c.net[inner](z), y).sum() / run.method.batch_size
+        piece = flat(torch.autograd.grad(loss, c.params))
+        gradient = piece if gradient is None else gradient.add_(piece)
+        activations.append(z.detach())
+        labels.append(y)
+    return gradient, torch.cat(activations), torch.cat(labels)
+
+
+def cse_fsl(spec, folder=None):
+    """Backpropagation of the local auxiliary loss; no gradient comes back."""
+    run, both = Run(spec, folder), ("front", "auxiliary")
+    state = run.initial(*both)
+    for round_ in range(1, spec.rounds + 1):
+        clients = run.begin(round_, state, parts=both, moves=both)
+        for m in range(run.method.local_steps):
+            for c in clients:
+                gradient, z, y = backpropagation(run, c, round_, m, "auxiliary")
+                c.step(gradient)
+                if run.uploading(m):
+                    run.serve(z, y, c.rank, round_, m)
+        state = run.aggregate(clients, *both)
+    return run.sha256(state)
+
+
+def fsl_sage(spec, folder=None):
+    """The same through a head of the client's own, which only the server moves: it aligns it with its gradients."""
+    run, buffers = Run(spec, folder), Buffers(spec)
+    state = run.initial("front")
+    heads = [run.model.build("auxiliary", spec.seed).train() for _ in range(run.N)]
+    for round_ in range(1, spec.rounds + 1):
+        clients = run.begin(round_, state, parts=("front", "auxiliary"), moves=("front",))
+        for c in clients:
+            c.net["auxiliary"].load_state_dict(heads[c.rank].state_dict())
+        for m in range(run.method.local_steps):
+            for c in clients:
+                gradient, z, y = backpropagation(run, c, round_, m, "auxiliary")
+                c.step(gradient)
+                if run.uploading(m):
+                    run.serve(z, y, c.rank, round_, m)
+                    buffers.add(c.rank, z, y)
+        state = run.aggregate(clients, "front")
+        if round_ % run.method.alignment.every_rounds == 0:
+            for rank, uploads in buffers.by_rank():
+                align(run, round_, rank, heads[rank], uploads)
+    return run.sha256(state)
+
+
+def with_cut_gradient(run, c, round_, m, back, rule):
+    """One step of client and server together: activations up, the loss's gradient at the cut down."""
+    for p in c.params:
+        p.requires_grad_(True)
+    [(x, y)] = run.pieces(c.rank, round_, m)
+    with run.masks(c.rank, round_, m, 0):
+        z = c.net["front"](x)
+    gradient_at_cut = run.serve(z, y, c.rank, round_, m, back, rule).contiguous()
+    c.step(flat(torch.autograd.grad(z, c.params, grad_outputs=gradient_at_cut)))
+
+
+def sflv2(spec, folder=None):
+    """One server model for all clients, stepped by one after the other."""
+    run = Run(spec, folder)
+    state = run.initial("front")
+    for round_ in range(1, spec.rounds + 1):
+        clients = run.begin(round_, state, parts=("front",), moves=("front",))
+        for m in range(run.method.local_steps):
+            for c in clients:
+                with_cut_gradient(run, c, round_, m, run.back, run.server)
+        state = run.aggregate(clients, "front")
+    return run.sha256(state)
+
+
+def sflv1(spec, folder=None):
+    """A copy of the server model for each client, averaged each round like the clients'; their moments are not."""
+    run = Run(spec, folder)
+    state, copies = run.initial("front"), [run.make_back() for _ in range(run.N)]
+    for round_ in range(1, spec.rounds + 1):
+        clients = run.begin(round_, state, parts=("front",), moves=("front",))
+        for m in range(run.method.local_steps):
+            for c in clients:
+                with_cut_gradient(run, c, round_, m, *copies[c.rank])
+        state = run.aggregate(clients, "front")
+        ranks = [c.rank for c in clients]
+        common = average([copies[i][0].state_dict() for i in ranks], run.weights(ranks))
+        for back, _ in copies:
+            back.load_state_dict(common)
+    return run.sha256(state, copies[0][0])
+
+
+def fedavg(spec, folder=None):
+    """The whole model on the client; nothing but weights travels."""
+    run, both = Run(spec, folder), ("front", "back")
+    state = run.initial(*both)
+    for round_ in range(1, spec.rounds + 1):
+        clients = run.begin(round_, state, parts=both, moves=both)
+        for c in clients:
+            for m in range(run.method.local_steps):
+                gradient, _, _ = backpropagation(run, c, round_, m, "back")
+                c.step(gradient)
+        state = run.aggregate(clients, *both)
+    run.back.load_state_dict({n.removeprefix("back."): t for n, t in state.items() if n.startswith("back.")})
+    return run.sha256(state)
+
+
+def frozen(spec, folder=None):
+    """The control: no client ever learns; with BatchNorm it may still update its running statistics."""
+    run, both = Run(spec, folder), ("front", "auxiliary")
+    state = run.initial(*both)
+    for round_ in range(1, spec.rounds + 1):
+        clients = run.begin(round_, state, parts=both, moves=())
+        for m in range(run.method.local_steps):
+            for c in clients:
+                c.net["front"].train(run.method.running_statistics == "update")
+                pieces, activations = run.pieces(c.rank, round_, m), []
+                for k, (x, _) in enumerate(pieces):
+                    with torch.no_grad(), run.masks(c.rank, round_, m, k):
+                        activations.append(c.net["front"](x))
+                if run.uploading(m):
+                    run.serve(torch.cat(activations), torch.cat([y for _, y in pieces]), c.rank, round_, m)
+        state = run.aggregate(clients, *both)
+    return run.sha256(state)

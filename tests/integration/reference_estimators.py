@@ -1,0 +1,212 @@
+"""HERON-SFL with every estimator as one plain loop. reference_loop.py is the paper's own, without the options.
+
+F: trainable parameters that are perturbed (the front's, and the head's where it moves jointly), flat. B: samples.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from integration.reference_align import Buffers, align
+from integration.reference_parts import Run, fill, flat, kept_buffers, make_optimizer, restore_buffers
+
+from heron_core.models import lean
+from heron_core.streams import direction, directions, generator, seeded_torch
+
+
+def heron(spec, folder=None):
+    run, method, buffers = Run(spec, folder), spec.method, Buffers(spec)
+    head = method.auxiliary_update
+    moves = ("front", "auxiliary") if head in ("zo", "first_order") else ("front",)
+    state = run.initial(*moves)
+    heads = [run.model.build("auxiliary", spec.seed).train() for _ in range(run.N if head == "aligned" else 1)]
+    head_rule = make_optimizer(spec.server_optimizer, list(heads[0].parameters()))
+    for round_ in range(1, spec.rounds + 1):
+        clients = run.begin(round_, state, parts=("front", "auxiliary"), moves=moves)
+        if head in ("server", "aligned"):
+            for c in clients:
+                c.net["auxiliary"].load_state_dict(heads[c.rank % len(heads)].state_dict())
+        for m in range(method.local_steps):
+            for c in clients:
+                gradient, z, y = estimate(run, c, round_, m)
+                c.step(gradient)
+                if not run.uploading(m):
+                    continue
+                run.serve(z, y, c.rank, round_, m)
+                buffers.add(c.rank, z, y)
+                if head == "server":  # it learns from what the back learns from
+                    head_rule.zero_grad()
+                    with seeded_torch(spec.seed, *run.upload_path(c.rank, round_, m), "auxiliary"):
+                        run.model.loss(heads[0](z.contiguous()), y).mean().backward()
+                    head_rule.step()
+        state = run.aggregate(clients, *moves)
+        if head == "aligned" and round_ % method.alignment.every_rounds == 0:
+            for rank, uploads in buffers.by_rank():
+                align(run, round_, rank, heads[rank], uploads)
+    shared = {f"auxiliary.{n}": t for n, t in heads[0].state_dict().items()} if head == "server" else {}
+    return run.sha256({**state, **shared})
+
+
+def estimate(run, c, round_, m):
+    """The local step's gradient, and the base forward's activations and labels."""
+    zo, q, mu, theta = run.method.zo, run.method.zo.num_directions, run.method.zo.mu, c.theta.detach().clone()
+    detached = run.method.auxiliary_update == "first_order"
+    inner = list(c.net["auxiliary"].parameters())
+    params = c.params[: -len(inner)] if detached else c.params
+    theta_F = theta[: sum(p.numel() for p in params)].clone()
+    scale = float(len(theta_F)) if zo.distribution == "sphere" else 1.0
+    step = ("round", round_, "client", c.rank, "step", m)
+    pieces = run.pieces(c.rank, round_, m)
+    groups = [list(enumerate(pieces))] if zo.scope == "batch" else [[piece] for piece in enumerate(pieces)]
+    gradient_F, exact, slopes, activations = torch.zeros_like(theta_F), None, [], []
+
+    def losses_of(group):
+        """Per-sample losses at the parameters as they are, and the activations."""
+        losses, found = [], []
+        for k, (x, y) in group:
+            with torch.no_grad(), run.masks(c.rank, round_, m, k):
+                z = c.net["front"](x)
+                losses.append(run.model.loss(c.net["auxiliary"](z), y))
+                found.append(z)
+        return losses, found
+
+    def slope_along(loss_at, base):
+        if zo.difference == "central":
+            return (loss_at(mu) - loss_at(-mu)) / (2 * mu)
+        return (loss_at(mu) - base) / mu
+
+    for p, group in enumerate(groups):
+        base, found = losses_of(group)
+        activations += found
+        rows = sum(map(len, base))
+        saved = kept_buffers(c.net)
+        if detached:
+            for z, (_, (_, y)) in zip(found, group, strict=True):
+                exact = added(exact, head_gradient(run, c.net["auxiliary"], z, y))
+        for j in range(q):
+            path = (*step, "direction", j) if zo.scope == "batch" else (*step, "direction", j, "piece", p)
+            if zo.block_wise:
+                slopes += block_slopes(run, c, theta_F, params, group, path, slope_along, mean(base), gradient_F)
+                continue
+            rng = generator(run.seed, *path)
+            if zo.scope == "sample":
+                u_BF = torch.from_numpy(directions(zo.distribution, rows, len(theta_F), rng))
+
+                def own_losses(length, u_BF=u_BF, group=group, saved=saved):
+                    restore_buffers(c.net, saved)
+                    with own_parameters(c, params, torch.add(theta_F, u_BF, alpha=length)), lean.whole_batches():
+                        return losses_of(group)[0][0].double()
+
+                slope_B = slope_along(own_losses, base[0].double())
+                weights_B = (slope_B * (scale / (q * run.method.batch_size))).float()
+                gradient_F.add_(torch.mv(u_BF.t(), weights_B))
+                slopes += slope_B.tolist()
+            else:
+                u_F = torch.from_numpy(direction(zo.distribution, len(theta_F), rng))
+
+                def loss_at(length, u_F=u_F, group=group, saved=saved):
+                    restore_buffers(c.net, saved)
+                    fill(params, theta_F.add(u_F, alpha=length))
+                    return mean(losses_of(group)[0])
+
+                slopes.append(slope_along(loss_at, mean(base)))
+                gradient_F.add_(u_F, alpha=scale * slopes[-1] / (q * len(groups)))  # Eq. 2
+        fill(params, theta_F)
+        restore_buffers(c.net, saved)
+    if zo.normalise and np.std(slopes) >= 1e-12:
+        gradient_F.div_(float(np.std(slopes)))
+    gradient = torch.cat([gradient_F, exact]) if detached else gradient_F
+    return gradient, torch.cat(activations), torch.cat([y for _, y in pieces])
+
+
+def mean(losses):
+    """Float64 mean over all the pieces' samples."""
+    return sum(float(each.double().sum()) for each in losses) / sum(map(len, losses))
+
+
+def added(total, more):
+    return more if total is None else total.add_(more)
+
+
+def head_gradient(run, head, z, y):
+    """The head's own gradient of the batch's mean loss on detached activations."""
+    head.requires_grad_(True)
+    loss = run.model.loss(head(z), y).sum() / run.method.batch_size
+    gradient = flat(torch.autograd.grad(loss, list(head.parameters())))
+    head.requires_grad_(False)
+    return gradient
+
+
+def block_slopes(run, c, theta_F, params, group, path, slope_along, base, gradient_F):
+    """Slopes of one direction for each stage in turn; a probe begins with the stage's input at the base point."""
+    zo, front, head = run.method.zo, c.net["front"], c.net["auxiliary"]
+    stages = [front.get_submodule(name) for name in front._rows] + [head]
+    inputs = []  # of each stage, for each piece
+    kept = kept_buffers(c.net)
+    with torch.no_grad():
+        for _, (x, _) in group:
+            inputs.append([x])
+            for stage in stages[:-1]:
+                inputs[-1].append(stage(inputs[-1][-1].clone()))
+    owned = {id(p) for p in params}
+    sizes = [sum(p.numel() for p in stage.parameters() if id(p) in owned) for stage in stages]
+    slopes, start, block = [], 0, 0
+    for number, size in enumerate(sizes):
+        if not size:
+            continue
+        rng = generator(run.seed, *path, "block", block)
+        u = torch.from_numpy(direction(zo.distribution, size, rng))
+        part = slice(start, start + size)
+
+        def loss_at(length, number=number, part=part, u=u):
+            restore_buffers(c.net, kept)
+            probe = theta_F.clone()
+            probe[part] = theta_F[part].add(u, alpha=length)
+            fill(params, probe)
+            losses = []
+            for before, (_, (_, y)) in zip(inputs, group, strict=True):
+                z = before[number].clone()
+                with torch.no_grad():
+                    for stage in stages[number:]:
+                        z = stage(z)
+                    losses.append(run.model.loss(z, y))
+            return mean(losses)
+
+        slope = slope_along(loss_at, base)
+        scale = float(size) if zo.distribution == "sphere" else 1.0
+        gradient_F[part].add_(u, alpha=scale * slope / zo.num_directions)
+        slopes.append(slope)
+        fill(params, theta_F)
+        start, block = start + size, block + 1
+    restore_buffers(c.net, kept)
+    return slopes
+
+
+@contextmanager
+def own_parameters(c, params, theta_BF):
+    """Each sample's own scale and shift, applied to what the layer gives with scale 1 and shift 0."""
+    where = {id(p): values for p, values in zip(params, theta_BF.split([p.numel() for p in params], 1), strict=True)}
+    hooks = []
+    for layer in c.net["front"].modules():
+        scale, shift = (where.get(id(getattr(layer, n, None))) for n in ("weight", "bias"))
+        if scale is None and shift is None:
+            continue
+
+        def apply(_layer, _inputs, out, scale=scale, shift=shift):
+            places = (1,) * (out.dim() - 2)
+            if scale is not None:
+                out = out * scale.reshape(*scale.shape, *places)
+            return out if shift is None else out + shift.reshape(*shift.shape, *places)
+
+        hooks.append(layer.register_forward_hook(apply))
+        if scale is not None:
+            layer.weight.fill_(1)
+        if shift is not None:
+            layer.bias.fill_(0)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,178 @@
+"""What the reference loops share: the run's parts, and the small moves that several methods make alike.
+
+Written from arXiv 2601.09076 with plain torch: models, data and random streams are the product's, no training code is.
+
+theta: the parameters that a client moves as one flat vector, in the modules' own order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from heron_core import data
+from heron_core.data.batches import batch_indices
+from heron_core.models import build_split_model
+from heron_core.models.digest import state_sha256
+from heron_core.run_spec import RunSpec
+from heron_core.streams import generator, seeded_torch
+
+
+def flat(tensors):
+    return torch.cat([torch.empty(0), *(t.detach().reshape(-1) for t in tensors)])
+
+
+def fill(params, theta):
+    """Into the parameters' own aligned memory: a view of theta would change a kernel's last bits."""
+    with torch.no_grad():
+        for p, piece in zip(params, theta.split([p.numel() for p in params]), strict=True):
+            p.copy_(piece.view_as(p))
+
+
+def make_optimizer(spec, params):
+    if spec.name == "sgd":
+        return torch.optim.SGD(params, lr=spec.lr, momentum=spec.momentum, foreach=False)
+    return torch.optim.Adam(params, lr=spec.lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, foreach=False)
+
+
+def average(states, weights):
+    """The Fed-Server's mean in float64, in rank order; counters by maximum.  Eq. 8."""
+    return {
+        name: sum(s[name].double() * w for s, w in zip(states, weights, strict=True)).float()
+        if first.is_floating_point()
+        else torch.stack([s[name] for s in states]).amax(0)
+        for name, first in states[0].items()
+    }
+
+
+def kept_buffers(net):
+    return {n: b.clone() for n, b in net.named_buffers()}
+
+
+def restore_buffers(net, kept):
+    for n, b in net.named_buffers():
+        b.copy_(kept[n])
+
+
+class Run:
+    """Model, data shares, the server's back and its optimiser."""
+
+    def __init__(self, spec: RunSpec, folder=None):
+        torch.set_num_threads(1)
+        self.spec, self.method, self.seed, self.N = spec, spec.method, spec.seed, spec.federation.clients
+        self.model = build_split_model(spec.model, data_folder=folder)
+        experiment = data.load_experiment(spec.data, spec.seed, folder)
+        self.shares = [data.client_share(experiment, spec.data, spec.seed, i, self.N) for i in range(self.N)]
+        self.back, self.server = self.make_back()
+        self.moments = {}
+        """Of the clients' optimisers, where they outlive a round: by rank, or under "all"."""
+
+    def make_back(self):
+        back = self.model.build("back", self.seed).train()
+        return back, make_optimizer(self.spec.server_optimizer, list(back.parameters()))
+
+    def participants(self, round_):
+        """Ranks that train in this round, drawn by the seed."""
+        drawn = generator(self.seed, "participants", "round", round_).permutation(self.N)
+        return sorted(int(i) for i in drawn[: self.spec.federation.clients_per_round or self.N])
+
+    def weights(self, ranks):
+        if self.spec.federation.aggregation == "uniform":
+            return [1.0 / len(ranks)] * len(ranks)
+        sizes = [len(self.shares[i]) for i in ranks]
+        return [n / sum(sizes) for n in sizes]
+
+    def pieces(self, rank, round_, m):
+        """The local step's batch as micro-batches of (images, labels)."""
+        share, rows = self.shares[rank], self.method.micro_batch_rows
+        position = (round_ - 1) * self.method.local_steps + m
+        x, y = share.batch(batch_indices(self.seed, rank, position, len(share), self.method.batch_size))
+        last = self.model.channels_last and x.ndim == 4
+        layout = torch.channels_last if last else torch.contiguous_format
+        return [
+            (
+                torch.empty(x[a : a + rows].shape, memory_format=layout).copy_(torch.from_numpy(x[a : a + rows])),
+                torch.from_numpy(y[a : a + rows]),
+            )
+            for a in range(0, len(y), rows)
+        ]
+
+    def masks(self, rank, round_, m, piece):
+        """The dropout masks of one micro-batch: the same at the base point and at every probe."""
+        return seeded_torch(self.seed, "round", round_, "client", rank, "step", m, "masks", piece)
+
+    def uploading(self, m):
+        return (m + 1) % self.method.upload_period == 0
+
+    def serve(self, z, y, rank, round_, m, back=None, rule=None):
+        """One step on the back from one upload, Eq. 7; the mean loss's gradient at the cut is what it returns."""
+        back, rule = back or self.back, rule or self.server
+        z = z.detach().contiguous().requires_grad_()
+        rule.zero_grad()
+        with seeded_torch(self.seed, *self.upload_path(rank, round_, m)):
+            self.model.loss(back(z), y).mean().backward()
+        rule.step()
+        return z.grad
+
+    def upload_path(self, rank, round_, m):
+        return ("server", "round", round_, "client", rank, "step", m // self.method.upload_period)
+
+    def initial(self, *parts):
+        """What the Fed-Server averages of these parts, as the seed makes it."""
+        return Client(self, 0, parts, parts).state(*parts)
+
+    def begin(self, round_, state, parts, moves):
+        """The round's clients, with this state and the moments that outlived the last round."""
+        clients = [Client(self, rank, parts, moves) for rank in self.participants(round_)]
+        for c in clients:
+            c.net.load_state_dict(state, strict=False)
+            fill([c.theta], flat(c.params))
+            key = c.rank if self.method.moments == "kept" else "all"
+            if key in self.moments:
+                c.load_moments(self.moments[key])
+        return clients
+
+    def aggregate(self, clients, *parts):
+        """The new client state; the moments are put by for the next round."""
+        weights = self.weights([c.rank for c in clients])
+        if self.method.moments == "kept":
+            self.moments |= {c.rank: c.saved_moments() for c in clients}
+        elif self.method.moments == "averaged":
+            self.moments["all"] = average([c.saved_moments() for c in clients], weights)
+        return average([c.state(*parts) for c in clients], weights)
+
+    def sha256(self, client_state, back=None):
+        back = (back or self.back).state_dict()
+        named = {f"client.{n}": t for n, t in client_state.items()} | {f"back.{n}": t for n, t in back.items()}
+        return state_sha256({n: t.detach().numpy() for n, t in named.items()})
+
+
+class Client:
+    """One client in one round: its modules, theta and its optimiser, whose moments begin at zero."""
+
+    def __init__(self, run, rank, parts, moves):
+        self.rank = rank
+        self.net = nn.ModuleDict({part: run.model.build(part, run.seed) for part in parts}).train()
+        self.net.requires_grad_(False)
+        self.trainable = {n: p for n, p in self.net.named_parameters() if run.model.trainable(n)}
+        self.params = [p for n, p in self.trainable.items() if n.partition(".")[0] in moves]
+        self.theta = nn.Parameter(flat(self.params))
+        self.rule = make_optimizer(run.method.optimizer, [self.theta])
+
+    def step(self, gradient):
+        """Eq. 6."""
+        self.theta.grad = gradient
+        self.rule.step()
+        fill(self.params, self.theta.detach())
+
+    def state(self, *parts):
+        """Copies of these parts' trainable parameters and buffers."""
+        named = {**self.trainable, **dict(self.net.named_buffers())}
+        return {n: t.detach().clone() for n, t in named.items() if n.partition(".")[0] in parts}
+
+    def saved_moments(self):
+        slots = self.rule.state[self.theta].items()
+        return {n: t.long() if n == "step" else t for n, t in slots if t is not None}
+
+    def load_moments(self, moments):
+        self.rule.state[self.theta] = {n: t.float() if n == "step" else t.clone() for n, t in moments.items()}

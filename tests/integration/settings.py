@@ -1,0 +1,31 @@
+"""One short run of each method, and of heron with each kind of estimator: what every one of them must do alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from integration.references import LOOPS
+
+Tables = dict[str, Any]
+HERON: Tables = {"name": "heron"}
+ALIGNMENT: Tables = {"every_rounds": 1, "buffer_samples": 64, "passes": 20, "lr": 1e-2}
+METHODS: dict[str, Tables] = {
+    **{name: {"name": name} for name in LOOPS},
+    "fsl_sage": {"name": "fsl_sage", "alignment": ALIGNMENT},
+    "heron, first-order head": {**HERON, "auxiliary_update": "first_order", "moments": "averaged"},
+    "heron, server's head": {**HERON, "auxiliary_update": "server", "moments": "kept"},
+    "heron, aligned head": {**HERON, "auxiliary_update": "aligned", "alignment": ALIGNMENT},
+    "heron, micro-batches": {**HERON, "micro_batch": 4, "zo": {"scope": "micro_batch", "normalise": True}},
+    "heron, block by block": {**HERON, "zo": {"block_wise": True}},
+    "heron, sample by sample": {**HERON, "auxiliary_update": "first_order", "zo": {"scope": "sample"}},
+}
+"""Name of the setting -> its method table."""
+
+
+def tables(setting: str, **method: Any) -> Tables:
+    """A run file's tables for one of METHODS, `method` on top; a perturbation that float32 does not swallow."""
+    chosen = {**METHODS[setting], **method}
+    if chosen["name"] == "heron":
+        chosen["zo"] = {"mu": 1e-2, **chosen.get("zo", {})}
+    per_sample = chosen.get("zo", {}).get("scope") == "sample"
+    return {"method": chosen, "model": {"trainable": "norm" if per_sample else "all"}}

@@ -1,0 +1,157 @@
+"""A coordinator and its clients, driven by hand: no sockets, no threads, a clock that the test turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny
+import torch
+from numpy.typing import NDArray
+
+from heron_core import PROTOCOL_VERSION
+from heron_core.codec import manifest_of, pieces
+from heron_core.errors import HeronError
+from heron_core.frames import Bulk
+from heron_core.models.split_model import SplitModel
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.coordinator import Coordinator
+from heron_server.engine import Engine
+from heron_server.jobs import InlineJobs
+from heron_server.plan import uploads_per_round
+from heron_server.run_dir import RunDir
+
+Array = NDArray[Any]
+MODEL = tiny.mlp()
+HELD_OUT = 6
+
+
+class Server:
+    """A coordinator on inline jobs and a clock that the test turns."""
+
+    def __init__(
+        self, folder: Path, spec: RunSpec, resume: bool = False, model: SplitModel | None = None, **settings: Any
+    ) -> None:
+        self.now = 0.0
+        self.directory = RunDir(folder)
+        self.engine = Engine(spec, model or MODEL, torch.device("cpu"))
+        own = spec.data.source == "client"
+        try:
+            self.coordinator = Coordinator(
+                spec, ServerSettings.model_validate(settings), self.engine, self.directory, InlineJobs(),
+                None if own else tiny.source(MODEL), resume, clock=lambda: self.now,
+            )  # fmt: skip
+        except HeronError:
+            self.directory.close()
+            raise
+
+    def client(self, name: str) -> Client:
+        return Client(self.coordinator, name)
+
+    def clients(self, names: str) -> list[Client]:
+        return [self.client(name) for name in names]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return self.coordinator.work.records.history
+
+    def close(self) -> None:
+        self.directory.close()
+
+
+class Client:
+    """Speaks to the coordinator as a transport does; sends made-up activations that depend on name, round and step."""
+
+    def __init__(self, coordinator: Coordinator, name: str, key: bytes = b"k" * 16) -> None:
+        self.coordinator, self.name = coordinator, name
+        request = pb.JoinRequest(protocol_version=PROTOCOL_VERSION, client_name=name, instance_key=key)
+        self.reply = coordinator.join(request)
+        self.session = self.reply.session_id
+        self.events: list[pb.RoundEvent] = []
+        self.answers: list[split.PushEvent] = []
+        self.bulks: list[Bulk[split.PushEvent]] = []
+        self.cut = False
+        coordinator.watch(self.session, self.events.append, lambda _: setattr(self, "cut", True))
+
+    def heard(self, kind: str) -> list[Any]:
+        return [getattr(e, kind) for e in self.events if e.WhichOneof("event") == kind]
+
+    @property
+    def begins(self) -> pb.RoundBegins:
+        return self.heard("round_begins")[-1]
+
+    def tensors(self, step: int, rows: int = 4) -> dict[str, Array]:
+        rng = np.random.Generator(np.random.Philox([ord(self.name[0]), self.begins.round, step]))
+        labels = rng.integers(0, tiny.CLASSES, rows)
+        return {"activations": rng.standard_normal((rows, 6), dtype=np.float32), "labels": labels}
+
+    def open(self, purpose: int = split.PURPOSE_TRAIN, steps: int = 4) -> None:
+        told = self.begins if purpose == split.PURPOSE_TRAIN else self.heard("evaluation_begins")[-1]
+        self.place = {"term": told.term, "round": told.round, "purpose": purpose}
+        opening = split.FrameHeader(run_id=self.reply.run_id, session_id=self.session, steps=steps, **self.place)
+        self.pushing = self.coordinator.open_push(opening, self._answered)
+
+    def _answered(self, bulk: Bulk[split.PushEvent]) -> None:
+        self.bulks.append(bulk)
+        self.answers.append(bulk.rest)
+
+    @property
+    def credit(self) -> int:
+        return max(max(e.position.credit_steps, e.credit.steps) for e in self.answers)
+
+    def push(self, step: int, tensors: dict[str, Array] | None = None, rows: int = 4) -> None:
+        tensors = tensors or self.tensors(step)
+        ((offset, parts),) = pieces(list(tensors.values()))
+        header = split.FrameHeader(step=step, sequence=step, offset=offset, batch_rows=rows, **self.place)
+        header.manifest.CopyFrom(manifest_of(tensors))
+        self.coordinator.frame(self.pushing, Bulk(split.ActivationFrame(header=header), parts))
+
+    def fetch(self, version: int | None = None) -> dict[str, Array]:
+        wanted = self.begins.version if version is None else version
+        return self.coordinator.model(pb.FetchModelRequest(session_id=self.session, version=wanted))
+
+    def state(self) -> dict[str, Array]:
+        """What goes up: the fetched tensors, each moved by the client's letter."""
+        fetched, letter = self.fetch(), ord(self.name[0]) - 96
+        names = [name for name, _, _ in self.coordinator.expected_update]
+        return {n: (fetched[n] + letter).astype(fetched[n].dtype) for n in names}
+
+    def submit(self, state: dict[str, Array] | None = None, **header: Any) -> bool:
+        state = state if state is not None else self.state()
+        fields = {
+            "run_id": self.reply.run_id, "term": self.begins.term, "round": self.begins.round,
+            "session_id": self.session, "num_samples": 10, "held_out_samples": HELD_OUT, **header,
+        }  # fmt: skip
+        update = pb.UpdateHeader(**fields, figures=pb.ClientFigures(mean_loss=1.0, forward_passes=8))
+        fresh = self.coordinator.check_update(update, manifest_of(state))
+        if fresh:
+            self.coordinator.submit(update, state)
+        return fresh
+
+    def leave(self) -> None:
+        self.coordinator.leave(pb.LeaveRequest(session_id=self.session, reason="enough"))
+
+
+def play_round(clients: list[Client], backwards: bool = False) -> None:
+    """Everyone pushes what its credit allows until all is sent, then submits."""
+    order = clients[::-1] if backwards else clients
+    steps = uploads_per_round(clients[0].coordinator.spec)
+    for client in order if steps else ():
+        client.answers.clear()
+        client.open(steps=steps)
+    sent = dict.fromkeys(order, 0)
+    while min(sent.values()) < steps:
+        for client in order:
+            while sent[client] < min(steps, client.credit):
+                client.push(sent[client])
+                sent[client] += 1
+    for client in order:
+        client.submit()
+
+
+Start = Callable[..., Server]
