@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from clients import BATCH, ProductClient, StockClient, run_spec
 from common import MIB, interleaved, median_ratio, table, verdict
-from memory import Case, Peak, case, measure
+from memory import RATIO, Case, Peak, case, measure
 
 # -- time --------------------------------------------------------------------------------------------------------
 
@@ -51,7 +51,7 @@ def methods(runs: int, device: str) -> None:
     clients: dict[str, Any] = {
         name: ProductClient(run_spec({"name": name}), device) for name in ("cse_fsl", "heron", "sflv2", "frozen")
     }
-    clients["cse_fsl, stock torch"] = StockClient("batch", "flatten_linear")
+    clients["cse_fsl, stock torch"] = StockClient("batch", "flatten_linear", device=device)
     for client in clients.values():
         client.warm_up()
     cpu: list[list[float]] = [[] for _ in clients]
@@ -110,11 +110,12 @@ def memory(runs: int) -> None:
     table(
         ["", "VmHWM", "allocator", "moments", "vectors", "maps", "other", "outside", "/ cse_fsl", "/ stock"],
         [[name, *(v / MIB for v in (p.process, p.allocator, p.moments, p.vectors, p.maps, p.other, p.outside)),
-          p.process / rival.process, p.process / stock.process] for name, p in found.items()],
+          p.over(rival), p.over(stock)] for name, p in found.items()],
     )  # fmt: skip
     for name, target in TARGETS.items():
-        verdict(f"{name} / cse_fsl", found[name].process / rival.process, target)
-        verdict(f"{name} / cse_fsl in stock torch", found[name].process / stock.process, target)
+        verdict(f"{name} / cse_fsl", found[name].over(rival), target)
+        verdict(f"{name} / cse_fsl in stock torch", found[name].over(stock), target)
+    print(RATIO)
 
 
 def main() -> None:

@@ -11,32 +11,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import REPO as _REPO  # noqa: F401  (puts the repository on the path)
+from common import exhaust  # puts the repository on the path
 from torch import Tensor, nn
 
 BATCH = 256
+END = object()
 
 
 def run_spec(method: dict[str, Any], norm: str = "batch", head: str = "flatten_linear", steps: int = 1) -> Any:
-    """The paper's client with this method table; Adam 1e-4."""
+    """The paper's client with this method table; Adam 1e-4, and heron's head by losses alone unless the table says."""
     from heron_core.run_spec import RunSpec
 
     optimizer = {} if method.get("name") == "frozen" else {"optimizer": {"name": "adam", "lr": 1e-4}}
+    head_by = {"auxiliary_update": "zo"} if method.get("name") == "heron" else {}
     return RunSpec.model_validate({
         "model": {"name": "resnet18", "cut": "layer1.0", "norm": norm, "auxiliary": head},
         "federation": {"clients": 5},
-        "method": {"batch_size": BATCH, "local_steps": steps, **optimizer, **method},
+        "method": {"batch_size": BATCH, "local_steps": steps, **optimizer, **head_by, **method},
     })  # fmt: skip
 
 
 def images(count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, count)
-
-
-def exhaust(waiting: Any) -> None:
-    for _ in waiting:
-        pass
 
 
 class Sink:
@@ -99,7 +96,10 @@ class ProductClient:
         uploader = Uploader(pb.FrameHeader(run_id="r", session_id="s", term=1, round=1, purpose=pb.PURPOSE_TRAIN))
         exhaust(uploader.attach(Sink(), 1.0))
         uploads, answers = local.uploads(), [None]
-        while (upload := _next(uploads, answers)) is not None:
+        while (upload := _next(uploads, answers)) is not END:
+            if upload is None:  # a step that sends nothing
+                answers.append(None)
+                continue
             exhaust(uploader.push(upload, 1.0))
             wants, shape = upload.wants_gradients, upload.tensors["activations"].shape
             upload = None
@@ -130,11 +130,11 @@ class ProductClient:
 
 
 def _next(uploads: Any, answers: list[Any]) -> Any:
-    """The next upload, None after the last; the answer is not kept here."""
+    """What the round yields next, END after the last; the answer is not kept here."""
     try:
         return uploads.send(answers.pop())
     except StopIteration:
-        return None
+        return END
 
 
 # -- stock torch, first order ------------------------------------------------------------------------------------
@@ -163,13 +163,13 @@ class StockBlock(nn.Module):
 class StockClient:
     """CSE-FSL's step as plain torch: nn modules, autograd, torch.optim.Adam; nothing is uploaded."""
 
-    def __init__(self, norm: str, head: str, steps: int = 1) -> None:
+    def __init__(self, norm: str, head: str, steps: int = 1, device: str = "cpu") -> None:
         torch.set_num_threads(1)
         pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
         flat = [nn.Flatten(), nn.Linear(65536, 10)]
         stem = [nn.Conv2d(3, 64, 3, padding=1, bias=False), stock_norm(norm), nn.ReLU(inplace=True)]
-        self._net = nn.Sequential(*stem, StockBlock(norm), *(pooled if head == "gap_linear" else flat))
-        self._steps = steps
+        self._net = nn.Sequential(*stem, StockBlock(norm), *(pooled if head == "gap_linear" else flat)).to(device)
+        self._steps, self._device = steps, device
         self._x, self._labels = images(2 * BATCH)
         self._optimizer: Any = None
 
@@ -184,7 +184,8 @@ class StockClient:
             self._step(np.arange(BATCH) + number % 2 * BATCH)
 
     def _step(self, rows: np.ndarray) -> None:
-        x = torch.from_numpy(self._x[rows]).float() / 255
+        x = torch.from_numpy(self._x[rows]).to(self._device).float() / 255
+        labels = torch.from_numpy(self._labels[rows]).to(self._device)
         self._optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(self._net(x), torch.from_numpy(self._labels[rows])).backward()  # type: ignore[no-untyped-call]
+        nn.functional.cross_entropy(self._net(x), labels).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()

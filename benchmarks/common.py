@@ -1,4 +1,4 @@
-"""What the benchmarks share: tables, a server in a thread, memory of processes."""
+"""What the benchmarks share: tables, verdicts, a server in a thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,30 +51,15 @@ def median_ratio(first: list[float], second: list[float]) -> float:
     return median(a / b for a, b in zip(first, second, strict=True))
 
 
-# -- memory ------------------------------------------------------------------------------------------------------
+def exact(what: str, value: float, target: float, decimals: int) -> None:
+    """One line: is it the target to so many decimals?"""
+    word = "ok" if round(value, decimals) == target else "MISSED"
+    print(f"{what}: {value:,.{decimals}f} (target exactly {target:,.{decimals}f}) {word}", flush=True)
 
 
-def status_bytes(name: str) -> int:
-    """A field of /proc/self/status, such as VmRSS or VmHWM."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name + ":"):
-            return int(line.split()[1]) * 1024
-    raise KeyError(name)
-
-
-def reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def pss_bytes(pid: int) -> int:
-    """Proportional set size of a process; 0 once it has ended."""
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
+def exhaust(waiting: Iterable[object]) -> None:
+    for _ in waiting:
         pass
-    return 0
 
 
 # -- a server in this process ------------------------------------------------------------------------------------

@@ -22,15 +22,20 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from clients import ProductClient, StockClient, run_spec
-from common import reset_peak, status_bytes
+
+from heron_client.meter import PeakMeter
+from heron_core.methods import moment_tensors
+from heron_core.run_spec import MethodSpec
 
 STEPS = 2
+RATIO = "ratios: VmHWM, which has the optimiser's state in it, and parameters, on both sides"
 SMALL_BYTES = 1 << 18
 
 
@@ -71,6 +76,15 @@ class Peak:
     def outside(self) -> int:
         return self.process - self.allocator
 
+    @property
+    def whole(self) -> int:
+        """The process's peak, the optimiser's state in it, and the parameters that were there before."""
+        return self.process + self.parameters
+
+    def over(self, rival: Peak) -> float:
+        """The ratio of the wholes."""
+        return self.whole / rival.whole
+
 
 def measure(subject: Case, runs: int = 1) -> Peak:
     """In fresh processes; the median of `runs` for VmHWM."""
@@ -92,15 +106,16 @@ def _child(what: str, subject: Case) -> str:
 def process_peak(client: Any) -> int:
     client.warm_up()
     gc.collect()
-    reset_peak()
-    loaded = status_bytes("VmRSS")
+    meter = PeakMeter()
     client.round()
-    return status_bytes("VmHWM") - loaded
+    if not meter.loaded_bytes:
+        raise RuntimeError("this kernel does not say, or does not reset, the peak of a process (Linux's VmHWM)")
+    return meter.above_loaded()
 
 
 def allocator_peak(client: Any) -> Peak:
     """Torch's live allocations at their highest sum, sorted by size into parts."""
-    sizes = _parameter_sizes(client)
+    sizes = _sizes(client)
     client.warm_up()
     gc.collect()
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -132,24 +147,43 @@ def _allocations(profile: Any) -> Iterator[tuple[int, int]]:
         yield address, count
 
 
-def _parameter_sizes(client: Any) -> tuple[int, int, set[int]]:
-    """(bytes of parameters and buffers, bytes of the vector that the optimiser moves, bytes of each parameter)."""
-    net = client.compute._net if isinstance(client, ProductClient) else client._net
+@dataclass(frozen=True)
+class _Sizes:
+    """Bytes."""
+
+    held: int
+    """Parameters and buffers."""
+    moments: int
+    """Of the vector that the optimiser moves."""
+    whole: int
+    """That vector."""
+    each: frozenset[int]
+    """Each parameter in it."""
+
+
+def _sizes(client: Any) -> _Sizes:
+    ours = isinstance(client, ProductClient)
+    net = client.compute._net if ours else client._net
     held = sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
-    moved = client.compute._moved.values() if isinstance(client, ProductClient) else list(net.parameters())
-    return held, sum(4 * p.numel() for p in moved), {4 * p.numel() for p in moved}
+    moved = [p.numel() for p in (client.compute._moved.values() if ours else net.parameters())]
+    return _Sizes(held, _moment_bytes(client, sum(moved)), 4 * sum(moved), frozenset(4 * n for n in moved))
 
 
-def _sorted(live: Any, sizes: tuple[int, int, set[int]]) -> Peak:
-    held, whole, each = sizes
+def _moment_bytes(client: Any, elements: int) -> int:
+    """Of its optimiser for a vector of so many elements; the stock client's is Adam."""
+    spec = client.spec.method if isinstance(client, ProductClient) else MethodSpec.model_validate({"name": "cse_fsl"})
+    found = moment_tensors(spec.model_copy(update={"moments": "kept"}), [("front", elements)])
+    return sum(4 * prod(shape) for _, kind, shape in found if kind == "float32")
+
+
+def _sorted(live: Any, sizes: _Sizes) -> Peak:
     count = Counter(live)
-    vectors = sum(size * n for size, n in count.items() if size == whole or size in each)
-    moments = 2 * whole if vectors >= 2 * whole else 0  # Adam's, unless the peak lies in the first step
-    vectors -= moments
-    rest = [(size, n) for size, n in count.items() if size != whole and size not in each]
+    vectors = sum(size * n for size, n in count.items() if size == sizes.whole or size in sizes.each)
+    rest = [(size, n) for size, n in count.items() if size != sizes.whole and size not in sizes.each]
+    vectors -= sizes.moments  # the second step runs beside them, so the peak does
     maps = sum(size * n for size, n in rest if size >= SMALL_BYTES)
     total = sum(size * n for size, n in count.items())
-    return Peak(held, moments, vectors, maps, total - moments - vectors - maps, total)
+    return Peak(sizes.held, sizes.moments, vectors, maps, total - sizes.moments - vectors - maps, total)
 
 
 if __name__ == "__main__":

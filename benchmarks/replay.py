@@ -13,11 +13,9 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import exhaust  # puts the repository on the path
 
 from heron_client.grpc_transport import GrpcTransport
 from heron_client.upload import Upload
@@ -59,10 +57,10 @@ class Replay:
         started = time.monotonic()
         opening = split.FrameHeader(purpose=split.PURPOSE_TRAIN, steps=self._steps, **ids)
         uploader = Uploader(opening)
-        _exhaust(uploader.attach(self._transport.open_push(opening), WAIT_S))
+        exhaust(uploader.attach(self._transport.open_push(opening), WAIT_S))
         for upload in self._uploads():
-            _exhaust(uploader.push(upload, WAIT_S))
-        _exhaust(uploader.settle(WAIT_S))
+            exhaust(uploader.push(upload, WAIT_S))
+        exhaust(uploader.settle(WAIT_S))
         uploader.close()
         figures = pb.ClientFigures(class_histogram=[1])
         self._transport.submit(pb.UpdateHeader(num_samples=1, figures=figures, **ids), state)
@@ -94,11 +92,6 @@ def send_raw(port: int, total: int, arrays: list[np.ndarray]) -> float:
                     sock.sendall(view[start : start + CHUNK])
                     sent += len(view[start : start + CHUNK])
     return started
-
-
-def _exhaust(waiting: Iterator[None]) -> None:
-    for _ in waiting:
-        pass
 
 
 def main() -> None:

@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from common import MIB, REPO, median_ratio, pss_bytes, table, verdict, wait_until
+from common import MIB, REPO, median_ratio, table, verdict, wait_until
+
+from heron_client.meter import proportional_bytes
 
 DEMO = REPO / "heron_server" / "demo.toml"
 CLIENTS = 3
@@ -68,7 +70,7 @@ def over_grpc(rounds: int) -> tuple[float, str, list[int]]:
     with tempfile.TemporaryDirectory() as name, System(Path(name) / "run", rounds=rounds) as system:
         most = [0] * CLIENTS
         while system.server.poll() is None:
-            most = [max(a, pss_bytes(c.pid)) for a, c in zip(most, system.clients, strict=True)]
+            most = [max(a, proportional_bytes(c.pid)) for a, c in zip(most, system.clients, strict=True)]
             time.sleep(0.5)
         return seconds_per_round(system.folder), digest(system.folder), most
 
@@ -93,12 +95,12 @@ def idle_system() -> tuple[int, list[int]]:
         processes = [system.server, *system.clients]
 
         def settled() -> bool:
-            sizes = [pss_bytes(p.pid) for p in processes]
+            sizes = [proportional_bytes(p.pid) for p in processes]
             time.sleep(2)
-            return sizes == [pss_bytes(p.pid) for p in processes] and min(sizes) > 50 * MIB
+            return sizes == [proportional_bytes(p.pid) for p in processes] and min(sizes) > 50 * MIB
 
         wait_until(settled, 120, "an idle system")
-        server, *clients = (pss_bytes(p.pid) for p in processes)
+        server, *clients = (proportional_bytes(p.pid) for p in processes)
         return server, clients
 
 

@@ -2,8 +2,9 @@
 
 arXiv 2601.09076: ResNet-18 (small stem) cut after layer1.0, BatchNorm, flattened head, CIFAR-10's shapes, batch 256,
 5 clients, Adam. Bytes and multiply-accumulates scale exactly, so one local step of each of the five clients is enough;
-the pictures are noise, which changes neither. Bytes: one round in the simulator, the server's back a single layer,
-which nothing that crosses the wire depends on. Compute: torch's own counter over one real local step, forward and
+the pictures are noise, which changes neither. Bytes: a round of one step and a round of two in the simulator, whose
+difference is what a step takes; the server's back is a single layer, which nothing that crosses the wire depends on.
+Compute: torch's own counter over one real local step, forward and
 backward. Memory: benchmarks/memory.py. The rows below the paper's five are ours.
 
     python benchmarks/table2.py [--only bytes|compute|memory] [--json FILE]
@@ -18,14 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from clients import BATCH, ProductClient, run_spec
-from common import MIB, table
-from memory import Case, measure
+from common import MIB, exact, table, verdict
+from memory import RATIO, Case, measure
 from torch.utils.flop_counter import FlopCounterMode
 
 GIB = 1 << 30
 SAMPLES, CLIENTS = 50_000, 5
 MAP_BYTES = BATCH * 65_536 * 4
 INPUT_BYTES = BATCH * 3 * 32 * 32 * 4
+GIBS = {"SFLV2": 390.670, "HERON-SFL": 244.197}
+"""The printed figures that decode, to three decimals."""
+GMACS = {"CSE-FSL": 59.844, "HERON-SFL": 39.896}
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ OURS = (
 
 @dataclass(frozen=True)
 class Traffic:
-    """GiB of the row's rounds, and bytes that the ledger counted in one round of one step a client."""
+    """GiB of the row's rounds, and bytes of activations that the ledger counted in a round of one step a client."""
 
     closed: float
     measured: float
@@ -82,15 +86,17 @@ class Traffic:
 
 def traffic(row: Row) -> Traffic:
     """Closed form and measured, as the paper charges; and everything that crossed the wire."""
-    counted, charged = one_round(row)
-    per_step, scale = charged["activations_up"] + charged["cut_gradients_down"], SAMPLES / (CLIENTS * BATCH)
+    from heron_server.ledger import SESSION_DOWN_BYTES, SESSION_UP_BYTES
+
+    (counted, charged), (longer, _) = one_round(row, steps=1), one_round(row, steps=2)
+    scale, sessions = SAMPLES / (CLIENTS * BATCH), CLIENTS * (SESSION_UP_BYTES + SESSION_DOWN_BYTES)
+    maps = charged["activations_up"] + charged["cut_gradients_down"]
     weights = charged["client_state_up"] + charged["client_state_down"]
-    state = counted["client_state_up"] + counted["client_state_down"]
-    steps = counted["wire_up"] + counted["wire_down"] - state
-    steps = steps if charged["activations_up"] else 0  # fedavg has no traffic a step
+    one, two = (ledger["wire_up"] + ledger["wire_down"] for ledger in (counted, longer))
+    step, rest = two - one, 2 * one - two - sessions
     return Traffic(
-        closed_form_bytes(row) / GIB, row.rounds * (per_step * scale + weights) / GIB,
-        row.rounds * (steps * scale + state) / GIB, charged["activations_up"],
+        closed_form_bytes(row) / GIB, row.rounds * (maps * scale + weights) / GIB,
+        (row.rounds * (step * scale + rest) + sessions) / GIB, charged["activations_up"],
     )  # fmt: skip
 
 
@@ -106,8 +112,8 @@ def closed_form_bytes(row: Row) -> float:
     return row.rounds * (one_way * (1 + method.returns_cut_gradients) + CLIENTS * (state.paper_up + state.paper_down))
 
 
-def one_round(row: Row) -> tuple[dict[str, int], dict[str, int]]:
-    """The two columns of a real round's ledger: one local step of each of the five clients."""
+def one_round(row: Row, steps: int) -> tuple[dict[str, int], dict[str, int]]:
+    """The two columns of a real round's ledger: that many local steps of each of the five clients."""
     from heron_core.run_spec import RunSpec
     from heron_server.config import ServerSettings
     from heron_server.simulator import simulate
@@ -115,13 +121,13 @@ def one_round(row: Row) -> tuple[dict[str, int], dict[str, int]]:
     here, whole = Path(__file__).parent, row.method["name"] == "fedavg"
     rows = 2 if whole else BATCH  # without uploads the batch size crosses no wire
     own = {"name": "paper_client:small_back", "options": {"norm": row.norm, "auxiliary": row.head}}
-    base = run_spec({**row.method, "batch_size": rows}, row.norm, row.head).model_dump()
+    base = run_spec({**row.method, "batch_size": rows}, row.norm, row.head, steps).model_dump()
     spec = RunSpec.model_validate({
         **base, "rounds": 1, "model": base["model"] if whole else own, "data": {"source": "client", "holdout": 0.0},
     })  # fmt: skip
     client = {
         "device": "cpu", "allow_model_code": ["paper_client:small_back"], "python_path": [here],
-        "data": {"source": "paper_client:noise", "options": {"count": rows}},
+        "data": {"source": "paper_client:noise", "options": {"count": steps * rows}},
     }  # fmt: skip
     settings = ServerSettings(device="cpu", test_data="none", python_path=(here,))
     summary = simulate(spec, settings=settings, client_settings=client).summary
@@ -161,8 +167,12 @@ def print_bytes(rows: tuple[Row, ...]) -> dict[str, Any]:
         [[r.name, r.rounds, r.paper[0] if r.paper else "-", (t := found[r.name]).closed, t.measured, t.everything,
           f"{t.activations:,}"] for r in rows],
     )  # fmt: skip
-    exact = {r.name: found[r.name].activations == CLIENTS * MAP_BYTES for r in rows if r.method["name"] != "fedavg"}
-    print(f"activations of a step: exactly {CLIENTS} x {BATCH} x 65,536 x 4 = {CLIENTS * MAP_BYTES:,} bytes: {exact}")
+    for name, target in GIBS.items():
+        exact(f"{name}, GiB, closed form", found[name].closed, target, 3)
+        exact(f"{name}, GiB, measured", found[name].measured, target, 3)
+    for name in (r.name for r in rows if r.method["name"] != "fedavg"):
+        what = f"{name}, bytes of a step's activations, {CLIENTS} x {BATCH} x 65,536 x 4"
+        exact(what, found[name].activations, CLIENTS * MAP_BYTES, 0)
     print("closed form and measured: as the paper charges (activations, cut gradients, the front's weights both ways)")
     return {name: vars(t) for name, t in found.items()}
 
@@ -175,6 +185,10 @@ def print_compute(rows: tuple[Row, ...]) -> dict[str, Any]:
         [[r.name, r.paper[2] if r.paper else "-", (c := found[r.name]).paper, c.exact, c.measured, c.measured / c.exact]
          for r in rows],
     )  # fmt: skip
+    for name, target in GMACS.items():
+        exact(f"{name}, G multiply-accumulates, closed form", found[name].paper, target, 3)
+    for name, count in found.items():
+        verdict(f"{name}, measured off exact", abs(count.measured / count.exact - 1), 0.005)
     print("the paper's counts a backward pass as two forward ones; exact leaves out gradients that no step needs, of")
     print("the network's input above all, and the head that SFLV1 and SFLV2 do not have")
     return {name: vars(c) for name, c in found.items()}
@@ -193,16 +207,14 @@ def print_memory(rows: tuple[Row, ...], runs: int) -> dict[str, Any]:
         ["", "paper", "maps + input", "process", "allocator",
          "parameters", "moments", "vectors", "maps", "other", "outside"],
         [[name, paper.get(name, "-"), counted.get(name, "-"),
-          *(v / MIB for v in (p.process + p.parameters, p.allocator + p.parameters, p.parameters, p.moments, p.vectors,
+          *(v / MIB for v in (p.whole, p.allocator + p.parameters, p.parameters, p.moments, p.vectors,
                               p.maps, p.other, p.outside))] for name, p in found.items()],
     )  # fmt: skip
     for rival in ("CSE-FSL", stock):
         for name in found:
             if name.lower().startswith("heron") and rival in found:
-                ours, theirs = found[name], found[rival]
-                ratio = (ours.process + ours.parameters) / (theirs.process + theirs.parameters)
-                print(f"{name} / {rival}: {ratio:.3f}")
-    print("the paper: HERON-SFL / CSE-FSL 0.357")
+                print(f"{name} / {rival}: {found[name].over(found[rival]):.3f}")
+    print(f"the paper: HERON-SFL / CSE-FSL 0.357; {RATIO}")
     return {name: vars(p) for name, p in found.items()}
 
 

@@ -1,11 +1,12 @@
-"""The torch side of a client: the parts that it runs, forward and backward passes, the flat parameter vector.
+"""The torch side of a client: the parts that it runs, forward passes, the flat parameter vector. (Graphs: backprop.py.)
 
 Shape suffixes: B batch (or micro-batch) rows, D parameters that the client's optimiser moves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heron_client.optimizers import UpdateRule, make_update_rule, moment_tensors
+from heron_client.optimizers import UpdateRule, make_update_rule
 from heron_core.device import to_input, use_threads
-from heron_core.methods import goes_up, method_of, place_of
+from heron_core.methods import goes_up, method_of, moment_tensors, moves, place_of
 from heron_core.models.split_model import Activations, SplitModel, as_tuple
 from heron_core.run_spec import RunSpec
 from heron_core.streams import Part, seeded_torch
@@ -38,15 +39,10 @@ class ClientCompute:
         self._net.requires_grad_(False)
         self._trainable = {n: p for n, p in self._net.named_parameters() if model.trainable(n)}
         self._buffers = dict(self._net.named_buffers())
-        self._moved = {n: p for n, p in self._trainable.items() if self._moves(n)}
+        self._moved = {n: p for n, p in self._trainable.items() if moves(self._spec, n)}
         for name, parameter in self._moved.items():
             parameter.requires_grad_(self._backpropagates(name))
         self._moments: dict[str, Array] = {}
-
-    def _moves(self, name: str) -> bool:
-        """Is it in the vector that the client's optimiser moves? A head that the server moves is not."""
-        part = name.partition(".")[0]
-        return self._method.client_learns and (part != "auxiliary" or self._method.head in ("joint", "detached"))
 
     def _backpropagates(self, name: str) -> bool:
         """Is its gradient exact? A zeroth-order client builds a graph at most of its head."""
@@ -64,9 +60,7 @@ class ClientCompute:
         return described + self._expected_moments()
 
     def _expected_moments(self) -> list[tuple[str, str, tuple[int, ...]]]:
-        if self._spec.moments == "reset" or not self._method.client_learns:
-            return []
-        return moment_tensors(self._spec.optimizer, sum(p.numel() for p in self._moved.values()))
+        return moment_tensors(self._spec, self.moved)
 
     def load_state(self, arrays: Mapping[str, Array]) -> None:
         """Copies the fetched client state into the modules, and its moments for the next update rule."""
@@ -90,10 +84,11 @@ class ClientCompute:
         }
 
     def update_rule(self) -> UpdateRule:
-        """A fresh rule for theta: with the fetched moments, or zero where none were."""
-        rule = make_update_rule(self._spec.optimizer)
-        if self._moments:
-            rule.load(self._moments, self._device)
+        """A fresh rule for theta: with the moments fetched since the last one, or zero where none were."""
+        rule, fetched = make_update_rule(self._spec.optimizer), self._moments
+        if fetched:
+            rule.load(fetched, self._device)
+        self._moments = {}  # the rule has its copy
         return rule
 
     # -- the vector ----------------------------------------------------------------------------------------------
@@ -115,9 +110,9 @@ class ClientCompute:
                 parameter.copy_(theta_D[at : at + parameter.numel()].view_as(parameter))
             at += parameter.numel()
 
-    @property
-    def front(self) -> nn.Module:
-        return self._front
+    def moved_parameters(self, prefix: str = "") -> list[nn.Parameter]:
+        """Of those that the optimiser moves, in theta's order, the ones so named."""
+        return [parameter for name, parameter in self._moved.items() if name.startswith(prefix)]
 
     @property
     def moved(self) -> list[tuple[str, int]]:
@@ -157,8 +152,8 @@ class ClientCompute:
 
         Runs in train mode: batch statistics, dropout masks from the stream `path`, the same for every probe.
         """
-        losses_B, activations = self._losses(lambda: self._front(self._input(x)), labels, path)
-        return losses_B, [_row_major(a) for a in as_tuple(activations)] if keep_activations else []
+        losses_B, activations = self._losses(lambda: self._front(self.input(x)), labels, path)
+        return losses_B, [row_major(a) for a in as_tuple(activations)] if keep_activations else []
 
     @torch.inference_mode()
     def losses_from(self, front: Callable[[], Activations], labels: Array, path: tuple[Part, ...]) -> Tensor:
@@ -168,19 +163,18 @@ class ClientCompute:
     def _losses(
         self, front: Callable[[], Activations], labels: Array, path: tuple[Part, ...]
     ) -> tuple[Tensor, Activations]:
-        use_threads(self._threads)
-        with seeded_torch(self._seed, *path):
+        with self.stream(path):
             activations = front()
             outputs = self._head(activations)
-        return self._model.loss(outputs, self._labels(labels)), activations
+        return self.loss(outputs, labels), activations
 
     @torch.inference_mode()
     def evaluation_activations(self, x: Array) -> list[Array]:
         """Activations [B, ...] in evaluation mode, under the loaded state."""
-        use_threads(self._threads)
+        self.use_threads()
         self._net.eval()
         try:
-            return [_row_major(a) for a in as_tuple(self._front(self._input(x)))]
+            return [row_major(a) for a in as_tuple(self._front(self.input(x)))]
         finally:
             self._to_train_mode()
 
@@ -190,93 +184,36 @@ class ClientCompute:
         if not self._method.client_learns and self._spec.running_statistics == "keep":
             self._front.eval()
 
-    # -- passes with a graph -------------------------------------------------------------------------------------
+    # -- what every pass is made of ------------------------------------------------------------------------------
 
-    @torch.enable_grad()
-    def loss_gradient(
-        self, x: Array, labels: Array, path: tuple[Part, ...], rows: int, *, keep_activations: bool
-    ) -> tuple[float, list[Array], Tensor]:
-        """As `forward`, and the gradient [D] of this piece's share of the mean loss over `rows` samples."""
-        use_threads(self._threads)
-        with seeded_torch(self._seed, *path):
-            activations = self._front(self._input(x))
-            outputs = self._head(activations)
-        losses_B = self._model.loss(outputs, self._labels(labels))
-        del outputs
-        kept = [_row_major(a) for a in as_tuple(activations)] if keep_activations else []
-        del activations
-        gradient_D = self._gradient([losses_B.sum() / rows], None)
-        return float(losses_B.detach().double().sum()), kept, gradient_D
+    @property
+    def front(self) -> nn.Module:
+        return self._front
 
-    @torch.no_grad()
-    def head_gradient(
-        self, x: Array, labels: Array, path: tuple[Part, ...], rows: int, *, keep_activations: bool
-    ) -> tuple[Tensor, list[Array], Tensor]:
-        """As `losses`, and the head's gradient of this piece's share of the mean loss over `rows` samples.
+    @property
+    def head(self) -> nn.Module:
+        """The auxiliary head, in fedavg the back; the identity where the client has the front alone."""
+        return self._head
 
-        The graph is the head's alone: it begins at the detached activations.
-        """
-        use_threads(self._threads)
-        with seeded_torch(self._seed, *path):
-            activations = self._front(self._input(x))
-            with torch.enable_grad():
-                losses_B = self._model.loss(self._head(activations), self._labels(labels))
-                share = losses_B.sum() / rows
-        heads = [p for name, p in self._moved.items() if name.startswith("auxiliary.")]
-        gradients = torch.autograd.grad(share, heads, allow_unused=True, materialize_grads=True)
-        kept = [_row_major(a) for a in as_tuple(activations)] if keep_activations else []
-        return losses_B.detach(), kept, torch.cat([g.reshape(-1) for g in gradients]).float()
-
-    @torch.enable_grad()
-    def cut_forward(self, x: Array, path: tuple[Part, ...]) -> Cut:
-        """The front's forward in train mode, its graph kept for `Cut.backward`."""
-        use_threads(self._threads)
-        with seeded_torch(self._seed, *path):
-            return Cut(self, as_tuple(self._front(self._input(x))))
-
-    def _gradient(self, outputs: Sequence[Tensor], output_gradients: Sequence[Tensor] | None) -> Tensor:
-        """[D]; zero for parameters that `outputs` do not depend on. Frees the graph."""
-        gradients = torch.autograd.grad(
-            outputs, list(self._moved.values()), output_gradients, allow_unused=True, materialize_grads=True
-        )
-        return torch.cat([g.reshape(-1) for g in gradients]).float()
-
-    def cut_gradient(self, activations: Sequence[Tensor], gradients: list[Array]) -> Tensor:
-        """The gradient [D] from that at the cut's floating-point tensors [B, ...], whose list is emptied."""
-        use_threads(self._threads)
-        floating = [a for a in activations if a.is_floating_point()]
-        pairs = [(a, _like(a, g)) for a, g in zip(floating, gradients, strict=True) if a.requires_grad]
-        gradients.clear()
-        return self._gradient([a for a, _ in pairs], [g for _, g in pairs])
-
-    def _input(self, x: Array) -> Tensor:
+    def input(self, x: Array) -> Tensor:
         return to_input(x, self._device, self._model.channels_last)
 
-    def _labels(self, labels: Array) -> Tensor:
-        return torch.from_numpy(labels).to(self._device)
+    def loss(self, outputs: Tensor, labels: Array) -> Tensor:
+        """Per-sample losses [B]."""
+        return self._model.loss(outputs, torch.from_numpy(labels).to(self._device))
+
+    @contextmanager
+    def stream(self, path: tuple[Part, ...]) -> Iterator[None]:
+        """Inside, dropout masks come from the stream `path`, and torch has the client's threads."""
+        self.use_threads()
+        with seeded_torch(self._seed, *path):
+            yield
+
+    def use_threads(self) -> None:
+        use_threads(self._threads)
 
 
-class Cut:
-    """A forward pass that waits at the cut for its gradient."""
-
-    def __init__(self, compute: ClientCompute, activations: tuple[Tensor, ...]) -> None:
-        self._compute, self._activations = compute, activations
-
-    def arrays(self) -> list[Array]:
-        """What is sent, [B, ...] each."""
-        return [_row_major(a) for a in self._activations]
-
-    def backward(self, gradients: list[Array]) -> Tensor:
-        """The gradient [D]; empties its list. Once: the graph is gone then."""
-        activations, self._activations = self._activations, ()
-        return self._compute.cut_gradient(activations, gradients)
-
-
-def _row_major(tensor: Tensor) -> Array:
+def row_major(tensor: Tensor) -> Array:
+    """On the CPU, as it is sent."""
     array: Array = tensor.detach().to("cpu").contiguous().numpy()
     return array
-
-
-def _like(tensor: Tensor, array: Array) -> Tensor:
-    """The array in torch's own aligned memory, row-major, on the tensor's device."""
-    return torch.empty(array.shape, dtype=tensor.dtype, device=tensor.device).copy_(torch.from_numpy(array))

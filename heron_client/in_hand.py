@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 class Work:
     """One round's work in hand; it survives a broken connection within its term."""
 
-    def __init__(
-        self, assignment: Assignment, local: LocalRound, uploader: Uploader, meter: PeakMeter | None
-    ) -> None:
+    def __init__(self, assignment: Assignment, local: LocalRound, uploader: Uploader, meter: PeakMeter | None) -> None:
         self.assignment, self.local, self.uploader, self.meter = assignment, local, uploader, meter
         self._uploads = local.uploads()
         self.pending: Upload | None = None
@@ -31,6 +29,7 @@ class Work:
     def advance(self) -> bool:
         """Computes up to the next upload, or to the end of a step that has none; False once all steps are done."""
         if self.pending is None and self.awaiting is None:
+            self.uploader.listen()
             answer, self.answer = self.answer, None
             try:
                 self.pending = self._uploads.send(answer)

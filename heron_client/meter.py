@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 
 def _field(path: str, name: str) -> int:
@@ -25,9 +26,9 @@ def peak_bytes() -> int:
     return _field("/proc/self/status", "VmHWM:")
 
 
-def proportional_bytes() -> int:
-    """PSS: resident, with pages shared by n processes counted as 1/n."""
-    return _field("/proc/self/smaps_rollup", "Pss:")
+def proportional_bytes(process: int | Literal["self"] = "self") -> int:
+    """PSS: resident, with pages shared by n processes counted as 1/n; 0 once the process has ended."""
+    return _field(f"/proc/{process}/smaps_rollup", "Pss:")
 
 
 def reset_peak() -> bool:

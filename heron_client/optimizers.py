@@ -97,15 +97,6 @@ def make_update_rule(spec: OptimizerSpec) -> Sgd | Adam:
     return Adam(spec.lr, spec.beta1, spec.beta2, spec.eps)
 
 
-def moment_tensors(spec: OptimizerSpec, size: int) -> list[tuple[str, str, tuple[int, ...]]]:
-    """(name, dtype, shape) of the moments of a vector of `size`, in the order in which they travel."""
-    if spec.name == "sgd":
-        return [("moments.velocity", "float32", (size,))] if spec.momentum else []
-    return [
-        ("moments.first", "float32", (size,)), ("moments.second", "float32", (size,)), ("moments.steps", "int64", ()),
-    ]  # fmt: skip
-
-
 def _array(tensor: Tensor) -> Array:
     array: Array = tensor.to("cpu", copy=True).numpy()
     return array

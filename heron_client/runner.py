@@ -18,12 +18,12 @@ from heron_client.in_hand import Work
 from heron_client.meter import PeakMeter, proportional_bytes
 from heron_client.session import ENDED, Assignment, Session, State
 from heron_client.transport import Transport
-from heron_client.uploader import Uploader
+from heron_client.uploader import Uploader, WorkLost
 from heron_core import PROTOCOL_VERSION, __version__
 from heron_core.codec import check_manifest
 from heron_core.config import validate
 from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, UnknownSession, Unreachable
-from heron_core.methods import method_of
+from heron_core.methods import method_of, uploads_per_round
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.run_spec import RunSpec
@@ -92,7 +92,14 @@ class Runner:
                 else:
                     yield from self._evaluate()
             except _Abandoned:
-                continue
+                if session.state is State.IDLE:
+                    self._work = self._state = None  # its round is over: nothing of it is of use
+            except WorkLost as error:
+                log.warning("leaving this round: %s", error)
+                self._work = None
+                self._leave(str(error))
+                self._transport.disconnect()
+                session.connection_lost()
             except (Unreachable, UnknownSession) as error:
                 log.warning("lost the server: %s", error)
                 self._transport.disconnect()
@@ -207,12 +214,13 @@ class Runner:
         assignment, workshop = self.session.assignment, self._workshop
         assert assignment is not None and workshop is not None
         method = workshop.spec.method
-        opening = self._opening(assignment, split.PURPOSE_TRAIN, method.local_steps // method.upload_period)
+        opening = self._opening(assignment, split.PURPOSE_TRAIN, uploads_per_round(method))
         work = self._work
         if work is None or work.assignment != assignment:
             if workshop.prepare(assignment.rank, assignment.clients):
                 log.info("rank %d, class histogram %s", assignment.rank, workshop.class_histogram)
             local = workshop.local_round(assignment.round, assignment.rank, self._fetch(assignment))
+            self._state = None  # the model has it now
             meter = PeakMeter() if self._measure else None
             work = self._work = Work(assignment, local, Uploader(opening), meter)
         try:
@@ -228,7 +236,7 @@ class Runner:
         finally:
             work.uploader.close()
         self._submit(work)
-        self._work = self._state = None  # an idle client holds its model only
+        self._work = None  # an idle client holds its model only
         self.session.work_done()
 
     def _exchange(self, work: Work) -> Iterator[None]:
@@ -273,6 +281,7 @@ class Runner:
     def _evaluate(self) -> Iterator[None]:
         assignment, workshop = self.session.assignment, self._workshop
         assert assignment is not None and workshop is not None
+        self._work = None  # evaluation overwrites the parameters under it
         workshop.prepare(assignment.rank, assignment.clients)
         opening = self._opening(assignment, split.PURPOSE_EVALUATE, workshop.evaluation_steps)
         uploader = Uploader(opening)
@@ -285,7 +294,7 @@ class Runner:
             yield from self._guarded(uploader.settle(WAIT_S), assignment)
         finally:
             uploader.close()
-        self.session.work_done()
+        self.session.work_done()  # `_state` stays while idle: the next round often starts from it, and fetches nothing
 
     def _leave(self, reason: str) -> None:
         try:

@@ -8,15 +8,14 @@ from collections.abc import Generator
 from heron_client.cut_inbox import CutInbox
 from heron_client.transport import PushStream
 from heron_client.upload import CutGradients, Upload
-from heron_core.codec import manifest_of, pieces
+from heron_core.codec import MAX_UNACKNOWLEDGED, UNACKNOWLEDGED_BYTES, manifest_of, pieces
 from heron_core.errors import StaleTerm
 from heron_core.frames import Bulk
 from heron_core.pb.v1 import split_pb2 as pb
 
-MAX_UNACKNOWLEDGED = 2
-UNACKNOWLEDGED_BYTES = 32 << 20
-"""A micro-batch waits for the acknowledgement of the one before where both together are more: next to whole batches of
-large maps a second one in flight would make up a quarter of the client's peak, and saves no more than a round trip."""
+
+class WorkLost(Exception):
+    """An earlier life of this client had the cut gradients that this one needs: it cannot go on with the round."""
 
 
 class Uploader:
@@ -49,9 +48,8 @@ class Uploader:
             self._inbox.want(upload)
         if upload.sequence < max(self._next, self._received):
             return
+        self.listen()
         assert self._stream is not None
-        while self._apply(self._stream.receive(0)):
-            pass
         while upload.step >= self._credit_steps or self._holds_enough(upload):
             if not self._apply(self._stream.receive(wait_s)):
                 yield
@@ -59,17 +57,22 @@ class Uploader:
         self._next = upload.sequence + 1
         self._send(upload)
 
+    def listen(self) -> None:
+        """Takes what has come meanwhile: what is acknowledged need not be held during the next step."""
+        while self._stream is not None and self._apply(self._stream.receive(0)):
+            pass
+
     def gradients(self, step: int, wait_s: float) -> Generator[None, None, CutGradients]:
         """Waits for the cut gradients of the step that was pushed last; TensorError: they do not fit the upload.
 
-        StaleTerm: the server has gone on to a later step, as after an earlier life of this client.
+        WorkLost: the server has gone on to a later step.
         """
         assert self._stream is not None
         while (found := self._inbox.take()) is None:
             if self._inbox.newest_step > step:
-                raise StaleTerm(
-                    f"expected the cut gradients of step {step}, the server has gone on to "
-                    f"{self._inbox.newest_step}; this client waits for the next round"
+                raise WorkLost(
+                    f"wants the cut gradients of step {step}, which an earlier life of it had; the server is at step "
+                    f"{self._inbox.newest_step}"
                 )
             if not self._apply(self._stream.receive(wait_s)):
                 yield

@@ -31,9 +31,7 @@ class Workshop:
             if str(folder) not in sys.path:
                 sys.path.insert(0, str(folder))
         self.spec, self._settings, self._shares = spec, settings, shares or data.Shares()
-        self.model = build_split_model(
-            spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder
-        )
+        self.model = build_split_model(spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder)
         self.compute = ClientCompute(self.model, spec, resolve_device(settings.device))
         self.names = [*(t.name for t in self.model.activations), "labels"]
         self._own = self._load_own() if spec.data.source == "client" else None
@@ -95,4 +93,3 @@ class Workshop:
     def _load_own(self) -> Source:
         own = self._settings.data
         return data.load_own(own.source, path=own.path, options=own.options, input_shape=self.model.input.shape)
-

@@ -6,22 +6,24 @@ Shape suffixes: B samples, D trainable parameters that are perturbed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Difference = Literal["forward", "central"]
+Losses = TypeVar("Losses", float, Tensor)
+"""One mean loss, or the samples' [B] in float64."""
 SMALLEST_SPREAD = 1e-12
 
 
-def directional_derivative(loss_perturbed: float, loss_base: float, mu: float) -> float:
+def directional_derivative(loss_perturbed: Losses, loss_base: Losses, mu: float) -> Losses:
     """Forward difference (l(theta + mu u) - l(theta)) / mu: the slope along u.  Eq. 2 without u."""
     return (loss_perturbed - loss_base) / mu
 
 
-def central_derivative(loss_plus: float, loss_minus: float, mu: float) -> float:
+def central_derivative(loss_plus: Losses, loss_minus: Losses, mu: float) -> Losses:
     """Central difference (l(theta + mu u) - l(theta - mu u)) / (2 mu): the slope along u to second order."""
     return (loss_plus - loss_minus) / (2.0 * mu)
 
@@ -29,26 +31,6 @@ def central_derivative(loss_plus: float, loss_minus: float, mu: float) -> float:
 def gradient_scale(distribution: str, size: int) -> float:
     """E[u u^T] = I / scale: d for u on the unit sphere (Eq. 2), 1 for u of unit variance per coordinate."""
     return float(size) if distribution == "sphere" else 1.0
-
-
-def zeroth_order_gradient(
-    theta_D: Tensor,
-    loss_at: Callable[[Tensor], float],
-    loss_base: float,
-    directions: Iterable[Tensor],
-    num_directions: int,
-    mu: float,
-    scale: float,
-    difference: Difference = "forward",
-) -> Tensor:
-    """(1/q) sum_j scale * slope_j * u_j, float32 [D]: the mean over q directions of Eq. 2.
-
-    `theta_D` is never written: each probe is evaluated at a fresh theta + mu u, so nothing drifts. `directions` are
-    consumed one at a time and overwritten; `loss_at` is called once a direction, twice with central differences.
-    """
-    gradient_D = torch.zeros_like(theta_D)
-    add_slopes(gradient_D, theta_D, loss_at, loss_base, directions, num_directions, mu, scale, difference)
-    return gradient_D
 
 
 def add_slopes(
@@ -62,10 +44,12 @@ def add_slopes(
     scale: float,
     difference: Difference = "forward",
 ) -> list[float]:
-    """Adds scale * slope_j * u_j / num_directions of each direction to `gradient_D`; returns the slopes.
+    """Adds scale * slope_j * u_j / num_directions of each direction to `gradient_D`: Eq. 2. Returns the slopes.
 
-    For directions of one micro-batch among several, or of one block of the parameters: `theta_D`, `gradient_D` are
-    then that block's, and `num_directions` is how many the whole mean has.
+    `theta_D` is never written: each probe is evaluated at a fresh theta + mu u, so nothing drifts. `directions` are
+    consumed one at a time, none alive while the next is drawn; `loss_at` is called once a direction, twice with
+    central differences. For directions of one micro-batch among several, or of one block of the parameters:
+    `theta_D`, `gradient_D` are then that block's, and `num_directions` is how many the whole mean has.
     """
     slopes = []
     probe_D = torch.empty_like(theta_D)
@@ -78,6 +62,7 @@ def add_slopes(
             slope = directional_derivative(loss_plus, loss_base, mu)
         gradient_D.add_(u_D, alpha=scale * slope / num_directions)
         slopes.append(slope)
+        del u_D
     return slopes
 
 
@@ -104,11 +89,12 @@ def add_slopes_per_sample(
         losses_B = losses_at(torch.add(theta_D, u_BD, alpha=mu, out=probe_BD)).double()
         if difference == "central":
             minus_B = losses_at(torch.add(theta_D, u_BD, alpha=-mu, out=probe_BD)).double()
-            slope_B = (losses_B - minus_B) / (2.0 * mu)
+            slope_B = central_derivative(losses_B, minus_B, mu)
         else:
-            slope_B = (losses_B - losses_base_B.double()) / mu
+            slope_B = directional_derivative(losses_B, losses_base_B.double(), mu)
         gradient_D.add_(torch.mv(u_BD.t(), (slope_B * (scale / num_directions)).float()))
         slopes += slope_B.tolist()
+        del u_BD
     return slopes
 
 

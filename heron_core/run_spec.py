@@ -89,6 +89,9 @@ class DataSpec(Settings):
     """Dirichlet concentration: smaller is more skewed."""
     shards_per_client: Positive = 2
     """Shards of label-sorted samples each client gets, with partition = shards."""
+    train_range: tuple[Count, ...] = ()
+    """[first, end]: use only the training samples first to end - 1 of the data's own order, so that two runs can share
+    none. Empty: all."""
     train_limit: Count = 0
     """Use only this many training samples, the first of a seeded permutation. 0: all."""
     test_limit: Count = 0
@@ -171,10 +174,10 @@ class MethodSpec(Settings):
     """Allow micro_batch with BatchNorm: statistics are then per micro-batch, a different computation."""
     upload_period: Positive = 1
     """k: upload activations every k-th local step."""
-    auxiliary_update: Literal["zo", "first_order", "server", "aligned"] = "zo"
-    """Who trains heron's head: zo (the paper's: jointly with the front), first_order (the client, on detached
-    activations), server (on what it receives; sent down each round), aligned (as in fsl_sage). Unless zo, only the
-    front is perturbed."""
+    auxiliary_update: Literal["zo", "first_order", "server", "aligned"] = "first_order"
+    """Who trains heron's head: first_order (the client by its exact gradient, on detached activations), zo (the
+    paper's faithful mode: jointly with the front, by losses alone), server (on what it receives; sent down each round),
+    aligned (as in fsl_sage). Unless zo, only the front is perturbed."""
     moments: Literal["reset", "kept", "averaged"] = "reset"
     """The client optimiser's moments: zero at each round's start, kept per client, or averaged with the weights."""
     running_statistics: Literal["update", "keep"] = "update"

@@ -62,7 +62,8 @@ def directions(distribution: Distribution, count: int, size: int, rng: np.random
 
 
 def _to_unit_norm(u: NDArray[np.float32]) -> None:
-    u *= np.float32(1.0 / np.sqrt(np.sum(np.square(u, dtype=np.float64))))
+    if u.size:
+        u *= np.float32(1.0 / np.sqrt(np.sum(np.square(u, dtype=np.float64))))
 
 
 @contextmanager

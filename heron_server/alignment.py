@@ -7,7 +7,7 @@ the client's newest uploads. The client then descends on what the server would h
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,9 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heron_core.models.split_model import SplitModel
+from heron_core.codec import expected_of
+from heron_core.models.split_model import SplitModel, TensorSpec
 from heron_core.run_spec import AlignmentSpec, RunSpec
 from heron_core.streams import Part, seeded_torch
+from heron_server.checkpoint import misfits
+from heron_server.heads import check_head
 from heron_server.optimizers import to_arrays
 from heron_server.staging import Step
 
@@ -30,9 +33,11 @@ Streams = Callable[..., AbstractContextManager[None]]
 class UploadBuffers:
     """Each client's newest whole uploads, on the CPU, in order of arrival."""
 
-    def __init__(self, spec: RunSpec, names: list[str]) -> None:
-        self._names = [*names, "labels"]
-        self._uploads = max(1, spec.method.alignment.buffer_samples // spec.method.batch_size)
+    def __init__(self, spec: RunSpec, cut: Sequence[TensorSpec]) -> None:
+        rows = spec.method.batch_size
+        self._expected = [(s.name, s.dtype, (rows, *s.shape)) for s in cut] + [("labels", "int64", (rows,))]
+        self._names = [name for name, _, _ in self._expected]
+        self._uploads = max(1, spec.method.alignment.buffer_samples // rows)
         self._by_rank: dict[int, deque[list[Tensor]]] = {}
 
     def keep(self, rank: int, step: Step) -> None:
@@ -55,6 +60,12 @@ class UploadBuffers:
             for n, upload in enumerate(self._by_rank[rank])
             for name, tensor in zip(self._names, upload, strict=True)
         }
+
+    def misfits(self, tensors: Mapping[str, Array]) -> list[str]:
+        """Names of buffered tensors that are not of whole uploads at this cut."""
+        found = [e for e in expected_of(tensors) if e[0].startswith("buffers.")]
+        uploads = {".".join(name.split(".")[:3]) for name, _, _ in found}
+        return misfits(found, [(f"{u}.{name}", dtype, shape) for u in uploads for name, dtype, shape in self._expected])
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """The inverse of `tensors`."""
@@ -84,7 +95,13 @@ def align(
     model: SplitModel, head: nn.Module, back: nn.Module, uploads: list[tuple[Cut, Tensor]], spec: AlignmentSpec,
     streams: Streams,
 ) -> None:  # fmt: skip
-    """Moves `head` in place so that its cut gradients come near the back's; the back is as it was afterwards."""
+    """Moves what is trainable of `head` in place so that its cut gradients come near the back's.
+
+    The back is as it was afterwards.
+    """
+    moved = [p for n, p in head.named_parameters() if model.trainable(f"auxiliary.{n}")]
+    if not moved:
+        return
     buffers = {name: buffer.clone() for name, buffer in back.named_buffers()}
     targets = []
     for n, (cut, labels_B) in enumerate(uploads):
@@ -94,7 +111,7 @@ def align(
         buffer.copy_(buffers[name])
     samples = tuple(torch.cat(parts) for parts in zip(*(cut for cut, _ in uploads), strict=True))
     labels, goals = torch.cat([y for _, y in uploads]), tuple(torch.cat(g) for g in zip(*targets, strict=True))
-    optimizer = torch.optim.Adam(head.parameters(), lr=spec.lr, foreach=False)
+    optimizer = torch.optim.Adam(moved, lr=spec.lr, foreach=False)
     for number in range(spec.passes):
         for batch, start in enumerate(range(0, len(labels), spec.batch_size)):
             rows = slice(start, start + spec.batch_size)
@@ -103,7 +120,7 @@ def align(
                 estimated = cut_gradients(model, head, cut, labels[rows], graph=True)
                 loss = squared_distance(estimated, tuple(g[rows] for g in goals))
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward(inputs=moved)  # type: ignore[no-untyped-call]
             optimizer.step()
 
 
@@ -112,7 +129,7 @@ class AlignedHeads:
 
     def __init__(self, spec: RunSpec, model: SplitModel, device: torch.device) -> None:
         self._spec, self._model, self._device = spec, model, device
-        self.buffers = UploadBuffers(spec, [t.name for t in model.activations])
+        self.buffers = UploadBuffers(spec, model.activations)
         self._head = model.build("auxiliary", spec.seed).to(device).train()
 
     def due(self, round_number: int) -> bool:
@@ -120,7 +137,7 @@ class AlignedHeads:
         return round_number % self._spec.method.alignment.every_rounds == 0
 
     def align(self, rank: int, round_number: int, back: nn.Module, state: Mapping[str, Array]) -> dict[str, Array]:
-        """The rank's head `auxiliary.*` after alignment, from `state`, its head before."""
+        """The rank's head `auxiliary.*` aligned, from `state`, its head before. ModelError: it is not finite."""
         tensors = {**dict(self._head.named_parameters()), **dict(self._head.named_buffers())}
         moved = {n: t for n, t in tensors.items() if f"auxiliary.{n}" in state}
         with torch.no_grad():
@@ -136,4 +153,5 @@ class AlignedHeads:
             return seeded_torch(self._spec.seed, *whole)
 
         align(self._model, self._head, back, uploads, self._spec.method.alignment, streams)
+        check_head(self._head, f"the aligned head of the client of rank {rank}", "method.alignment.lr")
         return to_arrays({f"auxiliary.{n}": t for n, t in moved.items()})

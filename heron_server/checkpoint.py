@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from heron_core.codec import Expected
 from heron_core.errors import CheckpointError
 from heron_core.models.digest import state_sha256
 
@@ -31,7 +32,12 @@ class Boundary:
     facts: dict[str, Any]
     """JSON: run_id, rounds_done, table, spec, history, ledger."""
     tensors: dict[str, Array]
-    """client.* (the client state), back.*, optimizer.*"""
+    """What `ClientStates.tensors` and `Engine.tensors` give."""
+
+
+def misfits(found: Expected, wanted: Expected) -> list[str]:
+    """Names that are missing, unknown, or of another dtype or shape."""
+    return sorted({name for name, _, _ in set(found) ^ set(wanted)})
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from heron_core.codec import Expected, check_finite, expected_of
 from heron_core.errors import TensorError
-from heron_core.methods import Place, goes_up, method_of, place_of
+from heron_core.methods import Place, goes_up, moment_tensors, place_of
 from heron_core.run_spec import RunSpec
 from heron_server.aggregate import RULES, average
+from heron_server.checkpoint import misfits
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -34,19 +35,9 @@ class Snapshot:
 
 
 def zero_moments(spec: RunSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> Arrays:
-    """The client optimiser's state at the start, where it travels: over the vector that the optimiser moves."""
-    method, optimizer = method_of(spec.method), spec.method.optimizer
-    if spec.method.moments == "reset" or not method.client_learns:
-        return {}
-    front_only = method.front != "whole_model" and method.head in ("server", "aligned", "none")
-    moved = [n for n in tensors if n not in buffers and (n.startswith("front.") or not front_only)]
-    size = sum(tensors[name].size for name in moved)
-    if optimizer.name == "adam":
-        return {
-            "moments.first": np.zeros(size, np.float32), "moments.second": np.zeros(size, np.float32),
-            "moments.steps": np.zeros((), np.int64),
-        }  # fmt: skip
-    return {"moments.velocity": np.zeros(size, np.float32)} if optimizer.momentum else {}
+    """The client optimiser's state at the start, where it travels."""
+    weights = [(name, tensor.size) for name, tensor in tensors.items() if name not in buffers]
+    return {name: np.zeros(shape, dtype) for name, dtype, shape in moment_tensors(spec.method, weights)}
 
 
 class ClientStates:
@@ -54,6 +45,7 @@ class ClientStates:
 
     def __init__(self, spec: RunSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> None:
         self._rule = RULES[spec.federation.aggregation]
+        self._most_steps = spec.rounds * spec.method.local_steps
         start = {**tensors, **zero_moments(spec, tensors, buffers)}
         self._places: dict[str, Place] = {n: place_of(spec.method, n, buffer=n in buffers) for n in start}
         self._start = {n: t for n, t in start.items() if self._places[n] in ("kept", "own")}
@@ -78,6 +70,11 @@ class ClientStates:
         for name in ("moments.second", "moments.steps"):
             if name in update and update[name].size and update[name].min() < 0:
                 raise TensorError(f"{origin}: tensor {name} must not be negative, got {update[name].min()}")
+        if "moments.steps" in update and update["moments.steps"] > self._most_steps:
+            raise TensorError(
+                f"{origin}: tensor moments.steps must be at most {self._most_steps}, the run's local steps, got "
+                f"{update['moments.steps']}"
+            )
 
     def weights(self, num_samples: Sequence[int]) -> list[float]:
         """Of the average, in rank order."""
@@ -122,19 +119,33 @@ class ClientStates:
         each = {f"clients.{r}.{n}": t for r, held in sorted(snapshot.by_rank.items()) for n, t in held.items()}
         return {**{f"client.{n}": t for n, t in snapshot.common.items()}, **each}
 
-    def load(self, version: int, tensors: Mapping[str, Array]) -> bool:
-        """The inverse of `tensors`, as the only version; False, changing nothing, if it does not fit the model."""
-        common = {n.removeprefix("client."): t for n, t in tensors.items() if n.startswith("client.")}
-        by_rank: dict[int, Arrays] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("clients."):
-                _, rank, rest = name.split(".", 2)
-                by_rank.setdefault(int(rank), {})[rest] = tensor
-        now = next(iter(self.versions.values())).common
-        start = expected_of(self._start)
-        fits = sorted(expected_of(common)) == sorted(expected_of(now)) and all(
-            set(expected_of(held)) <= set(start) for held in by_rank.values()
-        )
-        if fits:  # in the model's order of names, which clients insist on; the file has its own
-            self.versions = {version: Snapshot({name: common[name] for name in now}, by_rank)}
-        return fits
+    def misfits(self, tensors: Mapping[str, Array]) -> list[str]:
+        """Names of a boundary's tensors that do not fit the model, or are missing."""
+        common, by_rank = _divided(tensors)
+        odd = [f"client.{n}" for n in misfits(expected_of(common), expected_of(self._now.common))]
+        for rank, held in sorted(by_rank.items()):
+            places = {self._places.get(name) for name in held}
+            wanted = {n: t for n, t in self._start.items() if self._places[n] in places}
+            odd += [f"clients.{rank}.{n}" for n in misfits(expected_of(held), expected_of(wanted))]
+        return odd
+
+    def load(self, version: int, tensors: Mapping[str, Array]) -> None:
+        """The inverse of `tensors`, as the only version."""
+        common, by_rank = _divided(tensors)
+        # In the model's order of names, which clients insist on; the file has its own.
+        self.versions = {version: Snapshot({name: common[name] for name in self._now.common}, by_rank)}
+
+    @property
+    def _now(self) -> Snapshot:
+        return next(iter(self.versions.values()))
+
+
+def _divided(tensors: Mapping[str, Array]) -> tuple[Arrays, dict[int, Arrays]]:
+    """What is one for all, and each rank's, of a boundary."""
+    common = {n.removeprefix("client."): t for n, t in tensors.items() if n.startswith("client.")}
+    by_rank: dict[int, Arrays] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("clients."):
+            _, rank, rest = name.split(".", 2)
+            by_rank.setdefault(int(rank), {})[rest] = tensor
+    return common, by_rank

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, field_validator
 
 from heron_core.config import apply_overrides, host_and_port, load_toml, validate
-from heron_core.methods import refuse_unused
+from heron_core.methods import refuse_unused, without_unused
 from heron_core.run_spec import Count, Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
 from heron_server.simulate_settings import SimulateSettings
 
@@ -76,8 +76,14 @@ class RunFile(RunSpec):
 
 
 def load_run_file(path: Path, overrides: list[str] | None = None) -> tuple[RunSpec, ServerSettings]:
-    """The two halves of the file; raises ConfigError."""
+    """The two halves of the file; raises ConfigError.
+
+    Where an override names another method, what the file says for its own is left out, not refused.
+    """
     tables = apply_overrides(load_toml(path), overrides or [])
+    if "name" in apply_overrides({}, overrides or []).get("method", {}):
+        whole = validate(RunFile, tables, str(path)).model_dump(exclude={"server", "simulate"})
+        tables = apply_overrides(without_unused(RunSpec.model_validate(whole), tables), overrides or [])
     return split_run_file(tables, str(path), path.parent)
 
 

@@ -5,34 +5,23 @@ Both transports call the same methods: the gRPC service on its event loop, the s
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from numpy.typing import NDArray
 
-from heron_core import PROTOCOL_VERSION
 from heron_core.codec import check_manifest
 from heron_core.data.source import Source
-from heron_core.errors import (
-    ConfigError,
-    HeronError,
-    NameTaken,
-    StaleTerm,
-    TensorError,
-    UnknownSession,
-    Unreachable,
-    VersionMismatch,
-)
+from heron_core.errors import HeronError, NameTaken, StaleTerm, TensorError, UnknownSession, Unreachable
 from heron_core.frames import Bulk
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.pb.v1 import tensors_pb2
 from heron_core.run_spec import RunSpec
-from heron_core.streams import generator
 from heron_server.actions import (
     Action,
     Aggregate,
@@ -46,18 +35,17 @@ from heron_server.actions import (
     SkipEvaluation,
     Tell,
 )
+from heron_server.admission import check_counts, check_join, rules
 from heron_server.config import ServerSettings
 from heron_server.engine import Engine
 from heron_server.jobs import Jobs
 from heron_server.observer import Observer
 from heron_server.round_work import RoundWork, Update
-from heron_server.rounds import Phase, Rounds, Rules
+from heron_server.rounds import Phase, Rounds
 from heron_server.run_dir import RunDir
 from heron_server.uploads import Send, Uploads
 
 Array = NDArray[Any]
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-MAX_SAMPLES = 1 << 40
 CUT = UnknownSession("this session was ended here after a silence; join again")
 TAKEN_OVER = NameTaken(
     "another process joined with this client's name and instance key and took its place; run one process per state_dir"
@@ -94,6 +82,8 @@ class Coordinator:
         self._observer = observer or Observer()
         self._watchers: dict[str, Watcher] = {}
         self._progress: tuple[str | None, float] = (None, clock())
+        self._evaluation_bytes: dict[str, int] = {}
+        """Client state fetched to evaluate it, by who keeps it for the next round."""
         self._draining = False
         self._rounds = Rounds(rules(spec, settings))
         self.work = RoundWork(
@@ -112,16 +102,7 @@ class Coordinator:
         self.ledger.charge_session()
         self.ledger.charge_call()
         self.ledger.charge("up", request.ByteSize())
-        if request.protocol_version != PROTOCOL_VERSION:
-            raise VersionMismatch(
-                f"this server speaks protocol version {PROTOCOL_VERSION}, the client {request.protocol_version}; "
-                "install the same Heron on both sides"
-            )
-        if not NAME.fullmatch(request.client_name) or len(request.instance_key) != 16:
-            raise ConfigError(
-                "a client name is 1 to 64 of [A-Za-z0-9._-] and an instance key 16 bytes, got "
-                f"{request.client_name[:80]!r} and {len(request.instance_key)} bytes"
-            )
+        check_join(request)
         session_id = "" if request.dry_run else uuid.uuid4().hex
         if not request.dry_run:
             self._admit(request, session_id)
@@ -168,36 +149,51 @@ class Coordinator:
         name = self._rounds.member(request.session_id).name
         if request.version not in self.work.states.versions:
             raise StaleTerm(f"client state {request.version} is not the current one; wait for the next event")
-        return self.work.states.of(request.version, self._rounds.table.get(name))
+        state = self.work.states.of(request.version, self._rounds.table.get(name))
+        self._evaluation_bytes.pop(name, None)
+        if request.version > self._rounds.rounds_done:
+            size = sum(tensor.nbytes for tensor in state.values())
+            self._evaluation_bytes[name] = size
+            self.ledger.move("client_state_down", "evaluation_down", size)
+        return state
+
+    def _open_round(self, term: int, number: int, participants: tuple[str, ...]) -> None:
+        """A participant that evaluated this version has it already: its fetch was the round's."""
+        for name in participants:
+            self.ledger.move("evaluation_down", "client_state_down", self._evaluation_bytes.get(name, 0))
+        self._evaluation_bytes.clear()
+        self.work.open_round(term, number, participants)
 
     def check_update(self, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
         """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
         self.ledger.charge_call()
         name = self._rounds.member(header.session_id).name
-        now = (self.run_id, self._rounds.term, self._rounds.rounds_done + 1)
-        if (header.run_id, header.term, header.round) != now:
-            raise StaleTerm(
-                f"the server is at term {now[1]}, round {now[2]}; the update is of {header.term}, {header.round}"
-            )
+        self._check_place(header)
         if self.work.has_update(name):
             return False
         if not self._rounds.is_active(name):
             raise StaleTerm(f"client {name!r} has no part in round {header.round} any more; wait for the next")
         with self._costs_the_round(name):
             check_manifest(manifest, self.expected_update, f"client {name!r}, update of round {header.round}")
-            counts = {"num_samples": header.num_samples, "held_out_samples + 1": header.held_out_samples + 1}
-            for what, count in counts.items():
-                if not 0 < count <= MAX_SAMPLES:
-                    raise TensorError(f"client {name!r}: {what} must be 1 to {MAX_SAMPLES}, got {count}")
+            check_counts(header, name)
         return True
 
     def submit(self, header: pb.UpdateHeader, state: dict[str, Array]) -> None:
-        """A whole update; counted once all its uploads are consumed. Raises TensorError for NaN and Inf."""
+        """A whole update; counted once all its uploads are consumed. Raises TensorError for NaN and Inf, and StaleTerm
+        where its round was abandoned while its bytes were on their way."""
         name = self._rounds.member(header.session_id).name
+        self._check_place(header)
         with self._costs_the_round(name):
             self.work.states.check_values(state, f"client {name!r}, update of round {header.round}")
         if self._rounds.is_active(name):
             self.work.update(name, Update(header.num_samples, header.held_out_samples, state, header.figures))
+
+    def _check_place(self, header: pb.UpdateHeader) -> None:
+        now = (self.run_id, self._rounds.term, self._rounds.rounds_done + 1)
+        if (header.run_id, header.term, header.round) != now:
+            raise StaleTerm(
+                f"the server is at term {now[1]}, round {now[2]}; the update is of {header.term}, {header.round}"
+            )
 
     # -- SplitService --------------------------------------------------------------------------------------------
 
@@ -225,8 +221,14 @@ class Coordinator:
     def push_closed(self, pushing: Pushing) -> None:
         pushing.uploads.closed(pushing.name, pushing.send)
 
-    def _costs_the_round(self, name: str) -> _CostsTheRound:
-        return _CostsTheRound(self, name)
+    @contextmanager
+    def _costs_the_round(self, name: str) -> Iterator[None]:
+        """A TensorError inside costs the client this round, and goes on to the client."""
+        try:
+            yield
+        except TensorError as error:
+            self.client_failed(name, str(error))
+            raise
 
     def client_failed(self, name: str, reason: str) -> None:
         """What the client sent cannot be used: it is out of this round, the others go on."""
@@ -260,6 +262,11 @@ class Coordinator:
         return self._rounds.rounds_done
 
     @property
+    def clients(self) -> int:
+        """Clients of the run: those with a rank, drawn or not."""
+        return len(self._rounds.table)
+
+    @property
     def clients_present(self) -> int:
         return sum(m.connected for m in self._rounds.members.values())
 
@@ -276,7 +283,7 @@ class Coordinator:
                     if watcher is not None:
                         watcher.cut(TAKEN_OVER if taken_over else CUT)
                 case OpenRound(term, number, participants):
-                    self.work.open_round(term, number, participants)
+                    self._open_round(term, number, participants)
                 case DropFromRound(name, reason):
                     self.work.drop(name, reason)
                 case Aggregate(names):
@@ -292,28 +299,3 @@ class Coordinator:
                 case Finish():
                     self.finished = True
         self._observer.clients_present(self.clients_present)
-
-
-class _CostsTheRound:
-    """A TensorError inside costs the client this round, and goes on to the client."""
-
-    def __init__(self, coordinator: Coordinator, name: str) -> None:
-        self._coordinator, self._name = coordinator, name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, TensorError):
-            self._coordinator.client_failed(self._name, str(error))
-
-
-def rules(spec: RunSpec, settings: ServerSettings) -> Rules:
-    """The rounds machine's numbers."""
-    return Rules(
-        rounds=spec.rounds, clients=spec.federation.clients, min_clients=spec.federation.min_clients,
-        per_round=spec.federation.clients_per_round,
-        order=lambda number, ranks: generator(spec.seed, "participants", "round", number).permutation(ranks).tolist(),
-        open_ended=spec.data.source == "client", quorum=settings.quorum, round_deadline_s=settings.round_deadline_s,
-        start_wait_s=settings.start_wait_s, rejoin_s=settings.rejoin_s, silence_s=settings.silence_s,
-        grace_s=settings.grace_s,
-    )  # fmt: skip

@@ -14,17 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from heron_core.codec import expected_of
 from heron_core.data.source import Source
 from heron_core.device import to_input, use_threads
-from heron_core.errors import ModelError, TensorError
+from heron_core.errors import TensorError
 from heron_core.methods import method_of
 from heron_core.models.split_model import Activations, AssembledModel, SplitModel, as_tuple
 from heron_core.run_spec import RunSpec
 from heron_core.streams import seeded_torch
 from heron_server.alignment import AlignedHeads
 from heron_server.backs import make_backs
+from heron_server.checkpoint import misfits
 from heron_server.cut_gradients import CutGradients
-from heron_server.optimizers import load_state_tensors, make_optimizer, state_tensors, to_arrays
+from heron_server.heads import TrainedHead, buffers_restored_on_error, finite_loss
+from heron_server.optimizers import load_state_tensors, state_tensors, to_arrays
 from heron_server.staging import Step
 
 Array = NDArray[Any]
@@ -41,26 +44,6 @@ class Counts:
     """None where there is no head, or one for each client."""
     loss_sum: float = 0.0
     class_counts: list[int] | None = None
-
-
-class TrainedHead:
-    """The auxiliary head where the server trains it, on what it receives; between steps it is in evaluation mode."""
-
-    def __init__(self, spec: RunSpec, model: SplitModel, head: nn.Module) -> None:
-        self._loss, self._head = model.loss, head
-        self._moved = [p for n, p in head.named_parameters() if model.trainable(f"auxiliary.{n}")]
-        self.optimizer = make_optimizer(spec.server_optimizer, self._moved)
-
-    def train(self, activations: Activations, labels_B: Tensor) -> None:
-        """One first-order step on the mean of the per-sample losses."""
-        self._head.train()
-        for parameter in self._moved:
-            parameter.requires_grad_()
-        with torch.enable_grad():
-            self._loss(self._head(activations), labels_B).mean().backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self._head.requires_grad_(False).eval()
 
 
 class Engine:
@@ -130,25 +113,30 @@ class Engine:
                 )
 
     def train(self, client: str, rank: int, round_number: int, step: Step) -> CutGradients | None:
-        """One first-order step on the back from one upload, and what the method returns for it.  Eq. 7."""
+        """One first-order step on the back from one upload, and what the method returns for it.  Eq. 7.
+
+        Raises TensorError, back and head untouched, if the upload cannot be used.
+        """
         use_threads(self._spec.threads.server)
         self.check(client, step)
         activations, labels_B = self._move(step)
-        trainee = self._backs.trainee(rank)
-        cut = self._leaves(activations)
+        trainee, head = self._backs.trainee(rank), self._trained_head
+        cut, whose = self._leaves(activations), f"client {client!r}, step {step.step}"
         path = ("server", "round", round_number, "client", rank, "step", step.step)
-        with torch.enable_grad(), seeded_torch(self._spec.seed, *path):
-            losses_B = self.model.loss(trainee.module(cut[0] if len(cut) == 1 else cut), labels_B)
-            loss = losses_B.mean()
-            if loss.requires_grad:
-                loss.backward()  # type: ignore[no-untyped-call]
+        with torch.enable_grad(), buffers_restored_on_error(trainee.module, *([head.module] if head else [])):
+            if head is not None:
+                with seeded_torch(self._spec.seed, *path, "auxiliary"):
+                    head_loss = head.loss(activations, labels_B, whose)
+            with seeded_torch(self._spec.seed, *path):
+                loss = finite_loss(self.model, trainee.module, cut[0] if len(cut) == 1 else cut, labels_B, whose)
+                if loss.requires_grad:
+                    loss.backward()  # type: ignore[no-untyped-call]
         trainee.optimizer.step()
         trainee.optimizer.zero_grad(set_to_none=True)
         self._loss_sum += loss.detach().double()
         self._steps += 1
-        if self._trained_head is not None:
-            with seeded_torch(self._spec.seed, *path, "auxiliary"):
-                self._trained_head.train(activations, labels_B)
+        if head is not None:
+            head.step(head_loss)
         if self.alignment is not None:
             self.alignment.buffers.keep(rank, step)
         return self._returned(step.step, loss, cut) if self._method.returns_cut_gradients else None
@@ -173,16 +161,17 @@ class Engine:
         self._backs.end_round(ranks, weights)
 
     def take_mean_loss(self) -> float | None:
-        """Mean server loss of the steps since the last call, if any; raises ModelError once it is not finite."""
+        """Mean server loss of the steps since the last call, if any.
+
+        Raises ModelError once the head that the server trains is not finite.
+        """
         if not self._steps:
             return None
+        if self._trained_head is not None:
+            self._trained_head.check()
         mean = float(self._loss_sum) / self._steps
         self._loss_sum.zero_()
         self._steps = 0
-        if not np.isfinite(mean):
-            raise ModelError(
-                f"the server's loss must be finite, got {mean}; lower server_optimizer.lr and resume"
-            )
         return mean
 
     # -- evaluation ----------------------------------------------------------------------------------------------
@@ -239,6 +228,12 @@ class Engine:
         if self.alignment is not None:
             named |= self.alignment.buffers.tensors()
         return {**self.back_tensors(), **to_arrays(named)}
+
+    def misfits(self, tensors: Mapping[str, Array]) -> list[str]:
+        """Names of a boundary's tensors that do not fit the model, or are missing."""
+        back = [e for e in expected_of(tensors) if e[0].startswith("back.")]
+        buffered = [] if self.alignment is None else self.alignment.buffers.misfits(tensors)
+        return misfits(back, expected_of(self.back_tensors())) + buffered
 
     def load_tensors(self, tensors: Mapping[str, Array]) -> None:
         """The inverse of `tensors`."""

@@ -63,19 +63,15 @@ class Intake:
         return ready
 
     def blocked_on(self) -> str | None:
-        """The client that canonical order waits for, and that may send."""
+        """The client that canonical order waits for, that may send, and that waits for nothing from the worker."""
         if self._order == "arrival" or self.all_released or self._next() in self._complete:
             return None
         name, step = self._next()
-        return name if self._granted[name] > step else None
+        return name if self._granted[name] > step and self._consumed[name] == step else None
 
     @property
     def all_released(self) -> bool:
         return self._unreleased == 0
-
-    @property
-    def all_consumed(self) -> bool:
-        return self.all_released and self._consumed == self._released
 
     def client_done(self, name: str) -> bool:
         """Every step of the client is consumed."""
@@ -84,10 +80,6 @@ class Intake:
     def credit(self, name: str) -> int:
         """How many steps from the round's start the client may have sent; never falls."""
         return self._granted[name]
-
-    def credits(self) -> dict[str, int]:
-        """The credit of every client."""
-        return dict(self._granted)
 
     def take_raised(self) -> list[str]:
         """Clients whose credit has risen since the last call."""

@@ -87,5 +87,3 @@ def clear_run_dir(folder: Path) -> None:
             raise ConfigError(f"{folder} is not empty and holds no Heron run; choose another --run-dir")
         RunDir(folder).close()  # raises where another server works in it
         shutil.rmtree(folder)
-
-

@@ -18,7 +18,7 @@ from heron_server.plan import StateBytes
 Direction = Literal["up", "down"]
 Kind = Literal[
     "activations_up", "labels_up", "cut_gradients_down", "client_state_up", "client_state_down", "evaluation_up",
-    "control",
+    "evaluation_down", "control",
 ]  # fmt: skip
 
 GRPC_PREFIX_BYTES = 5
@@ -59,6 +59,8 @@ class Ledger:
     client_state_up: int = 0
     client_state_down: int = 0
     evaluation_up: int = 0
+    evaluation_down: int = 0
+    """Client states that were fetched to be evaluated, and by those alone that did not train on them next."""
     control: int = 0
     wire_up: int = 0
     wire_down: int = 0

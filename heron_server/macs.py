@@ -82,11 +82,36 @@ def client_forward_macs(spec: RunSpec, model: SplitModel) -> dict[Part, int]:
     }
 
 
-def forward_passes(spec: RunSpec) -> int:
-    """Forward passes of one local step: q + 1, or 2q + 1 with central differences; 1 for all but heron."""
+def base_macs(spec: RunSpec, model: SplitModel) -> int:
+    """MACs over one batch of what a client computes before its activations leave: the front, and the head with its own
+    gradient where it has one."""
+    method, macs = method_of(spec.method), client_forward_macs(spec, model)
+    detached = method.head == "detached"
+    return sum(macs.values()) + (_backward(part_layers(spec, model, "auxiliary")) if detached else 0)
+
+
+def forward_passes(spec: RunSpec, model: SplitModel) -> float:
+    """Forward passes of one local step, as the client counts: q + 1, or 2q + 1 with central differences; 1 for all but
+    heron. With block_wise each block's probes count as the share of the stages that they run, the head being the last.
+    """
     if spec.method.name != "heron":
         return 1
-    return 1 + spec.method.zo.num_directions * _values_per_direction(spec)
+    if not spec.method.zo.block_wise:
+        return 1 + values_per_step(spec)
+    stages, probed = probed_blocks(spec, model)
+    return 1 + values_per_step(spec) * sum((stages - stage) / stages for stage in probed)
+
+
+def values_per_step(spec: RunSpec) -> int:
+    """Losses at probes of one block: q, or 2q with central differences."""
+    return spec.method.zo.num_directions * _values_per_direction(spec)
+
+
+def probed_blocks(spec: RunSpec, model: SplitModel) -> tuple[int, list[int]]:
+    """With block_wise: how many stages the client has, its head being the last, and those that are probed."""
+    stages, moving = _stages(spec, model)
+    head = [len(stages)] if method_of(spec.method).head == "joint" else []
+    return len(stages) + 1, moving + head
 
 
 def part_layers(spec: RunSpec, model: SplitModel, part: Part) -> list[Layer]:
@@ -119,7 +144,7 @@ def part_layers(spec: RunSpec, model: SplitModel, part: Part) -> list[Layer]:
 
 def _probe_macs(spec: RunSpec, model: SplitModel, macs: dict[Part, int], front: Sequence[Layer]) -> int:
     """All probes of one step; with block_wise, one for each stage that moves, from its input on, and for the head."""
-    values = spec.method.zo.num_directions * _values_per_direction(spec)
+    values = values_per_step(spec)
     if not spec.method.zo.block_wise:
         return values * sum(macs.values())
     stages, moving = _stages(spec, model)

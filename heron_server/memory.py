@@ -23,6 +23,9 @@ EVALUATION_ROWS = 256
 """Samples of the test set at a time."""
 VERSIONS = 2
 """Of the client states: the boundary's, and the one that is being evaluated."""
+CHECKPOINT = "a checkpoint being written"
+CHECKPOINT_COPIES = 2
+"""Of everything that it holds: the tensors, and the file's bytes."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,14 @@ class Item:
     """Where the figure comes from, in words."""
     remedy: str = ""
     """What to lower."""
+    saved_bytes: int = 0
+    """Of it in a checkpoint."""
 
 
 def server_memory(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> list[Item]:
     """Everything that grows with the run's settings, the largest first; without Python, torch and the test set."""
     items = [*_backs(spec, model), *_client_states(spec, model), *_uploads(spec, settings, model)]
-    items += _work(spec, model)
+    items += [*_work(spec, model), _checkpoint(items)]
     return sorted((item for item in items if item.size_bytes), key=lambda item: -item.size_bytes)
 
 
@@ -48,7 +53,7 @@ def refuse_above_limit(items: list[Item], settings: ServerSettings) -> None:
     """ConfigError with the figure and what to lower, where the run needs more than server.memory_limit."""
     needed, limit = sum(item.size_bytes for item in items), settings.memory_limit or machine_memory()
     if needed > limit:
-        largest = items[0]
+        largest = max((item for item in items if item.name != CHECKPOINT), key=lambda item: item.size_bytes)
         whose = "server.memory_limit" if settings.memory_limit else "this machine's memory"
         raise ConfigError(
             f"the run needs {bytes_text(needed)} ({needed:,} bytes) on the server, {whose} is {bytes_text(limit)}; "
@@ -72,14 +77,16 @@ def _backs(spec: RunSpec, model: SplitModel) -> list[Item]:
     size, slots = weights + buffers, _moments(spec.server_optimizer)
     moments = f"{slots} x {bytes_text(weights)} of {spec.server_optimizer.name}'s moments"
     if method.backs == "none":
-        return [Item("the back", size, "filled from the client states, never trained")]
+        return [Item("the back", size, "filled from the client states, never trained", saved_bytes=size)]
     if method.backs == "shared":
-        return [Item("the back", size + slots * weights, f"{bytes_text(size)}, {moments}", "the model")]
+        whole = size + slots * weights
+        return [Item("the back", whole, f"{bytes_text(size)}, {moments}", "the model", whole)]
     return [
         Item(
             "a back for each client", (drawn + 1) * size + clients * slots * weights,
             f"{drawn} copies and their average of {bytes_text(size)}, and for each of {clients} clients {moments}",
             'federation.clients, or take method.name = "sflv2", which has one back for all',
+            size + clients * slots * weights,
         )
     ]  # fmt: skip
 
@@ -95,22 +102,37 @@ def _client_states(spec: RunSpec, model: SplitModel) -> list[Item]:
     few = "federation.clients or the model"
     return [
         Item("the client's model", modules, " and ".join(parts), "the model"),
-        Item("client state", VERSIONS * common, f"{VERSIONS} versions of {bytes_text(common)}", "the model"),
+        Item("client state", VERSIONS * common, f"{VERSIONS} versions of {bytes_text(common)}", "the model", common),
         Item("updates", drawn * up, f"{drawn} clients x {bytes_text(up)}, until they are averaged", few),
         Item("kept moments", VERSIONS * clients * kept, f"{VERSIONS} x {clients} clients x {bytes_text(kept)}",
-             'federation.clients, or set method.moments = "averaged" or "reset"'),
+             'federation.clients, or set method.moments = "averaged" or "reset"', clients * kept),
+        *_head_moments(spec, model),
         Item("aligned heads", VERSIONS * clients * heads, f"{VERSIONS} x {clients} clients x {bytes_text(heads)}",
-             "federation.clients or the head"),
+             "federation.clients or the head", clients * heads),
     ]  # fmt: skip
+
+
+def _head_moments(spec: RunSpec, model: SplitModel) -> list[Item]:
+    """Of the head that the server trains; its weights are the client's model's."""
+    if method_of(spec.method).head != "server":
+        return []
+    head = model.build("auxiliary", spec.seed)
+    weights = _bytes(p for n, p in head.named_parameters() if model.trainable(f"auxiliary.{n}"))
+    slots, rule = _moments(spec.server_optimizer), spec.server_optimizer.name
+    whole = slots * weights
+    formula = f"{slots} x {bytes_text(weights)} of {rule}'s moments"
+    return [Item("the head's moments", whole, formula, "the head", whole)]
 
 
 def _uploads(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> list[Item]:
     method, clients, drawn = method_of(spec.method), spec.federation.clients, plan.participants(spec)
-    if not method.uploads:
+    if not method.uploads and not plan.clients_evaluate(spec, settings.test_data):
         return []
     step, activations = plan.upload_bytes(spec, model), plan.activation_bytes(spec, model)
     slots = plan.upload_slots(settings.byte_budget, step, drawn)
-    items = [Item("uploads", slots * step, f"{slots} of {bytes_text(step)}, by server.byte_budget and the clients",
+    purpose = "" if method.uploads else ", for evaluation by the clients"
+    whose = f"{slots} of {bytes_text(step)}, by server.byte_budget and the clients{purpose}"
+    items = [Item("uploads", slots * step, whose,
                   "server.byte_budget or method.batch_size")]  # fmt: skip
     if method.returns_cut_gradients:
         items.append(Item("cut gradients", drawn * activations, f"{drawn} clients x {bytes_text(activations)}, until "
@@ -118,7 +140,8 @@ def _uploads(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> list
     if method.head == "aligned":
         held = max(1, spec.method.alignment.buffer_samples // spec.method.batch_size)
         formula = f"{clients} clients x {held} uploads of {bytes_text(step)}"
-        items.append(Item("alignment buffers", clients * held * step, formula, "method.alignment.buffer_samples"))
+        whole = clients * held * step
+        items.append(Item("alignment buffers", whole, formula, "method.alignment.buffer_samples", whole))
     return items
 
 
@@ -138,6 +161,13 @@ def _work(spec: RunSpec, model: SplitModel) -> list[Item]:
         f"{rows} samples x {bytes_text(back.total)} of maps, and the gradient", "method.batch_size",
     )  # fmt: skip
     return [max(step, evaluation, key=lambda item: item.size_bytes)]
+
+
+def _checkpoint(items: list[Item]) -> Item:
+    """A boundary on its way to the disk."""
+    size, largest = sum(item.saved_bytes for item in items), max(items, key=lambda item: item.saved_bytes)
+    formula = f"{CHECKPOINT_COPIES} x {bytes_text(size)}, most of it {largest.name}"
+    return Item(CHECKPOINT, CHECKPOINT_COPIES * size, formula)
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------

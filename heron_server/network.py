@@ -8,11 +8,11 @@ A round, as the product's client and server go through it:
 
   RoundBegins down | fetch: request up, client state down | opening up, Position down | local steps | update up
 
-An upload leaves once the base forward pass is done, and once three things allow it: the link is free; no more than two
-micro-batches are unacknowledged (one is acknowledged when it has arrived whole); the step has credit (`slots` uploads
-in canonical order at first, one more with each that is consumed). Where the server returns cut gradients, the client
-goes on when they are here: a round trip each step. Elsewhere it computes on while uploads are on their way. The update
-leaves when everything is acknowledged.
+A micro-batch leaves once it is computed, and once three things allow it: the link is free; no more than `window`
+micro-batches are unacknowledged with it (two, or one where two are too large; one is acknowledged when it has arrived
+whole); the step has credit (`slots` uploads in canonical order at first, one more with each that is consumed). Where
+the server returns cut gradients, the client goes on when they are here: a round trip each step. Elsewhere it computes
+on while uploads are on their way. The update leaves when everything is acknowledged.
 
 The server takes uploads in canonical order, step by step in rank order, one at a time. The round is over when every
 update has arrived and every upload is consumed; aggregation, evaluation and the checkpoint take no time. Clients that
@@ -24,10 +24,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from heron_core.codec import MAX_UNACKNOWLEDGED, UNACKNOWLEDGED_BYTES
 from heron_server.ledger import framed
 
-WINDOW = 2
-"""Micro-batches that a client may have unacknowledged (heron_client/uploader.py)."""
+
+def window_of(micro_batch_bytes: int) -> int:
+    """Micro-batches of this many bytes of tensors that a client may have unacknowledged."""
+    return MAX_UNACKNOWLEDGED if 2 * micro_batch_bytes <= UNACKNOWLEDGED_BYTES else 1
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class Compute:
 
     step_s: float = 0.0
     """One local step of a client."""
-    upload_share: float = 1.0
-    """Share of a local step after which its activations leave: the base forward pass."""
+    upload_shares: tuple[float, ...] = ()
+    """Share of a local step after which each of its micro-batches leaves; none: all at its end."""
     server_step_s: float = 0.0
     """One optimiser step of the server."""
 
@@ -90,10 +93,11 @@ class Sent:
 
 
 def round_seconds(
-    clients: Sequence[Sent], link: Link, compute: Compute, *, local_steps: int, upload_period: int, slots: int
-) -> float:
+    clients: Sequence[Sent], link: Link, compute: Compute, *, local_steps: int, upload_period: int, slots: int,
+    window: int = MAX_UNACKNOWLEDGED,
+) -> float:  # fmt: skip
     """Seconds from RoundBegins to the last update; `clients` by rank, those that took part."""
-    runs = [_Client(sent, link, compute, upload_period) for sent in clients]
+    runs = [_Client(sent, link, compute, upload_period, window) for sent in clients]
     consumed: list[float] = []
     server_free = 0.0
     for number in range(max((len(sent.uploads) for sent in clients), default=0)):
@@ -110,8 +114,9 @@ def round_seconds(
 class _Client:
     """One client's virtual time."""
 
-    def __init__(self, sent: Sent, link: Link, compute: Compute, upload_period: int) -> None:
+    def __init__(self, sent: Sent, link: Link, compute: Compute, upload_period: int, window: int) -> None:
         self._sent, self._link, self._compute, self._period = sent, link, compute, upload_period
+        self._window = window
         self._steps = 0.0
         """Local steps computed, in fractions."""
         self._acknowledged: list[float] = []
@@ -123,12 +128,14 @@ class _Client:
             self._now += link.up_s(sent.opening) + 2 * link.latency_s
 
     def upload(self, number: int, credit_s: float) -> float:
-        """Computes up to this upload and sends it; when it has arrived whole."""
-        self._compute_to((number + 1) * self._period - 1 + self._compute.upload_share)
-        self._now = max(self._now, credit_s)
-        for wire_bytes in self._sent.uploads[number]:
-            if len(self._acknowledged) >= WINDOW:
-                self._now = max(self._now, self._acknowledged[-WINDOW])
+        """Computes up to each of the upload's micro-batches and sends it; when the last has arrived whole."""
+        micro_batches = self._sent.uploads[number]
+        shares = self._compute.upload_shares or (1.0,) * len(micro_batches)
+        for share, wire_bytes in zip(shares, micro_batches, strict=True):
+            self._compute_to((number + 1) * self._period - 1 + share)
+            self._now = max(self._now, credit_s)
+            if len(self._acknowledged) >= self._window:
+                self._now = max(self._now, self._acknowledged[-self._window])
             self._transmit(wire_bytes)
             self._acknowledged.append(self._link_free + 2 * self._link.latency_s)
         return self._link_free + self._link.latency_s
@@ -142,7 +149,7 @@ class _Client:
     def update(self, local_steps: int) -> float:
         """Computes the rest, waits until all is acknowledged, sends the update; when it has arrived."""
         self._compute_to(local_steps)
-        self._now = max(self._now, *self._acknowledged[-WINDOW:], 0.0)
+        self._now = max(self._now, *self._acknowledged[-self._window :], 0.0)
         self._transmit(self._sent.update)
         return self._link_free + self._link.latency_s
 
@@ -169,8 +176,9 @@ Rounds = Mapping[tuple[int, int], Mapping[int, Sent]]
 
 
 def figures(
-    rounds: Rounds, link: Link, compute: Compute, *, local_steps: int, upload_period: int, most_slots: int
-) -> Figures:
+    rounds: Rounds, link: Link, compute: Compute, *, local_steps: int, upload_period: int, most_slots: int,
+    window: int = MAX_UNACKNOWLEDGED,
+) -> Figures:  # fmt: skip
     """Of a whole recorded run; the server's room is for at most `most_slots` uploads. An abandoned round is free."""
     took = []
     for _, by_rank in sorted(rounds.items()):
@@ -178,7 +186,7 @@ def figures(
         if present:
             slots = max(2, min(most_slots, 2 * len(by_rank) + 2))
             took.append(round_seconds(
-                present, link, compute, local_steps=local_steps, upload_period=upload_period, slots=slots
+                present, link, compute, local_steps=local_steps, upload_period=upload_period, slots=slots, window=window
             ))  # fmt: skip
     every = [sent for by_rank in rounds.values() for sent in by_rank.values()]
     return Figures(tuple(took), sum(s.messages_up for s in every), sum(s.messages_down for s in every))

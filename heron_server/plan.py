@@ -10,14 +10,12 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from heron_core.methods import Place, goes_up, method_of, place_of
+from heron_core import methods
+from heron_core.methods import Place, goes_up, method_of, moment_tensors, place_of
 from heron_core.models.split_model import SplitModel
 from heron_core.run_spec import RunSpec
 
 LABEL_BYTES = 8
-FLOAT_BYTES = 4
-STEPS_BYTES = 8
-"""Adam's count of its steps, int64."""
 FLOAT32_STEP = 2.0**-24
 """Relative rounding error of one float32 operation."""
 
@@ -60,21 +58,13 @@ def client_state(spec: RunSpec, model: SplitModel) -> list[StateTensor]:
     return [*weights, *buffers, *_moments(spec, weights)]
 
 
-def moved_by_client(spec: RunSpec, state: Iterable[StateTensor]) -> int:
-    """D: size of the vector that the client's optimiser moves."""
-    head = method_of(spec.method).head
-    parts = ("front",) if head in ("server", "aligned") else ("front", "auxiliary", "back")
-    return sum(t.size for t in state if t.content == "weights" and t.part in parts)
-
-
 def _moments(spec: RunSpec, weights: list[StateTensor]) -> list[StateTensor]:
-    method, rule = spec.method, spec.method.optimizer
-    if method.moments == "reset" or not method_of(method).client_learns:
-        return []
-    size, place = moved_by_client(spec, weights), place_of(method, "moments")
-    vectors = ("first", "second") if rule.name == "adam" else ("velocity",) if rule.momentum else ()
-    found = [StateTensor(f"moments.{v}", size, size * FLOAT_BYTES, "moments", place) for v in vectors]
-    return found + [StateTensor("moments.steps", 1, STEPS_BYTES, "moments", place)] * (rule.name == "adam")
+    travelling = moment_tensors(spec.method, [(t.name, t.size) for t in weights])
+    place = place_of(spec.method, "moments")
+    return [
+        StateTensor(name, prod(shape), prod(shape) * np.dtype(dtype).itemsize, "moments", place)
+        for name, dtype, shape in travelling
+    ]
 
 
 @dataclass(frozen=True)
@@ -157,8 +147,13 @@ def upload_slots(byte_budget: int, step_bytes: int, clients: int) -> int:
 
 
 def uploads_per_round(spec: RunSpec) -> int:
-    """Of one client: every k-th local step; the steps after the last k-th upload nothing. None in fedavg."""
-    return spec.method.local_steps // spec.method.upload_period if method_of(spec.method).uploads else 0
+    """Of one client."""
+    return methods.uploads_per_round(spec.method)
+
+
+def clients_evaluate(spec: RunSpec, test_data: str) -> bool:
+    """Do clients send what they hold out? By `server.test_data`, where a server has no test set of its own."""
+    return spec.data.source == "client" and spec.data.holdout > 0 and test_data in ("auto", "none")
 
 
 @dataclass(frozen=True)

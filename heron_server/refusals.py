@@ -13,7 +13,7 @@ from heron_core.models.split_model import SplitModel
 from heron_core.models.stages import Trunk
 from heron_core.run_spec import RunSpec
 from heron_server.config import ServerSettings
-from heron_server.plan import upload_bytes
+from heron_server.plan import clients_evaluate, upload_bytes
 
 
 def refuse_contradictions(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> None:
@@ -29,15 +29,13 @@ def refuse_contradictions(spec: RunSpec, settings: ServerSettings, model: SplitM
 
 
 def _uploads(spec: RunSpec, settings: ServerSettings, model: SplitModel, method: Method) -> Iterator[str]:
-    if not method.uploads:
-        return
-    if spec.method.upload_period > spec.method.local_steps:
+    if method.uploads and spec.method.upload_period > spec.method.local_steps:
         yield (
             f"method.upload_period = {spec.method.upload_period} is more than method.local_steps = "
             f"{spec.method.local_steps}: no round would upload anything, and the server would never train; lower it"
         )
     needed = 2 * upload_bytes(spec, model)
-    if settings.byte_budget < needed:
+    if settings.byte_budget < needed and (method.uploads or clients_evaluate(spec, settings.test_data)):
         yield (
             f"server.byte_budget must hold two whole steps, {needed} bytes here, got {settings.byte_budget}; "
             "raise it or lower method.batch_size"

@@ -36,6 +36,7 @@ LEDGER = (
     ("client state up", "client_state_up"),
     ("client state down", "client_state_down"),
     ("evaluation up", "evaluation_up"),
+    ("evaluation down", "evaluation_down"),
     ("control", "control"),
     ("all up", "wire_up"),
     ("all down", "wire_down"),

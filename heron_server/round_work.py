@@ -8,7 +8,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from heron_core.codec import expected_of
 from heron_core.data.source import Source
 from heron_core.errors import CheckpointError, HeronError, Internal, TensorError
 from heron_core.models.digest import state_sha256
@@ -300,13 +299,14 @@ class RoundWork:
 
     def _load(self, boundary: Boundary) -> None:
         done, tensors = boundary.facts["rounds_done"], boundary.tensors
-        back = {n: t for n, t in tensors.items() if n.startswith("back.")}
-        fits = sorted(expected_of(back)) == sorted(expected_of(self.engine.back_tensors()))
-        if not fits or not self.states.load(done, tensors):
+        odd = [*self.states.misfits(tensors), *self.engine.misfits(tensors)]
+        if odd:
             raise CheckpointError(
-                f"the checkpoint in {self._run_dir.path} does not fit the model: its code has changed since; "
-                "restore it, or start a new run in another run_dir"
+                f"the checkpoint in {self._run_dir.path} does not fit the model: its code has changed since "
+                f"({', '.join(odd[:5])}{', ...' if len(odd) > 5 else ''}); restore it, or start a new run in another "
+                "run_dir"
             )
+        self.states.load(done, tensors)
         self.engine.load_client_state(self.states.common(done))
         self.engine.load_tensors(tensors)
 
@@ -314,4 +314,3 @@ class RoundWork:
         """The run cannot go on; the last boundary stays usable."""
         self.failure = error if isinstance(error, HeronError) else Internal(f"a bug in the server: {error!r}")
         self.failure.__cause__ = error
-

@@ -21,7 +21,7 @@ from enum import Enum, auto
 from math import ceil
 
 from heron_core.errors import JoinRefused, NameTaken, UnknownSession
-from heron_core.pb.v1 import federation_pb2 as pb
+from heron_server import tellings
 from heron_server.actions import (
     Action,
     Aggregate,
@@ -129,7 +129,7 @@ class Rounds:
         member = self.member(session_id)
         member.connected, member.watched, member.last_seen = True, True, now
         if self.phase is Phase.FINISHED:
-            return [self._tell_finished(member)]
+            return [tellings.finished(member.session_id, self.rounds_done)]
         if self.phase is Phase.TRAINING and self._active(member.name):
             return [self._begins(member)]
         if self.phase is Phase.EVALUATING and member.name in self.evaluating:
@@ -221,18 +221,17 @@ class Rounds:
     def committed(self, now: float) -> list[Action]:
         self._require(Phase.COMMITTING)
         self.rounds_done += 1
-        ends = pb.RoundEnds(term=self.term, round=self.rounds_done, committed=True)
-        actions: list[Action] = [Tell(m.session_id, pb.RoundEvent(round_ends=ends)) for m in self._connected()]
+        told = self._sessions()
+        actions: list[Action] = [*tellings.round_ends(told, self.term, self.rounds_done, committed=True)]
         if self.rounds_done >= self.rules.rounds:
             self.phase = Phase.FINISHED
-            return [*actions, *(self._tell_finished(m) for m in self._connected()), Finish()]
+            return [*actions, *(tellings.finished(session_id, self.rounds_done) for session_id in told), Finish()]
         self.phase, self._since, self._between_rounds = Phase.GATHERING, now, True
         return actions + self._gather(now)
 
     def drain(self, reason: str) -> list[Action]:
         """The server stops; clients shall keep trying."""
-        event = pb.RoundEvent(draining=pb.Draining(reason=reason))
-        return [Tell(m.session_id, event) for m in self._connected()]
+        return [*tellings.draining(self._sessions(), reason)]
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -252,6 +251,10 @@ class Rounds:
 
     def _connected(self) -> list[Member]:
         return [m for m in self.members.values() if m.connected]
+
+    def _sessions(self) -> list[str]:
+        """Of those who are connected."""
+        return [m.session_id for m in self._connected()]
 
     def _here(self, name: str) -> bool:
         return name in self.members and self.members[name].connected
@@ -293,7 +296,8 @@ class Rounds:
             return self._begin(here, now)
         if newcomer is None:
             return []
-        return [self._waiting(newcomer, f"{len(here)} of {len(self.table) or self.rules.clients} clients are here")]
+        reason = f"{len(here)} of {len(self.table) or self.rules.clients} clients are here"
+        return [tellings.waiting(newcomer.session_id, reason)]
 
     def _expected(self) -> set[str]:
         """Whom the next round waits for: everyone in the table, or between rounds those not yet taken for lost."""
@@ -339,8 +343,7 @@ class Rounds:
         self.dropped[name] = reason
         actions: list[Action] = [DropFromRound(name, reason)]
         if name in self.members:
-            told = pb.Dropped(term=self.term, round=self.rounds_done + 1, reason=reason)
-            actions.append(Tell(self.members[name].session_id, pb.RoundEvent(dropped=told)))
+            actions.append(tellings.dropped(self.members[name].session_id, self.term, self.rounds_done + 1, reason))
         if len(self.participants) - len(self.dropped) < self._needed():
             return actions + self._abandon()
         return actions + self._close_if_complete(now)
@@ -363,43 +366,30 @@ class Rounds:
         return actions
 
     def _abandon(self) -> list[Action]:
-        ends = pb.RoundEnds(term=self.term, round=self.rounds_done + 1, committed=False)
+        told = tellings.round_ends(self._sessions(), self.term, self.rounds_done + 1, committed=False)
         self.phase = Phase.RESTORING
         self.term += 1
         gone = "; ".join(f"{name}: {reason}" for name, reason in self.dropped.items())
         return [
-            *(Tell(m.session_id, pb.RoundEvent(round_ends=ends)) for m in self._connected()),
+            *told,
             Restore(f"round {self.rounds_done + 1} is abandoned: fewer than {self._needed()} clients are left: {gone}"),
         ]
 
     # -- events for clients --------------------------------------------------------------------------------------
 
     def _begins(self, member: Member) -> Tell:
-        begins = pb.RoundBegins(
-            term=self.term, round=self.rounds_done + 1, rank=self.table[member.name],
-            clients=self.rules.clients, version=self.rounds_done,
-        )  # fmt: skip
-        return Tell(member.session_id, pb.RoundEvent(round_begins=begins))
+        return tellings.round_begins(member.session_id, *self._place(member))
 
     def _evaluation_begins(self, member: Member) -> Tell:
-        begins = pb.EvaluationBegins(
-            term=self.term, round=self.rounds_done + 1, version=self.rounds_done + 1,
-            rank=self.table[member.name], clients=self.rules.clients,
-        )  # fmt: skip
-        return Tell(member.session_id, pb.RoundEvent(evaluation_begins=begins))
+        return tellings.evaluation_begins(member.session_id, *self._place(member))
+
+    def _place(self, member: Member) -> tuple[int, int, int, int]:
+        """(term, round in progress, rank, clients)."""
+        return self.term, self.rounds_done + 1, self.table[member.name], self.rules.clients
 
     def _waits(self, member: Member) -> Tell:
-        return self._waiting(member, self._next_chance(member.name))
-
-    def _next_chance(self, name: str) -> str:
         number, some = self.rounds_done + 1, self.rules.per_round > 0
-        if name in self.not_drawn:
-            return f"not drawn for round {number}; you may be in the next"
-        return f"round {number} is under way; you {'may be drawn for' if some else 'take part in'} the next"
-
-    def _waiting(self, member: Member, reason: str) -> Tell:
-        return Tell(member.session_id, pb.RoundEvent(waiting=pb.Waiting(reason=reason)))
-
-    def _tell_finished(self, member: Member) -> Tell:
-        line = f"the run has ended after {self.rounds_done} rounds"
-        return Tell(member.session_id, pb.RoundEvent(finished=pb.Finished(rounds_done=self.rounds_done, summary=line)))
+        if member.name in self.not_drawn:
+            return tellings.waiting(member.session_id, f"not drawn for round {number}; you may be in the next")
+        chance = "may be drawn for" if some else "take part in"
+        return tellings.waiting(member.session_id, f"round {number} is under way; you {chance} the next")

@@ -20,6 +20,9 @@ from heron_server.coordinator import Coordinator
 log = logging.getLogger("heron.server")
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
+MOST_ANSWERS = 64
+"""Events that wait on a stream of frames. A client that reads none of them is not read from either, or the cut
+gradients of its uploads would pile up here."""
 
 
 class Service:
@@ -90,6 +93,8 @@ class Service:
         try:
             async for frame in frames:
                 self._coordinator.frame(pushing, _sound(frame))
+                if outbox.qsize() > MOST_ANSWERS:
+                    await outbox.join()
         finally:
             writer.cancel()
             self._coordinator.push_closed(pushing)
@@ -98,6 +103,7 @@ class Service:
 async def _pump(outbox: asyncio.Queue[Bulk[split.PushEvent]], context: Context) -> None:
     while True:
         await context.write(await outbox.get())
+        outbox.task_done()
 
 
 async def _first(messages: AsyncIterator[Any]) -> Any:

@@ -83,7 +83,7 @@ def finish_run(coordinator: Coordinator, directory: RunDir, *, curves: bool = Tr
     folder: Path = directory.path / "model"
     model, ledger = work.engine.model, coordinator.ledger.as_dict()
     summary = work.records.summary(
-        coordinator.run_id, len(work.records.clients), work.model_sha256(), ledger,
+        coordinator.run_id, coordinator.clients, work.model_sha256(), ledger,
         paper_charge(ledger, state_bytes(spec, client_state(spec, model))), step_macs(spec, model),
     )  # fmt: skip
     extra = {key: summary[key] for key in ("run_id", "method", "rounds_done", "accuracy", "model_sha256")}
@@ -94,4 +94,3 @@ def finish_run(coordinator: Coordinator, directory: RunDir, *, curves: bool = Tr
         summary["curves_path"], summary["curves_hint"] = write_curves(directory.path, work.records.history, title)
     directory.write_summary(summary)
     return summary
-

@@ -209,5 +209,3 @@ class InProcessPush:
 
     def close(self) -> None:
         self._coordinator.push_closed(self._pushing)
-
-

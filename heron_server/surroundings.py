@@ -14,10 +14,10 @@ from heron_core.methods import method_of
 from heron_core.models.split_model import SplitModel
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
-from heron_core.run_spec import RunSpec
+from heron_core.run_spec import MethodSpec, RunSpec
 from heron_core.streams import generator
-from heron_server.macs import client_step_macs, forward_passes
-from heron_server.network import Compute, Figures, Link, Sent, figures
+from heron_server.macs import base_macs, client_step_macs
+from heron_server.network import Compute, Figures, Link, Sent, figures, window_of
 from heron_server.plan import upload_bytes
 from heron_server.simulate_settings import NetworkSettings, SimulateSettings
 
@@ -37,10 +37,11 @@ class Surroundings:
 
     def figures(self, model: SplitModel, byte_budget: int) -> Figures:
         """Messages, and seconds of each round on the virtual clock."""
-        spec, network = self._spec, self._settings.network
+        spec, network, whole_bytes = self._spec, self._settings.network, upload_bytes(self._spec, model)
         return figures(
             self.rounds, link_of(network), compute_of(network, spec, model), local_steps=spec.method.local_steps,
-            upload_period=spec.method.upload_period, most_slots=byte_budget // upload_bytes(spec, model),
+            upload_period=spec.method.upload_period, most_slots=byte_budget // whole_bytes,
+            window=window_of(whole_bytes // pieces_of(spec.method)),
         )  # fmt: skip
 
 
@@ -149,10 +150,28 @@ def link_of(network: NetworkSettings) -> Link:
 
 
 def compute_of(network: NetworkSettings, spec: RunSpec, model: SplitModel) -> Compute:
-    """Backpropagation counts as two forward passes, so its activations leave after a third of the step."""
+    """A step takes as long as its multiply-accumulates, or as the settings say."""
     step_s = network.compute_s_per_step
     if not step_s and network.client_gmacs_per_s:
         step_s = client_step_macs(spec, model) / (network.client_gmacs_per_s * 1e9)
-    front = method_of(spec.method).front
-    passes = forward_passes(spec) if front == "zeroth_order" else 1 if front == "none" else 3
-    return Compute(step_s, 1 / passes, network.server_s_per_step)
+    return Compute(step_s, upload_shares(spec, model), network.server_s_per_step)
+
+
+def upload_shares(spec: RunSpec, model: SplitModel) -> tuple[float, ...]:
+    """Share of a step's multiply-accumulates after which each micro-batch's activations leave.
+
+    Cut gradients: after the forward pass. Losses alone: after the piece's base pass, and the probes of the pieces
+    before it where a piece is probed before the next begins. Else: after all that there is to do for the piece.
+    """
+    pieces, front = pieces_of(spec.method), method_of(spec.method).front
+    base = base_macs(spec, model) / client_step_macs(spec, model)
+    if front not in ("zeroth_order", "cut_gradients"):
+        return tuple((piece + 1) / pieces for piece in range(pieces))
+    if spec.method.zo.scope == "batch":
+        return tuple(base * (piece + 1) / pieces for piece in range(pieces))
+    return tuple((piece + base) / pieces for piece in range(pieces))
+
+
+def pieces_of(method: MethodSpec) -> int:
+    """Micro-batches of one step."""
+    return method.batch_size // method.micro_batch_rows

@@ -95,11 +95,11 @@ def _trainable(spec: RunSpec, model: SplitModel) -> str:
 
 def _local_step(spec: RunSpec, model: SplitModel, change: plan.Perturbation) -> Section:
     method, zo = spec.method, spec.method.zo
-    parts, passes, step = macs.client_forward_macs(spec, model), macs.forward_passes(spec), macs.step_macs(spec, model)
+    parts, step = macs.client_forward_macs(spec, model), macs.step_macs(spec, model)
     forward = sum(parts.values())
     rows = [
         ("one forward pass", " + ".join(f"{part} {macs_text(count)}" for part, count in parts.items()) + " MACs"),
-        ("forward passes", f"{passes}{_passes_formula(spec)}"),
+        ("forward passes", f"{number_text(macs.forward_passes(spec, model))}{_passes_formula(spec, model)}"),
         ("one local step", f"{macs_text(step.exact)} MACs, of needed gradients only"),
         ("as the paper counts", f"{macs_text(step.paper)} MACs"),
         ("whole run, each client", f"{macs_text(step.exact * method.local_steps * spec.rounds)} MACs"),
@@ -116,14 +116,20 @@ def _local_step(spec: RunSpec, model: SplitModel, change: plan.Perturbation) -> 
     return Section(f"Local step of {method.batch_size} samples", rows)
 
 
-def _passes_formula(spec: RunSpec) -> str:
+def _passes_formula(spec: RunSpec, model: SplitModel) -> str:
     method = method_of(spec.method)
     if method.front != "zeroth_order":
         return " and a backward pass" if method.client_learns else " (clients never update)"
-    if spec.method.zo.block_wise:
-        return " whole ones, and part of one for each stage"
-    probes = "2q + 1" if spec.method.zo.difference == "central" else "q + 1"
-    return f" ({probes}, q = {spec.method.zo.num_directions})"
+    zo = spec.method.zo
+    central = zo.difference == "central"
+    if zo.block_wise:
+        stages, probed = macs.probed_blocks(spec, model)
+        values = "2q" if central else "q"
+        return (
+            f" (1 whole, and {values} from each of {len(probed)} stages on, counted as shares of {stages} stages; "
+            f"q = {zo.num_directions})"
+        )
+    return f" ({'2q + 1' if central else 'q + 1'}, q = {zo.num_directions})"
 
 
 def _scope(spec: RunSpec) -> str:

@@ -5,7 +5,7 @@ Shape suffix: P perturbed parameters of the block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,7 +39,8 @@ def each_block(probing: Probing) -> Yields:
         for piece in range(len(probing.batch.pieces)):
             yield from probing.base(piece)
             inputs.append({stage: _joined(found) for stage, found in recorded.items()})
-    losses_at = [_loss_at(probing, trunk, block, inputs) for block in blocks]
+    saved = probing.compute.buffers()
+    losses_at = [_loss_at(probing, trunk, block, inputs, saved) for block in blocks]
     for j, (number, block) in product(range(zo.num_directions), enumerate(blocks)):
         size, theta_P = block.stop - block.start, probing.theta_P[block.start : block.stop]
         probing.slopes += add_slopes(
@@ -48,6 +49,9 @@ def each_block(probing: Probing) -> Yields:
             zo.difference,
         )  # fmt: skip
         probing.compute.set_theta(theta_P, block.start)
+        if j == zo.num_directions - 1:
+            for given in inputs:
+                del given[block.stage]
 
 
 def _trunk(compute: ClientCompute) -> Trunk:
@@ -107,21 +111,21 @@ def _joined(pieces: list[Tensor]) -> Tensor:
 
 
 def _loss_at(
-    probing: Probing, trunk: Trunk, block: Block, inputs: list[dict[int, Tensor]]
+    probing: Probing, trunk: Trunk, block: Block, inputs: list[dict[int, Tensor]], buffers: Mapping[str, Tensor]
 ) -> Callable[[Tensor], float]:
-    """The batch's mean loss as a function of the block's parameters [P]; buffers end as they are now."""
-    compute, batch, saved = probing.compute, probing.batch, probing.compute.buffers()
+    """The batch's mean loss as a function of the block's parameters [P]; each call leaves `buffers`."""
+    compute, batch = probing.compute, probing.batch
     stages = len(trunk.stages) + 1
     share = (stages - block.stage) / stages
 
     def loss_at(probe_P: Tensor) -> float:
-        compute.set_theta(probe_P, block.start)
-        total = 0.0
-        for piece, (_, labels) in enumerate(batch.pieces):
-            suffix = partial(trunk.run_from, block.stage, inputs[piece][block.stage])
-            total += float(compute.losses_from(suffix, labels, batch.mask_path(piece)).double().sum())
-        probing.forward_rows += share * batch.rows
-        compute.restore_buffers(saved)
-        return batch.finite(total / batch.rows)
+        with probing.probe(buffers):
+            compute.set_theta(probe_P, block.start)
+            total = 0.0
+            for piece, (_, labels) in enumerate(batch.pieces):
+                suffix = partial(trunk.run_from, block.stage, inputs[piece][block.stage])
+                total += float(compute.losses_from(suffix, labels, batch.mask_path(piece)).double().sum())
+            probing.forward_rows += share * batch.rows
+            return batch.finite(total / batch.rows)
 
     return loss_at

@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from heron_client.backprop import Cut
 from heron_client.compute import ClientCompute
 from heron_client.steps.batch import Batch, Steps
 
@@ -22,7 +23,7 @@ class CutGradientStepper:
     def step(self, batch: Batch) -> Steps:
         ((x, _),) = batch.pieces
         assert batch.sends, "upload_period is 1 where the cut gradients come back"
-        cut = self._compute.cut_forward(x, batch.mask_path(0))
+        cut = Cut(self._compute, x, batch.mask_path(0))
         self.forward_passes += 1
         answer = yield cut.arrays()
         assert answer is not None, "whoever drives a step answers it with its cut gradients"

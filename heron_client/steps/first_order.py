@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
+from heron_client.backprop import loss_gradient
 from heron_client.compute import ClientCompute
 from heron_client.steps.batch import Batch, Steps
 
@@ -23,8 +24,8 @@ class FirstOrderStepper:
     def step(self, batch: Batch) -> Steps:
         loss_sum, gradient_D = 0.0, None
         for piece, (x, labels) in enumerate(batch.pieces):
-            piece_sum, activations, piece_D = self._compute.loss_gradient(
-                x, labels, batch.mask_path(piece), batch.rows, keep_activations=batch.sends
+            piece_sum, activations, piece_D = loss_gradient(
+                self._compute, x, labels, batch.mask_path(piece), batch.rows, keep_activations=batch.sends
             )
             loss_sum += piece_sum
             gradient_D = _added(gradient_D, piece_D)

@@ -114,9 +114,8 @@ def _losses_at(probing: Probing, per_sample: PerSample, piece: int) -> Callable[
     saved = probing.compute.buffers()
 
     def losses_at(theta_BD: Tensor) -> Tensor:
-        with per_sample.parameters(theta_BD):
+        with probing.probe(saved), per_sample.parameters(theta_BD):
             losses_B = probing.losses(piece)
-        probing.compute.restore_buffers(saved)
         probing.batch.finite(float(losses_B.double().sum()))
         return losses_B
 
@@ -127,5 +126,4 @@ def _directions(probing: Probing, piece: int, rows: int) -> Iterator[Tensor]:
     """q times one direction for each of the piece's samples, float32 [B, D]."""
     for j in range(probing.zo.num_directions):
         rng = probing.generator(j, "piece", piece)
-        u_BD = directions(probing.zo.distribution, rows, probing.theta_P.numel(), rng)
-        yield probing.compute.to_device(u_BD)
+        yield probing.compute.to_device(directions(probing.zo.distribution, rows, probing.theta_P.numel(), rng))

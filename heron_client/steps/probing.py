@@ -5,12 +5,14 @@ Shape suffixes: B samples of a piece, P perturbed parameters, H the head's where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from heron_client.backprop import head_gradient
 from heron_client.compute import ClientCompute
 from heron_client.steps.batch import Array, Batch
 from heron_client.upload import CutGradients
@@ -45,8 +47,8 @@ class Probing:
         x, labels = self.batch.pieces[piece]
         path, sends = self.batch.mask_path(piece), self.batch.sends
         if self._detached:
-            losses_B, activations, share_H = self.compute.head_gradient(
-                x, labels, path, self.batch.rows, keep_activations=sends
+            losses_B, activations, share_H = head_gradient(
+                self.compute, x, labels, path, self.batch.rows, keep_activations=sends
             )
             self._gradient_H = share_H if self._gradient_H is None else self._gradient_H.add_(share_H)
         else:
@@ -66,14 +68,25 @@ class Probing:
         rows = sum(len(self.batch.pieces[piece][1]) for piece in pieces)
 
         def loss_at(probe_P: Tensor) -> float:
-            self.compute.set_theta(probe_P)
-            total = 0.0
-            for piece in pieces:
-                total += float(self.losses(piece).double().sum())
-            self.compute.restore_buffers(saved)
-            return self.batch.finite(total / rows)
+            with self.probe(saved):
+                self.compute.set_theta(probe_P)
+                total = 0.0
+                for piece in pieces:
+                    total += float(self.losses(piece).double().sum())
+                return self.batch.finite(total / rows)
 
         return loss_at
+
+    @contextmanager
+    def probe(self, buffers: Mapping[str, Tensor]) -> Iterator[None]:
+        """Around one probe: `buffers` come back after it, and where it raises the unperturbed parameters too."""
+        try:
+            yield
+        except BaseException:
+            self.compute.set_theta(self.theta_P)
+            raise
+        finally:
+            self.compute.restore_buffers(buffers)
 
     def losses(self, piece: int) -> Tensor:
         """The piece's losses [B] as the modules are, under the base forward's dropout masks."""

@@ -54,7 +54,7 @@ def load_experiment(
             f"data.source = {spec.source!r} is no experiment data: each client's own file names its data; "
             "set digits or cifar10 in the run spec for shared data"
         )
-    training = _limited(train, spec.train_limit, seed, "train")
+    training = _limited(_in_range(train, spec.train_range), spec.train_limit, seed, "train")
     if spec.validation:
         return Experiment(*_set_apart(training, spec.validation, seed), shape, classes)
     return Experiment(training, _limited(test, spec.test_limit, seed, "test"), shape, classes)
@@ -113,6 +113,17 @@ def _set_apart(source: Source, share: float, seed: int) -> tuple[Source, Source]
         )
     order = generator(seed, "validation").permutation(len(source))
     return Subset(source, np.sort(order[number:])), Subset(source, np.sort(order[:number]))
+
+
+def _in_range(source: Source, wanted: tuple[int, ...]) -> Source:
+    if not wanted:
+        return source
+    if len(wanted) != 2 or not wanted[0] < wanted[1] <= len(source):
+        raise DataError(
+            f"data.train_range = [first, end] must lie in 0 to {len(source)} and hold a sample, got {list(wanted)}; "
+            "change it, or leave it out for all"
+        )
+    return Subset(source, np.arange(*wanted))
 
 
 def _limited(source: Source, limit: int, seed: int, half: str) -> Source:

@@ -75,8 +75,13 @@ def load_model(path: Path | str, *, allow_model_code: bool = False) -> Assembled
 
 def read_weights(folder: Path) -> tuple[dict[str, Tensor], str]:
     """Every tensor that `save_model` wrote there, `front.*` and so on, and their SHA-256; raises CheckpointError."""
-    sha256 = str(_description(folder / DESCRIPTION).get("state_sha256"))
+    sha256 = described_sha256(folder)
     return _weights(folder / WEIGHTS, sha256), sha256
+
+
+def described_sha256(folder: Path) -> str:
+    """The SHA-256 that the folder's weights must have, as it says itself; raises CheckpointError."""
+    return str(_description(folder / DESCRIPTION).get("state_sha256"))
 
 
 def _state(**parts: nn.Module) -> dict[str, Tensor]:

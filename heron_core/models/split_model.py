@@ -103,12 +103,7 @@ def as_tuple(activations: Activations) -> tuple[Tensor, ...]:
 def probe_shapes(module: nn.Module, inputs: Sequence[TensorSpec], what: str) -> tuple[TensorSpec, ...]:
     """The specs of what `module` returns for two zero samples; ModelError names both shapes on a misfit."""
     batch = tuple(torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
-    try:
-        with torch.inference_mode():
-            outputs = as_tuple(module(batch[0] if len(batch) == 1 else batch))
-    except Exception as error:
-        came = ", ".join(f"{s.name} {list(s.shape)} {s.dtype}" for s in inputs)
-        raise ModelError(f"{what} does not accept {came} per sample: {error}") from None
+    outputs = _outputs(module, batch, inputs, what)
     if not all(isinstance(out, Tensor) for out in outputs):
         kinds = ", ".join(type(out).__name__ for out in outputs)
         raise ModelError(f"{what} must return a tensor or a tuple of tensors, it returned {kinds}")
@@ -122,8 +117,39 @@ def probe_shapes(module: nn.Module, inputs: Sequence[TensorSpec], what: str) -> 
     )
 
 
+def _outputs(
+    module: nn.Module, batch: tuple[Tensor, ...], inputs: Sequence[TensorSpec], what: str
+) -> tuple[Tensor, ...]:
+    try:
+        with torch.inference_mode():
+            return as_tuple(module(batch[0] if len(batch) == 1 else batch))
+    except Exception as error:
+        came = ", ".join(f"{s.name} {list(s.shape)} {s.dtype}" for s in inputs)
+        raise ModelError(f"{what} does not accept {came} per sample: {error}") from None
+
+
+def check_keeps_input(module: nn.Module, inputs: Sequence[TensorSpec], what: str) -> None:
+    """ModelError where one call, as in training, changes the activations: they are sent, or used again, after it."""
+    batch = tuple(_either_sign(spec) for spec in inputs)
+    before = [tensor.clone() for tensor in batch]
+    with seeded_torch(0, "check", what):
+        _outputs(module.train(), batch, inputs, what)
+    for spec, tensor, was in zip(inputs, batch, before, strict=True):
+        if not torch.equal(tensor, was):
+            raise ModelError(
+                f"{what} overwrites its input {spec.name}, which is sent or used again afterwards; "
+                f"set inplace=False in the layers of {what} that come first"
+            )
+
+
+def _either_sign(spec: TensorSpec) -> Tensor:
+    """Two samples, floats from -8 to 8, so that any activation function would change some; zeros of other dtypes."""
+    zeros = torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype))
+    return torch.linspace(-8, 8, zeros.numel()).view_as(zeros).to(zeros.dtype) if zeros.is_floating_point() else zeros
+
+
 def check_parts(model: SplitModel, seed: int = 0) -> None:
-    """Builds all three parts and checks that they fit; raises ModelError naming both shapes.
+    """Builds all three parts and checks that they fit and keep what they are given; raises ModelError.
 
     For the server and `validate`: a client has no use for the back.
     """
@@ -136,9 +162,11 @@ def check_parts(model: SplitModel, seed: int = 0) -> None:
         )
     parts: tuple[Part, ...] = ("auxiliary", "back")
     for part in parts:
-        outputs = probe_shapes(model.build(part, seed).eval(), model.activations, part)
+        module = model.build(part, seed)
+        outputs = probe_shapes(module.eval(), model.activations, part)
         if len(outputs) != 1 or outputs[0].shape[-1:] != (model.classes,):
             raise ModelError(
                 f"{part} must give [B, {model.classes}] for model.classes = {model.classes}, "
                 f"it gives {[['B', *s.shape] for s in outputs]}"
             )
+        check_keeps_input(module, model.activations, part)

@@ -47,6 +47,16 @@ def weights_folder(name: str, data_folder: Path | None) -> Path:
     return found / name
 
 
+def weights_fingerprint(name: str, data_folder: Path | None) -> str:
+    """That of the weights by this name; whoever starts from them checks that it is theirs. Raises DataError."""
+    from heron_core.models.saved import described_sha256
+
+    try:
+        return described_sha256(weights_folder(name, data_folder))
+    except CheckpointError as error:
+        raise DataError(f"model.weights cannot be used: {error}") from None
+
+
 def _front_of(folder: Path, wanted_sha256: str) -> dict[str, Tensor]:
     from heron_core.models.saved import read_weights
 

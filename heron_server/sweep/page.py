@@ -25,7 +25,6 @@ HEADINGS = {
     "network_s_per_round": "a round over the network",
     "network_s": "the run over the network",
     "participants": "clients a round",
-    "client_peak_bytes": "client memory",
 }
 MOST_SETTINGS = 200
 """Characters of a setting's value that the page shows."""
@@ -71,7 +70,7 @@ def _cell(column: str, spread: Spread | None) -> str:
     if spread is None:
         return UNKNOWN
     if column.endswith("accuracy"):
-        return f"{100 * spread.mean:.1f} ± {100 * spread.deviation:.1f} %"
+        return f"{100 * spread.mean:.1f}{f' ± {100 * spread.deviation:.1f}' if spread.seeds > 1 else ''} %"
     text = _number(column, spread.mean)
     return text if spread.deviation <= 1e-3 * abs(spread.mean) else f"{text} ± {_number(column, spread.deviation)}"
 
@@ -88,12 +87,10 @@ def _number(column: str, value: float) -> str:
 
 def _reading(sweep: Sweep, gathered: Sequence[Gathered]) -> str:
     seeds = sweep.file.seeds
-    text = (
-        f"Accuracy on the experiment's test set after the last round: mean ± sample standard deviation over {seeds} "
-        f"seed{'s' if seeds > 1 else ''}."
-        if not gathered[0].point.runs[0].spec.data.validation
-        else f"Accuracy on a validation split of the training set: mean ± sample standard deviation over {seeds} seeds."
-    )
+    validation = gathered[0].point.runs[0].spec.data.validation
+    where = "a validation split of the training set" if validation else "the experiment's test set"
+    over = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    text = f"Accuracy on {where} after the last round: {over}."
     text += " Bytes are all that would cross the wire, both ways, and messages are those of the rounds."
     if any(g.point.controls for g in gathered):
         text += (

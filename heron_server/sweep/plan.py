@@ -10,10 +10,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from heron_core import __version__
 from heron_core.config import validate
-from heron_core.errors import ConfigError
-from heron_core.methods import USERS, as_method
-from heron_core.run_spec import MethodSpec, RunSpec
+from heron_core.errors import ConfigError, DataError
+from heron_core.methods import as_method, without_unused
+from heron_core.run_spec import RunSpec
 from heron_server.config import ServerSettings, split_run_file
 from heron_server.simulate_settings import SimulateSettings
 from heron_server.sweep.file import CONTROL, SweepFile, Variant, expanded, load_sweep_file, merged
@@ -37,8 +38,21 @@ class Run:
             "spec": self.spec.model_dump(mode="json", exclude={"name"}),
             "server": self.server.model_dump(mode="json", include=AFFECTS_RESULTS),
             "simulate": self.simulate.model_dump(mode="json"),
+            "heron": __version__,
+            "weights": self._weights(),
         }
         return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def _weights(self) -> str:
+        """Fingerprint of the initial weights. Empty: none are named, or they are not there, as the run itself says."""
+        if not self.spec.model.weights:
+            return ""
+        from heron_core.models.weights import weights_fingerprint  # torch
+
+        try:
+            return weights_fingerprint(self.spec.model.weights, self.server.data_folder)
+        except DataError:
+            return ""
 
     def setting(self, key: str) -> Any:
         """The value of a dotted setting; raises ConfigError."""
@@ -123,20 +137,17 @@ def _point(
 def _run(tables: dict[str, Any], origin: str, folder: Path) -> Run:
     tables = dict(tables)
     simulate = validate(SimulateSettings, tables.pop("simulate", {}), f"{origin}, [simulate]")
-    if "method" in tables:
-        tables["method"] = _used(tables["method"])
-    spec, server = split_run_file(tables, origin, folder)
+    spec, server = split_run_file(_used(tables), origin, folder)
     return Run(spec, server, simulate)
 
 
-def _used(method: dict[str, Any]) -> dict[str, Any]:
-    """The method table without what this method would ignore: a sweep lays one base under several methods."""
-    choice = {key: method[key] for key in ("name", "auxiliary_update") if key in method}
+def _used(tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables without what this run would ignore: a sweep lays one base under several methods."""
     try:
-        spec = MethodSpec.model_validate(choice)
+        spec = RunSpec.model_validate({key: value for key, value in tables.items() if key != "server"})
     except ValueError:
-        return method  # refused, with its reason, when the whole file is checked
-    return {key: value for key, value in method.items() if key not in USERS or USERS[key][1](spec)}
+        return tables  # refused, with its reason, when the whole file is checked
+    return without_unused(spec, tables)
 
 
 def _check_axes(path: Path, sweep: Sweep) -> None:

@@ -23,6 +23,11 @@ from heron_core.run_spec import RunSpec
 Array = NDArray[Any]
 
 
+def joint(**tables: Any) -> RunSpec:
+    """As tiny.spec, with the paper's estimator: front and head together."""
+    return tiny.spec(**{**tables, "method": {"auxiliary_update": "zo", **tables.get("method", {})}})
+
+
 class Ran:
     """A local round run to its end."""
 
@@ -67,7 +72,7 @@ def test_a_local_round_builds_no_autograd_graph(norm: str) -> None:
             )
 
     with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t) or t, lambda t: t):
-        ran = Ran(tiny.spec(), tiny.conv(norm), watch=watch)
+        ran = Ran(joint(), tiny.conv(norm), watch=watch)
     assert not packed
     assert flagged and not any(flagged)
     assert not any(t.requires_grad for t in [*net(ran.compute).parameters(), *net(ran.compute).buffers()])
@@ -95,7 +100,7 @@ def test_a_step_takes_exactly_its_forward_passes(method: dict[str, Any], passes:
                 lambda _m, args, _o, part=part: rows.__setitem__(part, rows[part] + len(args[0]))
             )
 
-    spec = tiny.spec(method={**method, "micro_batch": micro_batch})
+    spec = joint(method={**method, "micro_batch": micro_batch})
     ran = Ran(spec, tiny.mlp(), watch=watch)
     steps, batch = spec.method.local_steps, spec.method.batch_size
     assert rows == dict.fromkeys(rows, passes * steps * batch)
@@ -107,7 +112,7 @@ def test_a_step_takes_exactly_its_forward_passes(method: dict[str, Any], passes:
 
 
 def test_running_statistics_move_by_the_base_forward_only() -> None:
-    spec = tiny.spec(method={"local_steps": 1, "zo": {"num_directions": 4, "difference": "central", "mu": 1.0}})
+    spec = joint(method={"local_steps": 1, "zo": {"num_directions": 4, "difference": "central", "mu": 1.0}})
     model = tiny.conv("batch")
     ran = Ran(spec, model)
     x, _ = tiny.source(model).batch(BatchOrder(spec.seed, 0, 24, 4).at(0))
@@ -131,7 +136,7 @@ def masks_seen(spec: RunSpec) -> list[torch.Tensor]:
 
 
 def test_base_and_probes_of_a_step_share_their_dropout_masks() -> None:
-    spec = tiny.spec(method={"local_steps": 3, "micro_batch": 2, "zo": {"num_directions": 2}})
+    spec = joint(method={"local_steps": 3, "micro_batch": 2, "zo": {"num_directions": 2}})
     seen = masks_seen(spec)
     steps = [seen[i : i + 6] for i in range(0, 18, 6)]
     for first, second, *probes in steps:
@@ -145,12 +150,12 @@ def test_perturbing_leaves_no_drift() -> None:
         "optimizer": {"name": "sgd", "lr": 1e-45},
         "zo": {"num_directions": 3, "difference": "central", "mu": 10.0},
     }
-    ran = Ran(tiny.spec(method=frozen), tiny.mlp())
+    ran = Ran(joint(method=frozen), tiny.mlp())
     assert same(ran.state, ran.before)
 
 
 def test_a_frozen_client_changes_no_parameter_and_uploads_all_the_same() -> None:
-    ran = Ran(tiny.spec(method={"name": "frozen"}), tiny.conv("batch"))
+    ran = Ran(joint(method={"name": "frozen"}), tiny.conv("batch"))
     assert len(ran.uploads) == 4
     for name, value in ran.before.items():
         moved = "running" in name or "tracked" in name
@@ -161,7 +166,7 @@ def test_global_random_state_is_untouched() -> None:
     torch.manual_seed(5)
     np.random.seed(5)
     state, numpy_state = torch.get_rng_state(), np.random.get_state()
-    Ran(tiny.spec(), tiny.mlp(dropout=0.5))
+    Ran(joint(), tiny.mlp(dropout=0.5))
     assert torch.equal(torch.get_rng_state(), state)
     after = np.random.get_state()
     assert np.array_equal(numpy_state[1], after[1]) and numpy_state[2:] == after[2:]
@@ -169,7 +174,7 @@ def test_global_random_state_is_untouched() -> None:
 
 def test_only_trainable_names_are_perturbed_and_travel() -> None:
     model = tiny.mlp(trainable=lambda name: name.startswith("auxiliary."))
-    ran = Ran(tiny.spec(), model)
+    ran = Ran(joint(), model)
     assert list(ran.state) == ["auxiliary.weight", "auxiliary.bias"]
     fresh = model.build("front", 0).state_dict()
     assert all(torch.equal(t, fresh[n]) for n, t in net(ran.compute).front.state_dict().items())
@@ -181,8 +186,8 @@ def test_only_trainable_names_are_perturbed_and_travel() -> None:
 
 def test_micro_batches_under_group_norm_give_the_whole_batch_s_losses_and_update() -> None:
     base = {"local_steps": 3, "optimizer": {"name": "sgd", "lr": 1e-3}, "zo": {"mu": 0.1, "num_directions": 2}}
-    whole = Ran(tiny.spec(method=base), tiny.conv("group"))
-    pieces = Ran(tiny.spec(method={**base, "micro_batch": 1}), tiny.conv("group"))
+    whole = Ran(joint(method=base), tiny.conv("group"))
+    pieces = Ran(joint(method={**base, "micro_batch": 1}), tiny.conv("group"))
     assert pieces.local.figures.losses == pytest.approx(whole.local.figures.losses, abs=1e-6)
     # One direction serves the whole batch: with another for each piece the updates would differ in direction.
     for name, value in whole.state.items():
@@ -194,7 +199,7 @@ def test_micro_batches_under_group_norm_give_the_whole_batch_s_losses_and_update
 
 
 def test_an_upload_is_the_base_forward_s_output_with_its_labels() -> None:
-    spec, model = tiny.spec(method={"zo": {"mu": 1.0}}), tiny.mlp()
+    spec, model = joint(method={"zo": {"mu": 1.0}}), tiny.mlp()
     thetas: list[torch.Tensor] = []
     compute = ClientCompute(model, spec, torch.device("cpu"))
     source, order = tiny.source(model), BatchOrder(spec.seed, 0, 24, 4)
@@ -215,7 +220,7 @@ def test_an_upload_is_the_base_forward_s_output_with_its_labels() -> None:
     ("period", "steps"), [(1, [0, 1, 2, 3, 4, 5, 6]), (2, [1, 3, 5]), (3, [2, 5]), (7, [6]), (8, [])]
 )
 def test_every_kth_step_uploads_and_the_rest_of_a_round_does_not(period: int, steps: list[int]) -> None:
-    spec = tiny.spec(method={"local_steps": 7, "upload_period": period, "micro_batch": 2})
+    spec = joint(method={"local_steps": 7, "upload_period": period, "micro_batch": 2})
     model = tiny.mlp()
     ran = Ran(spec, model)
     assert [(u.sequence, u.step, u.row_start, u.batch_rows) for u in ran.uploads] == [
@@ -228,7 +233,7 @@ def test_every_kth_step_uploads_and_the_rest_of_a_round_does_not(period: int, st
 
 
 def test_an_upload_stays_what_it_was_while_the_round_goes_on() -> None:
-    spec, model = tiny.spec(), tiny.conv("group")
+    spec, model = joint(), tiny.conv("group")
     compute = ClientCompute(model, spec, torch.device("cpu"))
     order = BatchOrder(spec.seed, 0, 24, 4)
     local = LocalRound(spec, compute, tiny.source(model), order, ["activations", "labels"], 1, 0)
@@ -241,7 +246,7 @@ def test_an_upload_stays_what_it_was_while_the_round_goes_on() -> None:
 
 @pytest.mark.parametrize("distribution", ["sphere", "gaussian", "rademacher"])
 def test_the_same_inputs_give_the_same_bits(distribution: str) -> None:
-    spec = tiny.spec(method={"zo": {"distribution": distribution, "num_directions": 2}})
+    spec = joint(method={"zo": {"distribution": distribution, "num_directions": 2}})
     first = Ran(spec, tiny.conv("batch"))
     torch.manual_seed(1234)
     torch.rand(17)
@@ -253,7 +258,7 @@ def test_the_same_inputs_give_the_same_bits(distribution: str) -> None:
 
 
 def test_what_a_round_did_before_is_forgotten_once_the_state_is_fetched_again() -> None:
-    spec, model = tiny.spec(), tiny.conv("batch")
+    spec, model = joint(), tiny.conv("batch")
     compute = ClientCompute(model, spec, torch.device("cpu"))
     fetched, order, ends = compute.state(), BatchOrder(spec.seed, 0, 24, 4), []
     for _ in range(2):
@@ -265,7 +270,7 @@ def test_what_a_round_did_before_is_forgotten_once_the_state_is_fetched_again() 
 
 @pytest.mark.parametrize("other", [{"rank": 1}, {"round_number": 2}])
 def test_another_rank_or_round_gives_other_directions_and_batches(other: dict[str, int]) -> None:
-    spec, model = tiny.spec(), tiny.mlp()
+    spec, model = joint(), tiny.mlp()
     x, labels = tiny.source(model).batch(np.arange(1))
     one_sample = ArraySource(np.repeat(x, 24, axis=0), np.repeat(labels, 24))
     here, there = Ran(spec, model, source=one_sample), Ran(spec, model, source=one_sample, **other)
@@ -276,15 +281,13 @@ def test_another_rank_or_round_gives_other_directions_and_batches(other: dict[st
 
 def test_another_seed_gives_another_round() -> None:
     model = tiny.mlp()
-    first = Ran(tiny.spec(), model)
-    second = Ran(tiny.spec(seed=1), model, state=first.before)
+    first = Ran(joint(), model)
+    second = Ran(joint(seed=1), model, state=first.before)
     assert not same(first.state, second.state)
 
 
 def test_a_step_learns_on_average() -> None:
-    spec = tiny.spec(
-        method={"local_steps": 150, "batch_size": 24, "optimizer": {"lr": 3e-2}, "zo": {"num_directions": 4}}
-    )
+    spec = joint(method={"local_steps": 150, "batch_size": 24, "optimizer": {"lr": 3e-2}, "zo": {"num_directions": 4}})
     losses = Ran(spec, tiny.mlp()).local.figures.losses
     assert np.mean(losses[-10:]) < 0.8 * losses[0]
 
@@ -298,11 +301,11 @@ def test_a_nan_in_the_data_is_a_data_error_naming_round_and_step() -> None:
     order = BatchOrder(0, 0, 48, 4)
     x[order.at(6)] = np.nan  # round 2, step 2
     with pytest.raises(DataError, match=r"round 2, step 2: the auxiliary loss must be finite, got nan"):
-        Ran(tiny.spec(), model, round_number=2, source=ArraySource(x, labels))
+        Ran(joint(), model, round_number=2, source=ArraySource(x, labels))
 
 
 def test_a_perturbation_that_overflows_is_a_data_error() -> None:
-    spec = tiny.spec(method={"zo": {"mu": 3e38, "distribution": "rademacher"}})
+    spec = joint(method={"zo": {"mu": 3e38, "distribution": "rademacher"}})
     with pytest.raises(DataError, match="round 1, step 0: the auxiliary loss must be finite"):
         Ran(spec, tiny.mlp())
 
@@ -311,7 +314,7 @@ def test_a_perturbation_that_overflows_is_a_data_error() -> None:
 
 
 def test_theta_and_state_are_copies_and_round_trip() -> None:
-    compute = ClientCompute(tiny.conv("batch"), tiny.spec(), torch.device("cpu"))
+    compute = ClientCompute(tiny.conv("batch"), joint(), torch.device("cpu"))
     state, theta_D = compute.state(), compute.theta()
     assert [(n, a.dtype.name, a.shape) for n, a in state.items()] == compute.expected_state
     compute.set_theta(theta_D + 1)
@@ -323,7 +326,7 @@ def test_theta_and_state_are_copies_and_round_trip() -> None:
 
 def test_evaluation_uses_running_statistics_and_changes_nothing() -> None:
     model = tiny.conv("batch")
-    compute = ClientCompute(model, tiny.spec(), torch.device("cpu"))
+    compute = ClientCompute(model, joint(), torch.device("cpu"))
     before = compute.state()
     x, _ = tiny.source(model).batch(np.arange(5))
     (activations,) = compute.evaluation_activations(x)
@@ -335,7 +338,7 @@ def test_evaluation_uses_running_statistics_and_changes_nothing() -> None:
 
 
 def test_parts_are_initialised_by_seed_whatever_was_drawn_before() -> None:
-    first = ClientCompute(tiny.mlp(), tiny.spec(seed=7), torch.device("cpu")).state()
+    first = ClientCompute(tiny.mlp(), joint(seed=7), torch.device("cpu")).state()
     torch.rand(3)
-    assert same(first, ClientCompute(tiny.mlp(), tiny.spec(seed=7), torch.device("cpu")).state())
-    assert not same(first, ClientCompute(tiny.mlp(), tiny.spec(seed=8), torch.device("cpu")).state())
+    assert same(first, ClientCompute(tiny.mlp(), joint(seed=7), torch.device("cpu")).state())
+    assert not same(first, ClientCompute(tiny.mlp(), joint(seed=8), torch.device("cpu")).state())

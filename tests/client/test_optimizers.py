@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from heron_client.optimizers import Adam, Sgd, UpdateRule, make_update_rule, moment_tensors
-from heron_core.run_spec import OptimizerSpec
+from heron_client.optimizers import Adam, Sgd, UpdateRule, make_update_rule
+from heron_core.methods import moment_tensors
+from heron_core.run_spec import MethodSpec, OptimizerSpec
 
 SIZES = [1, 7, 8, 33, 1000, 4099]
 
@@ -82,10 +83,14 @@ def test_a_rule_that_takes_up_another_s_moments_goes_on_with_its_bits(spec: Opti
     assert torch.equal(ours, theirs)
 
 
+def moments(spec: OptimizerSpec, size: int) -> list[tuple[str, str, tuple[int, ...]]]:
+    return moment_tensors(MethodSpec(moments="kept", optimizer=spec), [("front.weight", size)])
+
+
 @pytest.mark.parametrize("spec", RULES)
 def test_zero_moments_are_a_fresh_rule_s(spec: OptimizerSpec) -> None:
     fresh, loaded = make_update_rule(spec), make_update_rule(spec)
-    loaded.load({n: np.zeros(shape, dtype) for n, dtype, shape in moment_tensors(spec, 33)}, torch.device("cpu"))
+    loaded.load({n: np.zeros(shape, dtype) for n, dtype, shape in moments(spec, 33)}, torch.device("cpu"))
     ours, theirs = torch.ones(33), torch.ones(33)
     for gradient in gradients(33, 3):
         fresh.step(theirs, gradient.clone())
@@ -99,7 +104,7 @@ def test_state_is_a_copy_with_the_names_that_travel(spec: OptimizerSpec) -> None
     assert rule.state() == {}
     rule.step(torch.ones(5), torch.ones(5))
     state = rule.state()
-    assert [(n, a.dtype.name, a.shape) for n, a in state.items()] == moment_tensors(spec, 5)
+    assert [(n, a.dtype.name, a.shape) for n, a in state.items()] == moments(spec, 5)
     kept = {name: array.copy() for name, array in state.items()}
     rule.step(torch.ones(5), torch.ones(5))
     assert all(np.array_equal(state[name], kept[name]) for name in kept)

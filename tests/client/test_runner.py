@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import weakref
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.worlds import InProcessWorld, Member
 
 from heron_client.config import ClientSettings
 from heron_client.runner import Runner, _Abandoned
@@ -71,6 +74,21 @@ def test_a_newer_round_ends_the_work_in_hand_and_is_taken_up() -> None:
     with pytest.raises(_Abandoned):
         runner._check_still_mine(MINE)
     assert runner.session.assignment == Assignment(2, 1, 0, 2, 0)
+
+
+def test_an_idle_client_holds_nothing_of_a_round_that_ended_without_it() -> None:
+    transport = Events(ENDS)
+    runner = at_work(transport)
+    runner._work, runner._state = object(), (1, 0, {})  # type: ignore[assignment]
+
+    def train() -> Any:
+        runner._check_still_mine(MINE)
+        yield
+
+    runner._train = train  # type: ignore[method-assign]
+    next(runner.run())
+    assert runner.session.state is State.IDLE
+    assert runner._work is None and runner._state is None
 
 
 # -- whole rounds, over a transport that breaks ------------------------------------------------------------------
@@ -151,6 +169,75 @@ def test_a_method_without_uploads_opens_no_push_stream() -> None:
     assert all({n.split(".")[0] for n in update} == {"front", "back"} for w in wrapped for update in w.updates)
 
 
+class Fetching(Wrapped):
+    """Counts how much of what was fetched is still held when the uploads begin."""
+
+    def fetch_model(self, request: pb.FetchModelRequest) -> Any:
+        manifest, arrays = self._transport.fetch_model(request)
+        self.fetched = [weakref.ref(array) for array in arrays.values()]
+        return manifest, arrays
+
+    def open_push(self, opening: split.FrameHeader) -> Any:
+        assert self.fetched and not [ref for ref in self.fetched if ref() is not None]
+        return super().open_push(opening)
+
+
+def test_a_client_at_work_holds_no_second_copy_of_what_it_fetched() -> None:
+    wrapped: list[Wrapped] = []
+
+    def around(transport: Any) -> Any:
+        wrapped.append(Fetching(transport, set()))
+        return wrapped[-1]
+
+    tables = spec_of("heron").model_dump()
+    tables["method"]["moments"] = "kept"
+    simulate(RunSpec.model_validate(tables), around=around)
+    assert [w.pushes for w in wrapped] == [2, 2]
+
+
 def test_only_what_is_the_client_s_goes_up() -> None:
     _, wrapped = simulated("fsl_sage")
     assert all({n.split(".")[0] for n in update} == {"front"} for w in wrapped for update in w.updates)
+
+
+class Killed(Exception):
+    """Stands for kill -9."""
+
+
+class Fatal(Wrapped):
+    """Dies of the cut gradients of step 1, once."""
+
+    def open_push(self, opening: split.FrameHeader) -> Any:
+        return FatalPush(self._transport.open_push(opening))
+
+
+class FatalPush(Counted):
+    def __init__(self, stream: PushStream) -> None:
+        super().__init__(stream, set())
+
+    def receive(self, timeout_s: float) -> Bulk[split.PushEvent] | None:
+        event = super().receive(timeout_s)
+        if event is not None and event.rest.HasField("cut_gradients") and event.rest.cut_gradients.step == 1:
+            raise Killed
+        return event
+
+
+def test_a_client_restarted_between_two_cut_gradients_leaves_the_round_at_once_and_is_in_the_next(
+    tmp_path: Path,
+) -> None:
+    world = InProcessWorld(spec_of("sflv2"), tmp_path, quorum=0.1)
+    first, other = Member("a", through=lambda t: Fatal(t, set())), Member("b")
+    lives = [first.runner(world.transport()).run(), other.runner(world.transport()).run()]
+    while lives:
+        world.coordinator.tick()
+        for life in list(lives):
+            try:
+                next(life)
+            except Killed:
+                lives[lives.index(life)] = Member("a").runner(world.transport()).run()
+            except StopIteration:
+                lives.remove(life)
+    history = world.finish({})["history"]
+    world.close()
+    assert [record["participants"] for record in history] == [1, 2]
+    assert "an earlier life" in history[0]["dropped_reasons"]["a"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,6 @@ from heron_client.zo import (
     directional_derivative,
     divide_by_spread,
     gradient_scale,
-    zeroth_order_gradient,
 )
 from heron_core.streams import direction, generator
 
@@ -44,10 +45,17 @@ def autograd(loss: Callable[[Tensor], Tensor], theta_D: Tensor) -> Tensor:
     return gradient
 
 
+def mean_of(theta_D: Tensor, loss_at: Callable[[Tensor], float], *settings: Any) -> Tensor:
+    """What one call adds to a gradient of zeros."""
+    gradient_D = torch.zeros_like(theta_D)
+    add_slopes(gradient_D, theta_D, loss_at, *settings)
+    return gradient_D
+
+
 def estimate(
     loss: Callable[[Tensor], Tensor], theta_D: Tensor, distribution: str, q: int, mu: float, difference: str
 ) -> Tensor:
-    return zeroth_order_gradient(
+    return mean_of(
         theta_D, lambda p: float(loss(p)), float(loss(theta_D)), directions(distribution, q), q, mu,
         gradient_scale(distribution, theta_D.numel()), difference,
     )  # fmt: skip
@@ -69,9 +77,7 @@ def test_the_sphere_needs_the_factor_d() -> None:
     assert gradient_scale("gaussian", D) == gradient_scale("rademacher", D) == 1.0
     theta_D = torch.linspace(-0.5, 0.6, D, dtype=torch.float64)
     q = 6000
-    bare_D = zeroth_order_gradient(
-        theta_D, lambda p: float(bumpy(p)), float(bumpy(theta_D)), directions("sphere", q), q, 1e-5, 1.0
-    )
+    bare_D = mean_of(theta_D, lambda p: float(bumpy(p)), float(bumpy(theta_D)), directions("sphere", q), q, 1e-5, 1.0)
     true_D = autograd(bumpy, theta_D)
     assert float(bare_D @ true_D / (true_D @ true_D)) == pytest.approx(1 / D, rel=0.15)
 
@@ -109,7 +115,7 @@ def test_theta_is_never_written_and_the_loss_is_called_once_or_twice_a_direction
 
     drawn = list(directions("gaussian", q))
     kept = [u.clone() for u in drawn]
-    zeroth_order_gradient(theta_D, loss_at, float(bumpy(theta_D)), iter(drawn), q, 1e-2, 1.0, difference)
+    mean_of(theta_D, loss_at, float(bumpy(theta_D)), iter(drawn), q, 1e-2, 1.0, difference)
     assert torch.equal(theta_D, before)
     assert len(probes) == q * calls_each
     signs = [1.0] if difference == "forward" else [1.0, -1.0]
@@ -117,12 +123,27 @@ def test_theta_is_never_written_and_the_loss_is_called_once_or_twice_a_direction
     assert all(torch.equal(a, b) for a, b in zip(probes, wanted, strict=True))
 
 
+@pytest.mark.parametrize("shape", [(D,), (4, D)], ids=["batch", "sample"])
+def test_a_direction_is_let_go_before_the_next_is_drawn(shape: tuple[int, ...]) -> None:
+    drawn: list[weakref.ref[Tensor]] = []
+
+    def draw() -> Tensor:
+        assert all(ref() is None for ref in drawn)
+        drawn.append(weakref.ref(u := torch.ones(shape)))
+        return u
+
+    gradient_D, theta_D, each = torch.zeros(D), torch.zeros(D), (draw() for _ in range(3))
+    if len(shape) == 1:
+        add_slopes(gradient_D, theta_D, lambda p: float(p.sum()), 0.0, each, 3, 0.1, 1.0)
+    else:
+        add_slopes_per_sample(gradient_D, theta_D, lambda p: p.sum(1), torch.zeros(4), each, 12, 0.1, 1.0)
+    assert len(drawn) == 3
+
+
 def test_a_linear_loss_gives_q_exact_slopes_averaged() -> None:
     weights_D = torch.arange(1.0, D + 1, dtype=torch.float64)
     theta_D = torch.zeros(D, dtype=torch.float64)
-    got_D = zeroth_order_gradient(
-        theta_D, lambda p: float(p @ weights_D), 0.0, directions("rademacher", 5), 5, 1.0, 1.0
-    )
+    got_D = mean_of(theta_D, lambda p: float(p @ weights_D), 0.0, directions("rademacher", 5), 5, 1.0, 1.0)
     want_D = sum((float(u @ weights_D) * u for u in directions("rademacher", 5)), torch.zeros(D)) / 5
     torch.testing.assert_close(got_D, want_D)
 

@@ -10,6 +10,7 @@ import pytest
 from tree import PACKAGES, ROOT, Import, imports_of, module_files, module_name, parsed, run_python, tracked_files
 
 COMPUTE = {
+    "heron_client.backprop",
     "heron_client.check",  # a dry round
     "heron_client.compute",
     "heron_client.local_round",

@@ -1,35 +1,58 @@
-"""The table of methods: settings that a method ignores are refused, and a control drops them."""
+"""The table of methods: settings that a run ignores are refused, and a control drops them."""
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_args
 
 import pytest
 
-from heron_core.config import validate
+from heron_core.config import apply_overrides, validate
 from heron_core.errors import ConfigError
-from heron_core.methods import USERS, as_method, file_tables, method_of, place_of, refuse_unused
+from heron_core.methods import USERS, as_method, file_tables, method_of, place_of, refuse_unused, unused_settings
 from heron_core.run_spec import MethodSpec, RunSpec
 
 NAMES = get_args(MethodSpec.model_fields["name"].annotation)
 GIVEN: dict[str, Any] = {
-    "zo": {"mu": 1e-3},
-    "auxiliary_update": "zo",
-    "alignment": {"every_rounds": 2},
-    "moments": "kept",
-    "optimizer": {"lr": 0.1},
-    "upload_period": 1,
-    "running_statistics": "keep",
+    "method.zo": {"mu": 1e-3},
+    "method.auxiliary_update": "zo",
+    "method.alignment": {"every_rounds": 2},
+    "method.moments": "kept",
+    "method.optimizer": {"lr": 0.1},
+    "method.upload_period": 1,
+    "method.running_statistics": "keep",
+    "server_optimizer": {"lr": 0.1},
+    "model.auxiliary": "gap_linear",
 }
+UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary"}
+LEARNS = {"method.moments", "method.optimizer"}
 USED = {
-    "heron": {"zo", "auxiliary_update", "moments", "optimizer", "upload_period"},
-    "cse_fsl": {"moments", "optimizer", "upload_period"},
-    "fsl_sage": {"alignment", "moments", "optimizer", "upload_period"},
-    "sflv1": {"moments", "optimizer", "upload_period"},
-    "sflv2": {"moments", "optimizer", "upload_period"},
-    "fedavg": {"moments", "optimizer"},
-    "frozen": {"upload_period", "running_statistics"},
+    "heron": {"method.zo", "method.auxiliary_update"} | LEARNS | UPLOADS,
+    "cse_fsl": LEARNS | UPLOADS,
+    "fsl_sage": {"method.alignment"} | LEARNS | UPLOADS,
+    "sflv1": LEARNS | UPLOADS,
+    "sflv2": LEARNS | UPLOADS,
+    "fedavg": LEARNS,
+    "frozen": {"method.running_statistics"} | UPLOADS,
 }
+ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
+    *((f"{table}.{key}", 0.5, {f"{table}.name": "adam"}, {f"{table}.name": "sgd"})
+      for table in ("method.optimizer", "server_optimizer") for key in ("beta1", "beta2", "eps")),
+    *((f"{table}.momentum", 0.5, {f"{table}.name": "sgd"}, {})
+      for table in ("method.optimizer", "server_optimizer")),
+    ("method.ghost_batch_norm", True, {"model.norm": "batch", "method.micro_batch": 8}, {"model.norm": "batch"}),
+    ("method.ghost_batch_norm", True, {"model.norm": "batch", "method.micro_batch": 8}, {"method.micro_batch": 8}),
+    ("model.last_layers", 2, {"model.trainable": "last_n_layers"}, {"model.trainable": "norm"}),
+    ("model.lora_rank", 2, {"model.trainable": "lora"}, {}),
+    ("data.alpha", 0.5, {"data.partition": "dirichlet"}, {}),
+    ("data.shards_per_client", 2, {"data.partition": "shards"}, {"data.partition": "dirichlet"}),
+    ("data.holdout", 0.1, {"data.source": "client"}, {"data.source": "digits"}),
+]  # fmt: skip
+"""(setting, value, settings with which it is used, settings with which it is not)"""
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    return apply_overrides({}, [f"{key}={json.dumps(value)}" for key, value in flat.items()])
 
 
 def check(tables: dict[str, Any]) -> None:
@@ -39,26 +62,40 @@ def check(tables: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("key", GIVEN)
 def test_a_setting_is_refused_where_the_method_does_not_use_it_even_at_its_default(name: str, key: str) -> None:
-    tables = {"method": {"name": name, key: GIVEN[key]}}
+    value = GIVEN[key]
+    inner = {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    tables = nested({"method.name": name, **inner})
     if key in USED[name]:
         check(tables)
         return
-    with pytest.raises(ConfigError, match=rf"run\.toml: method\.{key}[a-z_.]* is not used by {name}, only by"):
+    with pytest.raises(ConfigError, match=rf"run\.toml: {key}[a-z_.]* is not used by {name}, only by"):
         check(tables)
 
 
-def test_every_setting_that_some_method_ignores_is_tried_here() -> None:
-    assert USERS.keys() == GIVEN.keys() and set(NAMES) == USED.keys()
+@pytest.mark.parametrize(("key", "value", "used", "unused"), ELSEWHERE)
+def test_a_setting_is_refused_where_another_makes_it_mean_nothing(
+    key: str, value: Any, used: dict[str, Any], unused: dict[str, Any]
+) -> None:
+    check(nested({**used, key: value}))
+    with pytest.raises(ConfigError, match=rf"run\.toml: {key} is not used with .* = .*, only with "):
+        check(nested({**unused, key: value}))
+
+
+def test_every_setting_that_some_run_ignores_is_tried_here() -> None:
+    assert USERS.keys() == GIVEN.keys() | {key for key, *_ in ELSEWHERE} and set(NAMES) == USED.keys()
+
+
+def test_what_is_unused_with_its_whole_table_is_named_once() -> None:
+    tables = nested({"method.name": "fedavg", "server_optimizer.momentum": 0.5})
+    assert len(list(unused_settings(RunSpec.model_validate(tables), tables))) == 1
+
+
+def test_a_run_spec_built_in_python_may_hold_what_it_ignores() -> None:
+    assert RunSpec.model_validate({"data": {"alpha": 0.1}}).data.alpha == 0.1
 
 
 def test_alignment_is_used_by_heron_with_aligned_heads() -> None:
     check({"method": {"auxiliary_update": "aligned", "alignment": {"passes": 3}}})
-
-
-def test_adapters_rank_and_last_layers_are_refused_where_they_do_nothing() -> None:
-    check({"model": {"trainable": "lora", "lora_rank": 2}})
-    with pytest.raises(ConfigError, match=r'model\.last_layers is not used with trainable = "norm"'):
-        check({"model": {"trainable": "norm", "last_layers": 2}})
 
 
 def rich() -> RunSpec:

@@ -8,16 +8,19 @@ from integration.references import LOOPS
 
 Tables = dict[str, Any]
 HERON: Tables = {"name": "heron"}
+JOINT: Tables = {**HERON, "auxiliary_update": "zo"}
+"""The paper's: front and head together."""
 ALIGNMENT: Tables = {"every_rounds": 1, "buffer_samples": 64, "passes": 20, "lr": 1e-2}
 METHODS: dict[str, Tables] = {
     **{name: {"name": name} for name in LOOPS},
     "fsl_sage": {"name": "fsl_sage", "alignment": ALIGNMENT},
-    "heron, first-order head": {**HERON, "auxiliary_update": "first_order", "moments": "averaged"},
+    "heron, first-order head": {**HERON, "moments": "averaged"},
+    "heron, joint head": JOINT,
     "heron, server's head": {**HERON, "auxiliary_update": "server", "moments": "kept"},
     "heron, aligned head": {**HERON, "auxiliary_update": "aligned", "alignment": ALIGNMENT},
-    "heron, micro-batches": {**HERON, "micro_batch": 4, "zo": {"scope": "micro_batch", "normalise": True}},
-    "heron, block by block": {**HERON, "zo": {"block_wise": True}},
-    "heron, sample by sample": {**HERON, "auxiliary_update": "first_order", "zo": {"scope": "sample"}},
+    "heron, micro-batches": {**JOINT, "micro_batch": 4, "zo": {"scope": "micro_batch", "normalise": True}},
+    "heron, block by block": {**JOINT, "zo": {"block_wise": True}},
+    "heron, sample by sample": {**HERON, "zo": {"scope": "sample"}},
 }
 """Name of the setting -> its method table."""
 

@@ -76,3 +76,12 @@ def test_client_state_goes_down_to_all_and_up_from_those_who_learn(run: Run) -> 
     ledger = summary["ledger"]
     assert ledger["client_state_down"] > 0
     assert (ledger["client_state_up"] == 0) == (setting == "frozen"), "GroupNorm: a frozen client has nothing to send"
+
+
+def test_clients_that_were_never_drawn_are_clients_of_the_run_too() -> None:
+    spec = RunSpec.model_validate({
+        "rounds": 1, "method": {"local_steps": 1, "batch_size": 4}, "data": {"train_limit": 90, "test_limit": 8},
+        "federation": {"clients": 3, "clients_per_round": 1},
+    })  # fmt: skip
+    summary = simulate(spec).summary
+    assert summary["clients"] == 3 and len(summary["per_client"]) == 1

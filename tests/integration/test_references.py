@@ -11,7 +11,7 @@ from integration.reference_align import align
 from integration.reference_estimators import own_parameters
 from integration.reference_parts import Client, Run, fill, flat, make_optimizer
 from integration.references import reference_run
-from integration.test_bit_identity import MODELS, SGD, spec_of
+from integration.test_bit_identity import JOINT, MODELS, SGD, spec_of
 
 from heron_core.models import lean
 from heron_core.run_spec import RunSpec
@@ -22,7 +22,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("zo", [{}, {"num_directions": 3, "difference": "central", "distribution": "gaussian"}])
 def test_the_loop_with_options_equals_the_papers_where_none_is_used(zo: dict[str, Any], model: str) -> None:
-    spec = spec_of(zo=zo, **MODELS[model])
+    spec = spec_of(method=JOINT, zo=zo, **MODELS[model])
     assert reference_run(spec) == reference_loop.reference_run(spec)
 
 

@@ -154,7 +154,10 @@ class TransportSuite:
             correct = record["accuracy"] * held_out
             assert correct == pytest.approx(round(correct), abs=1e-9), "counts of 25 samples, no more and no less"
             assert record["loss"] > 0
-        assert summary["ledger"]["evaluation_up"] == 2 * held_out * (8 * 4 + 8)
+        ledger, paper, rounds = summary["ledger"], summary["ledger_paper"], len(summary["history"])
+        assert ledger["evaluation_up"] == 2 * held_out * (8 * 4 + 8)
+        assert ledger["client_state_down"] == ledger["client_state_up"] == rounds * ledger["evaluation_down"]
+        assert paper["client_state_down"] == paper["client_state_up"], "what only the last evaluation needed is none's"
         assert {n: sum(c["class_histogram"]) for n, c in summary["per_client"].items()} == {"a": 30, "b": 45}
 
     @pytest.mark.parametrize(

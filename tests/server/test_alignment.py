@@ -9,6 +9,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
+from heron_core.errors import ModelError
 from heron_core.models.split_model import SplitModel, TensorSpec
 from heron_core.run_spec import AlignmentSpec
 from heron_server.alignment import AlignedHeads, UploadBuffers, align, cut_gradients, squared_distance
@@ -84,6 +85,16 @@ def test_alignment_is_the_written_formula_bit_for_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(head.parameters(), plain.parameters(), strict=True))
 
 
+def test_alignment_moves_only_what_is_trainable_of_the_head() -> None:
+    uploads = [upload(n) for n in range(3)]
+    for trainable in ({"auxiliary.weight"}, set[str]()):
+        model = tiny.mlp(trainable=lambda name, names=trainable: name in names)
+        head, before = model.build("auxiliary", 0), model.build("auxiliary", 0)
+        align(model, head, model.build("back", 0), uploads, SPEC, lambda *path: nullcontext())
+        assert torch.equal(head.bias, before.bias) and head.bias.grad is None
+        assert torch.equal(head.weight, before.weight) == (not trainable)
+
+
 def test_alignment_leaves_the_back_as_it_was() -> None:
     model = tiny.conv("batch")
     back = model.build("back", 0).train()
@@ -96,7 +107,7 @@ def test_alignment_leaves_the_back_as_it_was() -> None:
 
 @pytest.mark.parametrize(("samples", "kept"), [(1000, 5), (8, 2), (11, 2), (1, 1)])
 def test_a_buffer_keeps_the_newest_whole_uploads_and_at_least_one(samples: int, kept: int) -> None:
-    buffers = UploadBuffers(tiny.spec(method={"alignment": {"buffer_samples": samples}}), ["activations"])
+    buffers = UploadBuffers(tiny.spec(method={"alignment": {"buffer_samples": samples}}), tiny.mlp().activations)
     steps = [as_step(number) for number in range(5)]
     for step in steps:
         buffers.keep(1, step)
@@ -109,7 +120,7 @@ def test_a_buffer_keeps_the_newest_whole_uploads_and_at_least_one(samples: int, 
 
 def test_buffers_come_back_from_their_tensors() -> None:
     spec = tiny.spec(method={"alignment": {"buffer_samples": 8}})
-    first, second = UploadBuffers(spec, ["activations"]), UploadBuffers(spec, ["activations"])
+    first, second = (UploadBuffers(spec, tiny.mlp().activations) for _ in range(2))
     for rank in (2, 11):
         for number in range(3):
             first.keep(rank, as_step(number + rank))
@@ -133,3 +144,12 @@ def test_each_client_has_a_head_of_its_own() -> None:
     first, second, again = (heads.align(rank, 3, back, state) for rank in (0, 1, 0))
     assert first.keys() == state.keys()
     assert all(not np.array_equal(first[n], second[n]) and np.array_equal(first[n], again[n]) for n in first)
+
+
+def test_an_aligned_head_that_is_not_finite_goes_down_to_nobody() -> None:
+    model = tiny.mlp()
+    heads = AlignedHeads(tiny.spec(method={"name": "fsl_sage"}), model, torch.device("cpu"))
+    state = {f"auxiliary.{n}": t.numpy() for n, t in model.build("auxiliary", 0).state_dict().items()}
+    heads.buffers.keep(1, Step(0, (torch.full((4, 6), 3e38),), torch.zeros(4, dtype=torch.int64)))
+    with pytest.raises(ModelError, match="the aligned head of the client of rank 1 must be finite"):
+        heads.align(1, 10, model.build("back", 0), state)

@@ -43,7 +43,7 @@ def update(held: ClientStates, add: float, rank: int = 0, version: int = 0) -> d
         ({"name": "sflv2", "moments": "averaged"}, FRONT + ADAM, FRONT + ADAM),
         ({"name": "fedavg"}, FRONT + BACK, FRONT + BACK),
         ({"name": "frozen"}, FRONT + HEAD, []),
-        ({"auxiliary_update": "first_order"}, FRONT + HEAD, FRONT + HEAD),
+        ({"auxiliary_update": "zo"}, FRONT + HEAD, FRONT + HEAD),
         ({"auxiliary_update": "server"}, FRONT + HEAD, FRONT),
         ({"auxiliary_update": "aligned", "moments": "kept"}, FRONT + HEAD + ADAM, FRONT + ADAM),
         ({"moments": "kept", "optimizer": {"name": "sgd"}}, FRONT + HEAD, FRONT + HEAD),
@@ -74,7 +74,7 @@ def test_the_plan_counts_the_bytes_that_really_travel(name: str, moments: str) -
 
 @pytest.mark.parametrize(
     ("method", "size"),
-    [({}, 57), ({"auxiliary_update": "first_order"}, 57), ({"auxiliary_update": "server"}, 36),
+    [({}, 57), ({"auxiliary_update": "zo"}, 57), ({"auxiliary_update": "server"}, 36),
      ({"name": "fsl_sage"}, 36), ({"name": "sflv1"}, 36), ({"name": "fedavg"}, 36 + 49 + 24)],
 )  # fmt: skip
 def test_moments_cover_what_the_client_s_optimiser_moves_and_start_at_zero(method: dict[str, Any], size: int) -> None:
@@ -130,23 +130,33 @@ def test_a_boundary_gives_every_client_its_own_state_back() -> None:
     saved = held.tensors(1)
     assert {"clients.12.moments.first", "clients.0.moments.steps"} <= set(saved)
     again = states(**KEPT)
-    assert again.load(1, dict(reversed(saved.items())))
+    assert not again.misfits(saved)
+    again.load(1, dict(reversed(saved.items())))
     for rank in (0, 1, 12):
         before, after = held.of(1, rank), again.of(1, rank)
         assert list(before) == list(after) and all(np.array_equal(t, after[n]) for n, t in before.items())
 
 
 @pytest.mark.parametrize("harm", ["client.front.0.weight", "clients.0.moments.first", "clients.0.unknown"])
-def test_a_boundary_that_does_not_fit_is_refused_and_changes_nothing(harm: str) -> None:
+def test_a_boundary_that_does_not_fit_is_told_by_name(harm: str) -> None:
     held = states(**KEPT)
     given = {0: update(held, 1.0)}
     held.advance(0, held.averaged(list(given.values()), [1.0]), {}, given)
-    again = states(**KEPT)
-    assert not again.load(1, {**held.tensors(1), harm: np.zeros(3, np.float32)})
-    assert list(again.versions) == [0]
+    assert states(**KEPT).misfits({**held.tensors(1), harm: np.zeros(3, np.float32)}) == [harm]
+    without = {name: t for name, t in held.tensors(1).items() if name != harm}
+    assert states(**KEPT).misfits(without) == ([] if harm == "clients.0.unknown" else [harm])
 
 
-@pytest.mark.parametrize(("name", "value"), [("moments.second", -1.0), ("moments.steps", -1), ("front.0.bias", np.nan)])
+def test_a_client_whose_head_was_aligned_but_whose_update_never_counted_has_no_moments_in_the_boundary() -> None:
+    held = states(name="fsl_sage", moments="kept")
+    held.set_own(0, 1, held.own(0, 1))
+    assert states(name="fsl_sage", moments="kept").misfits(held.tensors(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("moments.second", -1.0), ("moments.steps", -1), ("moments.steps", 2**63 - 1), ("front.0.bias", np.nan)],
+)
 def test_values_that_no_client_reaches_are_refused(name: str, value: float) -> None:
     held = states(**KEPT)
     spoiled = update(held, 0.0)

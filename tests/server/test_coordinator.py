@@ -13,6 +13,7 @@ import tiny
 from server.driven import HELD_OUT, Array, Client, Server, Start, play_round
 
 from heron_core import PROTOCOL_VERSION
+from heron_core.codec import manifest_of
 from heron_core.errors import (
     CheckpointError,
     ConfigError,
@@ -237,6 +238,20 @@ def test_a_frame_on_the_last_round_s_stream_never_reaches_the_next_round(start: 
         stayer.push(1)
     assert server.coordinator.failure is None
     assert server.engine.take_mean_loss() is None, "nothing was trained"
+
+
+def test_an_update_whose_round_is_abandoned_while_its_bytes_come_is_stale(start: Start) -> None:
+    server = start(method={"name": "fedavg"}, server={"quorum": 1.0})
+    _, slow = server.clients("ab")
+    state, begins = slow.state(), slow.begins
+    header = pb.UpdateHeader(
+        run_id=slow.reply.run_id, term=begins.term, round=begins.round, session_id=slow.session, num_samples=10
+    )
+    assert server.coordinator.check_update(header, manifest_of(state))
+    server.coordinator.client_failed("a", "told so")  # both are here: the round begins anew at once
+    with pytest.raises(StaleTerm, match="the update is of 1, 1"):
+        server.coordinator.submit(header, state)
+    assert not server.coordinator.work.has_update("b")
 
 
 def test_a_drop_that_abandons_the_round_may_release_the_steps_of_those_who_submitted(start: Start) -> None:

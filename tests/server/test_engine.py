@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -156,10 +157,49 @@ def test_saved_tensors_are_copies() -> None:
     assert not np.array_equal(made.client_state()["front.0.weight"], state["front.0.weight"])
 
 
-def test_a_loss_that_is_not_finite_ends_the_run() -> None:
+def head_overflows() -> SplitModel:
+    """The head's loss of huge activations is not finite, the back's is."""
+    made = tiny.mlp()
+    model: SplitModel = dataclasses.replace(made, back=lambda: torch.nn.Sequential(torch.nn.Tanh(), made.back()))
+    return model
+
+
+@pytest.mark.parametrize("kind", ["mlp", "batch", "head"])
+@pytest.mark.parametrize("method", [{"name": "sflv1"}, {"name": "sflv2"}, {"auxiliary_update": "server"}], ids=str)
+def test_activations_whose_loss_is_not_finite_are_refused_and_leave_back_and_head_untouched(
+    kind: str, method: dict[str, Any]
+) -> None:
+    if kind == "head" and "name" in method:
+        pytest.skip("no head on the server")
+    model = {"mlp": tiny.mlp(), "batch": tiny.conv("batch"), "head": head_overflows()}[kind]
+    made, shape = engine(model, method=method), model.activations[0].shape
+    made.train("edge-1", 0, 1, step(1, shape=shape))
+    before, head, loss = bits(made), made.client_state(), made.take_mean_loss()
+    bad = Step(7, (torch.full((4, *shape), 3e38),), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(TensorError, match=r"client 'edge-1', step 7: the server's loss must be finite, got (nan|inf)"):
+        made.train("edge-1", 0, 1, bad)
+    assert same(bits(made), before) and same(made.client_state(), head)
+    assert loss is not None and made.take_mean_loss() is None
+    made.train("edge-2", 1, 1, step(2, shape=shape))
+    assert made.take_mean_loss() is not None
+
+
+@pytest.mark.parametrize("value", [float("nan"), 3e38])
+def test_a_back_that_is_spoiled_itself_ends_the_run_and_blames_no_client(value: float) -> None:
     made = engine()
-    made.train("a", 0, 1, Step(0, (torch.full((4, 6), 3e38),), torch.zeros(4, dtype=torch.int64)))
-    with pytest.raises(ModelError, match="the server's loss must be finite"):
+    with torch.no_grad():
+        for parameter in made.back.parameters():
+            parameter.fill_(value)
+    with pytest.raises(ModelError, match=r"the server's loss must be finite.*lower server_optimizer\.lr"):
+        made.train("a", 0, 1, step(0))
+
+
+def test_a_head_of_the_server_s_that_is_not_finite_ends_the_run_though_no_loss_shows_it() -> None:
+    made = engine(
+        head_overflows(), method={"auxiliary_update": "server"}, server_optimizer={"name": "sgd", "lr": 1e10}
+    )
+    made.train("a", 0, 1, Step(0, (step(0).activations[0].sign() * 1e30,), step().labels_B))
+    with pytest.raises(ModelError, match=r"the auxiliary head must be finite.*lower server_optimizer\.lr"):
         made.take_mean_loss()
 
 

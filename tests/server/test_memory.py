@@ -12,10 +12,12 @@ from heron_core.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.engine import Engine
 from heron_server.memory import refuse_above_limit, server_memory
+from heron_server.refusals import refuse_contradictions
 from heron_server.setup import check_run
 
 BACK = 11_098_122
-FRONT, HEAD, BUFFERS = 75_840, 655_370, 4 * 3 * 64 * 2 + 3 * 8
+SGD = {"name": "sgd"}
+FRONT, HEAD = 75_840, 655_370
 
 
 def resnet(clients: int, **method: Any) -> RunSpec:
@@ -59,6 +61,24 @@ def test_what_each_client_keeps_is_counted_for_each() -> None:
     assert items(resnet(10, name="sflv2", batch_size=64))["cut gradients"] == 10 * 64 * 65_536 * 4
 
 
+def test_the_moments_of_a_head_that_the_server_trains_are_counted_and_saved() -> None:
+    ours, server = (items(resnet(2, auxiliary_update=who)) for who in ("first_order", "server"))
+    assert server["the head's moments"] == 2 * 4 * HEAD and "the head's moments" not in ours
+    assert server["a checkpoint being written"] == ours["a checkpoint being written"] + 2 * 2 * 4 * HEAD
+
+
+def test_uploads_for_evaluation_by_clients_are_counted_where_the_method_has_no_others() -> None:
+    step = 32 * (65_536 * 4 + 8)
+    spec = resnet(2, name="fedavg")
+    assert items(spec)["uploads"] == 6 * step
+    assert "uploads" not in items(spec, test_data="npz", test_path="test.npz")
+    held_out_none = spec.model_copy(update={"data": spec.data.model_copy(update={"holdout": 0.0})})
+    assert "uploads" not in items(held_out_none)
+    with pytest.raises(ConfigError, match=r"server\.byte_budget must hold two whole steps"):
+        refuse_contradictions(spec, ServerSettings(byte_budget=step), build_split_model(spec.model))
+    refuse_contradictions(held_out_none, ServerSettings(byte_budget=step), build_split_model(spec.model))
+
+
 def test_uploads_are_bounded_by_the_budget_and_by_the_clients() -> None:
     step = 32 * (65_536 * 4 + 8)
     assert items(resnet(2))["uploads"] == 6 * step
@@ -76,12 +96,23 @@ def test_the_back_and_its_moments_are_what_the_engine_really_holds() -> None:
     assert items(spec)["the back"] == held + moments
 
 
+@pytest.mark.parametrize("name", ["cse_fsl", "fedavg"])
+def test_a_checkpoint_is_counted_twice_while_it_is_written(name: str) -> None:
+    import torch
+
+    spec = RunSpec.model_validate({"method": {"name": name, "optimizer": {"name": "sgd"}}, "server_optimizer": SGD})
+    model = build_split_model(spec.model)
+    engine = Engine(spec, model, torch.device("cpu"))
+    saved = sum(t.nbytes for t in (*engine.tensors().values(), *engine.client_state().values()))
+    assert items(spec)["a checkpoint being written"] == 2 * saved
+
+
 def test_more_than_the_limit_is_refused_with_the_figure_and_what_to_lower() -> None:
     spec, limit = resnet(128, name="sflv1"), ServerSettings(memory_limit=10 << 30, device="cpu")
     with pytest.raises(ConfigError) as refused:
         check_run(spec, limit)
     for words in (
-        r"the run needs 18.", "server.memory_limit is 10.00 GiB", "a back for each client: 15.92 GiB",
+        "the run needs 39.33 GiB", "server.memory_limit is 10.00 GiB", "a back for each client: 15.92 GiB",
         'lower federation.clients, or take method.name = "sflv2"', "or raise server.memory_limit",
     ):  # fmt: skip
         assert words in str(refused.value)

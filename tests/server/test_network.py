@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 
 from heron_server.ledger import framed
-from heron_server.network import Compute, Link, Sent, figures, round_seconds
+from heron_server.network import Compute, Link, Sent, figures, round_seconds, window_of
 
 LATENCY = Link(latency_s=1.0)
 NOTHING = Compute()
 
 
 def seconds(
-    *clients: Sent, link: Link = LATENCY, compute: Compute = NOTHING, steps: int = 4, period: int = 1, slots: int = 100
-) -> float:
-    return round_seconds(clients, link, compute, local_steps=steps, upload_period=period, slots=slots)
+    *clients: Sent, link: Link = LATENCY, compute: Compute = NOTHING, steps: int = 4, period: int = 1,
+    slots: int = 100, window: int = 2,
+) -> float:  # fmt: skip
+    return round_seconds(clients, link, compute, local_steps=steps, upload_period=period, slots=slots, window=window)
 
 
 def sent(uploads: int, gradients: int = 0, pieces: int = 1, size: int = 1) -> Sent:
@@ -44,6 +45,24 @@ def test_micro_batches_fill_the_window_one_by_one() -> None:
     assert seconds(sent(2, pieces=3), steps=2) == 12.0
 
 
+def test_large_micro_batches_go_out_one_a_round_trip() -> None:
+    # At 5, 7, 9, 11, 13, 15; the last is acknowledged at 17.
+    assert seconds(sent(2, pieces=3), steps=2, window=1) == 18.0
+
+
+def test_the_window_is_one_where_two_micro_batches_are_more_than_32_mib() -> None:
+    assert [window_of(size) for size in (1, 16 << 20, (16 << 20) + 1, 1 << 30)] == [2, 2, 1, 1]
+
+
+def test_micro_batches_leave_one_after_the_other_as_they_are_computed() -> None:
+    # Begins to Position at 0; one leaves at 1, 3 and 7 s of a step of 8 s and takes 1 s; the update leaves at its end.
+    link = Link(up_bit_per_s=8.0)
+    free = Sent(uploads=[[1, 1, 1]], update=1)
+    assert seconds(free, link=link, compute=Compute(8.0, (1 / 8, 3 / 8, 7 / 8)), steps=1) == 9.0
+    slow = Link(up_bit_per_s=2.0)
+    assert seconds(free, link=slow, compute=Compute(8.0, (1 / 8, 3 / 8, 7 / 8)), steps=1) == 1 + 4 * 4
+
+
 def test_a_message_occupies_its_link_for_its_bits() -> None:
     link = Link(up_bit_per_s=8.0, down_bit_per_s=4.0)
     one = Sent(fetch=1, state=10, opening=2, uploads=[[3], [4]], update=5)
@@ -54,16 +73,16 @@ def test_uploads_leave_while_the_client_computes_on() -> None:
     link = Link(up_bit_per_s=8.0)
     free = Sent(uploads=[[3], [3], [3]], update=1)
     # Half a step, then each upload while a step of 4 s goes on; after the last, half a step and the update.
-    assert seconds(free, link=link, compute=Compute(4.0, 0.5), steps=3) == 2 + 4 + 4 + 3 + 1
+    assert seconds(free, link=link, compute=Compute(4.0, (0.5,)), steps=3) == 2 + 4 + 4 + 3 + 1
     # Steps of 1 s hide behind uploads of 3 s, but for the first half.
-    assert seconds(free, link=link, compute=Compute(1.0, 0.5), steps=3) == 0.5 + 9 + 1
+    assert seconds(free, link=link, compute=Compute(1.0, (0.5,)), steps=3) == 0.5 + 9 + 1
 
 
 def test_cut_gradients_keep_a_client_from_computing_on() -> None:
     link = Link(up_bit_per_s=8.0, down_bit_per_s=8.0)
     bound = Sent(uploads=[[3], [3]], gradients=[3, 3], update=1)
     # For each step: a third computed, up 3, down 3, the rest computed.
-    assert seconds(bound, link=link, compute=Compute(3.0, 1 / 3), steps=2) == pytest.approx(2 * (3 + 6) + 1)
+    assert seconds(bound, link=link, compute=Compute(3.0, (1 / 3,)), steps=2) == pytest.approx(2 * (3 + 6) + 1)
 
 
 def test_server_takes_uploads_one_at_a_time() -> None:

@@ -17,6 +17,8 @@ from heron_server.simulator import simulate
 GIB = 1 << 30
 FRONT, HEAD = 75_840, 655_370
 BUFFERS = 3 * (64 + 64) * 4 + 3 * 8
+HERON: dict[str, Any] = {"name": "heron", "auxiliary_update": "zo"}
+"""As the paper has it."""
 
 
 def paper(**method: Any) -> RunSpec:
@@ -39,11 +41,11 @@ def giga(macs: int) -> float:
 @pytest.mark.parametrize(
     ("method", "exact", "printed"),
     [
-        ({"name": "heron"}, 39.896, 39.896),
-        ({"name": "heron", "zo": {"num_directions": 4}}, 99.741, 99.741),
-        ({"name": "heron", "zo": {"difference": "central"}}, 59.844, 59.844),
-        ({"name": "heron", "auxiliary_update": "server"}, 39.896, 39.896),
-        ({"name": "heron", "auxiliary_update": "first_order"}, 40.064, 40.232),
+        (HERON, 39.896, 39.896),
+        ({**HERON, "zo": {"num_directions": 4}}, 99.741, 99.741),
+        ({**HERON, "zo": {"difference": "central"}}, 59.844, 59.844),
+        ({**HERON, "auxiliary_update": "server"}, 39.896, 39.896),
+        ({"name": "heron"}, 40.064, 40.232),
         ({"name": "cse_fsl"}, 59.391, 59.844),
         ({"name": "fsl_sage"}, 59.224, 59.844),
         ({"name": "sflv1"}, 58.888, 59.509),
@@ -68,7 +70,7 @@ def test_fedavg_trains_the_whole_network_on_the_client() -> None:
 
 
 def test_block_wise_probes_start_where_their_stage_does() -> None:
-    spec = paper(name="heron", zo={"block_wise": True})
+    spec = paper(**HERON, zo={"block_wise": True})
     model = model_of(spec)
     stem, *block = part_layers(spec, model, "front")
     head = part_layers(spec, model, "auxiliary")[0].macs
@@ -79,6 +81,7 @@ def test_block_wise_probes_start_where_their_stage_does() -> None:
 @pytest.mark.parametrize(
     ("method", "up", "down", "charged"),
     [
+        (HERON, FRONT + HEAD, FRONT + HEAD, 2 * FRONT),
         ({"name": "heron"}, FRONT + HEAD, FRONT + HEAD, 2 * FRONT),
         ({"name": "heron", "auxiliary_update": "server"}, FRONT, FRONT + HEAD, 2 * FRONT),
         ({"name": "fsl_sage"}, FRONT, FRONT + HEAD, 2 * FRONT),
@@ -127,9 +130,10 @@ def test_only_the_participants_of_a_round_send_anything() -> None:
     assert plan.round_traffic(spec, model_of(spec)).activations_up == 2 * 39 * (64 << 20)
 
 
-def test_a_head_that_the_client_does_not_move_is_not_perturbed() -> None:
-    spec = paper(auxiliary_update="server")
-    assert plan.client_parameters(spec, model_of(spec))["perturbed"] == FRONT
+@pytest.mark.parametrize(("head", "perturbed"), [("zo", FRONT + HEAD), ("first_order", FRONT), ("server", FRONT)])
+def test_a_head_is_perturbed_only_where_zeroth_order_moves_it(head: str, perturbed: int) -> None:
+    spec = paper(auxiliary_update=head)
+    assert plan.client_parameters(spec, model_of(spec))["perturbed"] == perturbed
 
 
 @pytest.mark.parametrize("name", ["heron", "cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg", "frozen"])

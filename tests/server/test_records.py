@@ -19,7 +19,7 @@ SUMMARY = [
 ]  # fmt: skip
 LEDGER = [
     "activations_up", "labels_up", "cut_gradients_down", "client_state_up", "client_state_down", "evaluation_up",
-    "control", "wire_up", "wire_down",
+    "evaluation_down", "control", "wire_up", "wire_down",
 ]  # fmt: skip
 CLIENT_STEP = ["forward_passes", "seconds_median", "peak_bytes_median", "macs", "macs_paper"]
 HISTORY = ["round", "accuracy", "loss", "wall_s", "participants", "dropped"]

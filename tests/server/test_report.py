@@ -35,7 +35,8 @@ def summary(method: str = "heron", **changes: Any) -> dict[str, Any]:
         "wall_s": 125.0, "model_sha256": "ab" * 32,
         "ledger": {
             "activations_up": 64 << 20, "labels_up": 2048, "cut_gradients_down": 0, "client_state_up": 100,
-            "client_state_down": 100, "evaluation_up": 0, "control": 5000, "wire_up": 70 << 20, "wire_down": 1 << 20,
+            "client_state_down": 100, "evaluation_up": 0, "evaluation_down": 0,
+            "control": 5000, "wire_up": 70 << 20, "wire_down": 1 << 20,
         },
         "ledger_paper": {
             "activations_up": 64 << 20, "cut_gradients_down": 0, "client_state_up": 50, "client_state_down": 50,

@@ -9,15 +9,16 @@ import pytest
 from server.driven import Array, Client, Server, Start, play_round
 
 from heron_core.codec import BundleReceiver, empty_arrays, manifest_of
-from heron_core.errors import TensorError
+from heron_core.errors import CheckpointError, TensorError
 from heron_core.pb.v1 import split_pb2 as split
+from heron_server.checkpoint import Boundary
 
 ALIGNED = {"every_rounds": 2, "passes": 3, "batch_size": 8, "buffer_samples": 8}
 METHODS: dict[str, dict[str, Any]] = {
     "heron": {},
     "heron, kept moments": {"moments": "kept"},
     "heron, averaged moments": {"moments": "averaged"},
-    "heron, first-order head": {"auxiliary_update": "first_order"},
+    "heron, joint head": {"auxiliary_update": "zo"},
     "heron, server's head": {"auxiliary_update": "server", "moments": "kept"},
     "heron, aligned heads": {"auxiliary_update": "aligned", "alignment": ALIGNED},
     "cse_fsl": {"name": "cse_fsl"},
@@ -50,6 +51,30 @@ def tensors(server: Server) -> dict[str, Array]:
 
 
 # -- cut gradients -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sflv1", "sflv2", "heron"])
+def test_a_client_whose_activations_overflow_the_loss_is_dropped_and_the_others_learn_on(
+    start: Start, name: str
+) -> None:
+    server = start(rounds=1, method={"name": name}, federation={"clients": 3})
+    clients = server.clients("abc")
+    spoiled = clients[1]
+    for client in clients:
+        client.open()
+    spoiled.push(0, {"activations": np.full((4, 6), 3e38, np.float32), "labels": np.arange(4) % 3})
+    for step in range(4):
+        for client in (clients[0], clients[2]):
+            client.push(step)
+    for client in (clients[0], clients[2]):
+        client.submit()
+    assert "client 'b', step 0: the server's loss must be finite" in spoiled.heard("dropped")[0].reason
+    assert server.coordinator.finished and server.coordinator.failure is None
+    assert server.history[0]["participants"] == 2 and np.isfinite(server.history[0]["server_loss"])
+    assert all(np.isfinite(t).all() for t in tensors(server).values())
+    if name != "heron":
+        assert gradients(spoiled) == []
+        assert all(np.isfinite(loss) and np.isfinite(g).all() for c in clients for _, loss, g in gradients(c))
 
 
 @pytest.mark.parametrize("name", ["sflv1", "sflv2"])
@@ -257,6 +282,22 @@ def test_an_abandoned_round_leaves_no_trace_in_any_method(start: Start, method: 
     assert before.keys() == after.keys() and all(np.array_equal(t, after[n]) for n, t in before.items())
     for client, old in zip(clients, fetched, strict=True):
         assert all(np.array_equal(t, old[n]) for n, t in client.fetch().items())
+
+
+@pytest.mark.parametrize(
+    "harm", ["buffers.0.0.activations", "buffers.1.0.labels", "clients.0.moments.first", "clients.1.auxiliary.weight"]
+)
+def test_a_boundary_whose_buffers_or_clients_do_not_fit_the_model_is_not_resumed(start: Start, harm: str) -> None:
+    server = start(rounds=4, method=METHODS["fsl_sage"])
+    clients = server.clients("ab")
+    play_round(clients)
+    play_round(clients)
+    work = server.coordinator.work
+    boundary = work._boundary(server.coordinator.rounds_done)
+    assert harm in boundary.tensors
+    spoiled = {**boundary.tensors, harm: np.zeros((5, 5), np.float32)}
+    with pytest.raises(CheckpointError, match=rf"does not fit the model.*\({harm}\)"):
+        work._load(Boundary(boundary.facts, spoiled))
 
 
 def test_a_boundary_names_whose_tensors_they_are(start: Start) -> None:

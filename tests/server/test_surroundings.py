@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+import tiny
+
 from heron_core.models import build_split_model
 from heron_core.run_spec import RunSpec
 from heron_server.ledger import SESSION_UP_BYTES
 from heron_server.simulate_settings import NetworkSettings, SimulateSettings
 from heron_server.simulator import simulate
-from heron_server.surroundings import Surroundings
+from heron_server.surroundings import Surroundings, compute_of, upload_shares
 
 SPEC = RunSpec.model_validate({
     "rounds": 3, "method": {"local_steps": 3, "batch_size": 8}, "federation": {"clients": 4},
     "data": {"train_limit": 200, "test_limit": 50},
 })  # fmt: skip
+JOINT: dict[str, Any] = {"auxiliary_update": "zo"}
 
 
 def run(**settings: Any) -> tuple[dict[str, Any], Surroundings]:
@@ -58,3 +62,31 @@ def test_a_slow_network_makes_rounds_long_and_takes_no_time() -> None:
     assert all(seconds > 8 for seconds in found.round_s)
     assert summary["wall_s"] < sum(found.round_s)
     assert found.messages_up > 4 * 3 * 5
+
+
+@pytest.mark.parametrize(
+    ("method", "shares"),
+    [  # the front takes 30 and the head 18 multiply-accumulates a sample, their weights' gradients as many again
+        ({"name": "frozen", "micro_batch": 2}, (1 / 2, 1)),
+        (JOINT, (1 / 2,)),
+        ({**JOINT, "zo": {"num_directions": 2}, "micro_batch": 2}, (1 / 6, 2 / 6)),
+        ({**JOINT, "zo": {"scope": "micro_batch"}, "micro_batch": 2}, (1 / 4, 3 / 4)),
+        ({"zo": {"scope": "sample"}, "micro_batch": 2, "auxiliary_update": "server"}, (1 / 4, 3 / 4)),
+        ({}, ((30 + 18 + 18) / (2 * (30 + 18) + 18),)),
+        ({"name": "cse_fsl"}, (1,)),
+        ({"name": "cse_fsl", "micro_batch": 2}, (1 / 2, 1)),
+        ({"name": "fsl_sage", "micro_batch": 1}, (1 / 4, 2 / 4, 3 / 4, 1)),
+        ({"name": "sflv2"}, (30 / 60,)),
+    ],
+)
+def test_activations_leave_once_what_comes_before_them_is_computed(
+    method: dict[str, Any], shares: tuple[float, ...]
+) -> None:
+    assert upload_shares(tiny.spec(method=method), tiny.mlp()) == pytest.approx(shares)
+
+
+def test_a_step_takes_its_multiply_accumulates_or_what_the_settings_say() -> None:
+    spec, model = tiny.spec(method=JOINT), tiny.mlp()
+    step_s = compute_of(NetworkSettings(client_gmacs_per_s=1e-6), spec, model).step_s
+    assert step_s == pytest.approx(4 * 2 * (30 + 18) / 1000)
+    assert compute_of(NetworkSettings(client_gmacs_per_s=1e-6, compute_s_per_step=3), spec, model).step_s == 3

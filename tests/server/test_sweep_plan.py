@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from heron_core.errors import ConfigError
+from heron_core.errors import ConfigError, DataError
+from heron_core.models import build_split_model
+from heron_core.models.saved import save_model
+from heron_core.models.weights import weights_folder
+from heron_core.run_spec import ModelSpec
 from heron_server.setup import check_run, load_test
-from heron_server.sweep.plan import Sweep, load_sweep
+from heron_server.sweep.plan import Run, Sweep, load_sweep
 
 FILES = sorted((Path(__file__).parents[2] / "benchmarks" / "sweeps").glob("*.toml"))
 AXIS = '[axes]\n"method.zo.mu" = [1e-3, 1e-2]\n'
@@ -74,6 +78,32 @@ def test_a_fingerprint_is_of_what_results_depend_on(tmp_path: Path) -> None:
                 fingerprint("server = {quorum = 0.1}")}) == 4  # fmt: skip
 
 
+def test_rows_of_other_weights_or_of_another_heron_are_not_taken_for_this_run_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERON_DATA", str(tmp_path))
+
+    def fingerprints() -> tuple[str, ...]:
+        text = "control = false\nseeds = 1\n" + AXIS.replace("1e-3, 1e-2", "1e-3")
+        started = text.replace("[axes]", '[run.model]\nweights = "mine"\n[axes]')
+        return tuple(next(iter(sweep(tmp_path, each).runs)) for each in (text, started))
+
+    def train(seed: int) -> None:
+        spec = ModelSpec()
+        model = build_split_model(spec)
+        parts = (model.build(part, seed) for part in ("front", "back", "auxiliary"))
+        save_model(tmp_path / "mine", spec, *parts)
+
+    found = [fingerprints()]
+    for seed in (1, 2, 1):
+        train(seed)
+        found.append(fingerprints())
+    assert len({plain for plain, _ in found}) == 1
+    assert len({started for _, started in found}) == 3 and found[1] == found[3]
+    monkeypatch.setattr("heron_server.sweep.plan.__version__", "next")
+    assert not {*fingerprints()} & {*found[3]}
+
+
 @pytest.mark.parametrize("text, reason", [
     ("seed = 3\n", "unknown key seed"),
     ('[axes]\n"method.zo.nu" = [1, 2]\n', "method.zo.nu"),
@@ -88,6 +118,15 @@ def test_a_wrong_sweep_file_is_refused_with_the_reason(tmp_path: Path, text: str
         sweep(tmp_path, text)
 
 
+def trained_here(run: Run) -> set[str]:
+    """The run's initial weights, if they lie in the data folder."""
+    try:
+        weights_folder(run.spec.model.weights, run.server.data_folder)
+    except DataError:
+        return set()
+    return {run.spec.model.weights}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_run_of_a_sweep_here_could_start(path: Path) -> None:
     found = load_sweep(path)
@@ -95,6 +134,9 @@ def test_every_run_of_a_sweep_here_could_start(path: Path) -> None:
     if "." in found.x:
         found.points[0].runs[0].setting(found.x)
     first = {run.spec.model_dump_json(): run for point in found.points for run in point.runs[:1]}
+    missing = {run.spec.model.weights for run in first.values()} - {""} - trained_here(found.points[0].runs[0])
+    if missing:
+        pytest.skip(f"begins with weights that another run trains: {', '.join(missing)}, in $HERON_DATA")
     for run in first.values():
         check_run(run.spec, run.server)
     shares = {(run.spec.data, run.spec.federation, run.spec.method.batch_size, run.spec.seed): run

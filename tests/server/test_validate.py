@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heron_core.errors import ConfigError, DataError, ModelError
 from heron_core.models import build_split_model
-from heron_core.run_spec import RunSpec
+from heron_core.run_spec import RunSpec, ZoSpec
 from heron_server import plan
-from heron_server.config import ServerSettings
+from heron_server.config import ServerSettings, load_run_file
 from heron_server.macs import client_forward_macs, client_step_macs, forward_passes
 from heron_server.setup import prepare
 from heron_server.validate import describe
 
 GIB = 1 << 30
+JOINT = {"auxiliary_update": "zo"}
+"""The paper's estimator: front and head together."""
 
 
 def paper(**method: Any) -> RunSpec:
@@ -24,7 +27,7 @@ def paper(**method: Any) -> RunSpec:
         "name": "paper", "rounds": 20, "federation": {"clients": 5},
         "model": {"name": "resnet18", "cut": "layer1.0", "norm": "batch", "auxiliary": "flatten_linear"},
         "data": {"source": "client"},
-        "method": {"local_steps": 39, "batch_size": 256, **method},
+        "method": {"local_steps": 39, "batch_size": 256, **JOINT, **method},
     })  # fmt: skip
 
 
@@ -42,7 +45,7 @@ def test_the_papers_compute_per_step() -> None:
     macs = client_forward_macs(spec, model)
     assert round(macs["front"] / 1e9, 3) == 19.780
     assert round(macs["auxiliary"] / 1e9, 3) == 0.168
-    assert forward_passes(spec) == 2
+    assert forward_passes(spec, model) == 2
     assert round(client_step_macs(spec, model) / 1e9, 3) == 39.896
 
 
@@ -91,13 +94,23 @@ def test_the_plan_of_the_papers_run_as_text() -> None:
 @pytest.mark.parametrize(
     ("method", "passes"),
     [
+        ({**JOINT, "zo": {"num_directions": 4}}, 5),
         ({"zo": {"num_directions": 4}}, 5),
         ({"zo": {"num_directions": 4, "difference": "central"}}, 9),
         ({"name": "frozen"}, 1),
+        ({**JOINT, "zo": {"num_directions": 4, "block_wise": True}}, 1 + 4 * (3 / 3 + 2 / 3 + 1 / 3)),
+        ({"zo": {"block_wise": True, "difference": "central"}}, 1 + 2 * (3 / 3 + 2 / 3)),
     ],
 )
-def test_forward_passes_of_a_step(method: dict[str, Any], passes: int) -> None:
-    assert forward_passes(digits(method=method)) == passes
+def test_forward_passes_of_a_step(method: dict[str, Any], passes: float) -> None:
+    spec = digits(method=method)
+    assert forward_passes(spec, build_split_model(spec.model)) == pytest.approx(passes)
+
+
+def test_the_plan_of_a_block_wise_step_says_what_each_probe_counts() -> None:
+    spec = digits(method={**JOINT, "local_steps": 4, "zo": {"num_directions": 4, "block_wise": True}})
+    line = "forward passes 9 (1 whole, and q from each of 3 stages on, counted as shares of 3 stages; q = 4)"
+    assert line in lines(describe(spec, ServerSettings(device="cpu")))
 
 
 def test_slots_are_what_the_budget_holds_and_no_more_than_clients_can_fill() -> None:
@@ -161,15 +174,14 @@ def test_validate_refuses_what_prepare_refuses_with_the_same_words(
 
 
 MICRO = {"batch_size": 32, "micro_batch": 8}
-DETACHED = {"auxiliary_update": "first_order"}
 
 
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"method": {"zo": {"scope": "sample"}}}, 'auxiliary_update = "zo" perturbs the head with it'),
+        ({"method": {"zo": {"scope": "sample"}, **JOINT}}, 'auxiliary_update = "zo" perturbs the head with it'),
         (
-            {"method": {"zo": {"scope": "sample"}, **DETACHED}},
+            {"method": {"zo": {"scope": "sample"}}},
             r'which front\.conv1\.conv\.weight cannot have: .* set model\.trainable = "norm"',
         ),
         ({"method": {"zo": {"scope": "micro_batch"}}}, "with one micro-batch a step"),
@@ -188,8 +200,8 @@ def test_settings_that_contradict_each_other_or_the_model_are_refused(tables: di
 @pytest.mark.parametrize(
     "tables",
     [
-        {"method": {"zo": {"scope": "sample"}, **DETACHED}, "model": {"trainable": "norm"}},
-        {"method": {"zo": {"scope": "sample", "normalise": True}, **DETACHED}, "model": {"trainable": "norm"}},
+        {"method": {"zo": {"scope": "sample"}}, "model": {"trainable": "norm"}},
+        {"method": {"zo": {"scope": "sample", "normalise": True}}, "model": {"trainable": "norm"}},
         {"method": {"zo": {"scope": "micro_batch", "normalise": True}, **MICRO}},
         {"method": {"zo": {"block_wise": True, "normalise": True}}},
         {"method": {"zo": {"num_directions": 2, "normalise": True, "difference": "central"}}},
@@ -249,3 +261,13 @@ def test_shares_that_cannot_be_checked_here_are_said_so(tmp_path: Any, monkeypat
     spec = digits(data={"source": "cifar10"}, model={"name": "resnet18"})
     text = describe(spec, ServerSettings(device="cpu", test_data="none"))
     assert "the clients' shares are not checked here" in text
+
+
+def test_another_method_for_one_call_leaves_out_what_the_file_says_for_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("[method.zo]\nmu = 2e-3\n[method.optimizer]\nlr = 0.5\n")
+    assert load_run_file(file)[0].method.zo.mu == 2e-3
+    control, _ = load_run_file(file, ["method.name=frozen"])
+    assert (control.method.name, control.method.zo, control.method.optimizer.lr) == ("frozen", ZoSpec(), 1e-3)
+    with pytest.raises(ConfigError, match=r"method\.zo\.mu is not used"):
+        load_run_file(file, ["method.name=frozen", "method.zo.mu=1e-2"])

@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 
+from heron_client.backprop import Cut
 from heron_core.errors import DataError
 from heron_core.run_spec import RunSpec
 
@@ -60,7 +61,7 @@ def test_gradients_of_a_cut_of_two_tensors_meet_in_the_front() -> None:
 
     compute, _ = plain.local_round(spec_of(), _with_front(Two))
     x, _ = tiny.source(tiny.mlp()).batch(np.arange(4))
-    cut = compute.cut_forward(x, ("a", "b"))
+    cut = Cut(compute, x, ("a", "b"))
     first, _, second = cut.arrays()
     gradients = [np.ones_like(first), np.full_like(second, 3)]
     gradient_D = cut.backward(gradients)

@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 
+from heron_client import backprop
 from heron_core.errors import DataError
 
 OPTIMIZERS = [{"name": "adam", "lr": 0.01}, {"name": "sgd", "lr": 0.1, "momentum": 0.9}, {"name": "sgd", "lr": 0.1}]
@@ -81,6 +82,27 @@ def test_no_graph_is_alive_while_an_upload_waits() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         for _ in local.uploads():
             assert alive and not [ref for ref in alive if ref() is not None]
+
+
+def test_activations_are_made_ready_to_send_only_once_the_graph_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels-last maps are copied for the wire: next to a whole graph that would raise the peak."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+    found: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        copy = tensor.clone()
+        alive.append(weakref.ref(copy))
+        return copy
+
+    def row_major(tensor: torch.Tensor) -> Any:
+        found.append(sum(ref() is not None for ref in alive))
+        return tensor.contiguous().numpy()
+
+    monkeypatch.setattr(backprop, "row_major", row_major)
+    _, local = plain.local_round(tiny.spec(method={"name": "cse_fsl"}), tiny.conv("batch"))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        plain.drive(local)
+    assert alive and found == [0] * 4
 
 
 def test_a_suspended_step_does_not_hold_what_it_sent() -> None:

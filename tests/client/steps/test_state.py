@@ -26,7 +26,7 @@ def spec_and_compute(model: Any = None, **method: Any) -> tuple[Any, ClientCompu
     ("method", "down", "up"),
     [
         ({"name": "heron"}, FRONT + HEAD, FRONT + HEAD),
-        ({"name": "heron", "auxiliary_update": "first_order"}, FRONT + HEAD, FRONT + HEAD),
+        ({"name": "heron", "auxiliary_update": "zo"}, FRONT + HEAD, FRONT + HEAD),
         ({"name": "heron", "auxiliary_update": "server"}, FRONT + HEAD, FRONT),
         ({"name": "heron", "auxiliary_update": "aligned"}, FRONT + HEAD, FRONT),
         ({"name": "cse_fsl"}, FRONT + HEAD, FRONT + HEAD),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,7 @@ PAIRS = [(name, head) for name in ESTIMATORS for head in HEADS if (name, head) !
 def trunk(trainable: Callable[[str], bool] = lambda name: True) -> SplitModel:
     """Two stages, [6] to [4] to [3], then a linear head: 28 + 15 + 12 parameters."""
     spec = {"name": "mlp", "input_shape": (6,), "widths": (4, 3), "cut": "hidden2", "classes": tiny.CLASSES}
-    model = build_split_model(ModelSpec.model_validate(spec))
-    return SplitModel(
-        front=model.front, auxiliary=model.auxiliary, back=model.back, input=model.input,
-        activations=model.activations, classes=model.classes, trainable=trainable,
-    )  # fmt: skip
+    return replace(build_split_model(ModelSpec.model_validate(spec)), trainable=trainable)
 
 
 def biases_and_head(name: str) -> bool:
@@ -157,6 +154,25 @@ def test_a_piece_is_done_with_before_the_next_begins_and_leaves_before_its_probe
         assert sent == "upload" and probes == [base, base]
 
 
+@pytest.mark.parametrize("q", [1, 2])
+def test_a_block_s_cached_input_is_let_go_after_its_last_direction(q: int) -> None:
+    spec, model = spec_for("blocks", "zo", micro_batch=0, num_directions=q), trunk()
+    compute, given, held = ClientCompute(model, spec, plain.CPU), [], []
+    probing = Probing(spec, compute, compute.theta(), batch_of(spec, model))
+    stage = front_of(compute).get_submodule("hidden2")
+
+    def before(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not given:
+            given.append(weakref.ref(inputs[0]))
+
+    stage.register_forward_pre_hook(before)
+    compute._net["auxiliary"].register_forward_pre_hook(lambda *_: held.append(given[0]() is not None))
+    for _ in estimator_of(spec.method.zo)(probing):
+        pass
+    *earlier, head = held
+    assert all(earlier) and not head, "the head's last probe is the only one after hidden2's last"
+
+
 # -- what it leaves behind -----------------------------------------------------------------------------------------
 
 
@@ -170,13 +186,35 @@ def test_perturbing_leaves_no_drift(name: str, head: str) -> None:
     assert plain.same(before, compute.state())
 
 
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_a_probe_that_raises_leaves_parameters_and_buffers_as_the_base_forward_made_them(name: str) -> None:
+    settings = {"name": "digits_cnn", "norm": "batch", "input_shape": (1, 8, 8), "classes": tiny.CLASSES}
+    norms = (".norm.weight", ".norm.bias")
+    trainable = (lambda n: n.endswith(norms)) if name == "sample" else (lambda n: True)
+    model = replace(build_split_model(ModelSpec.model_validate(settings)), trainable=trainable)
+    spec = spec_for(name, "server", micro_batch=0, mu=1.0)
+    compute, calls, after_base = ClientCompute(model, spec, plain.CPU), [], {}
+    probing = Probing(spec, compute, compute.theta(), batch_of(spec, model))
+
+    def stop_the_probe(*_: Any) -> None:
+        if calls:
+            raise RuntimeError("out of memory")
+        calls.append(after_base.update(compute.state()))
+
+    compute._net["auxiliary"].register_forward_pre_hook(stop_the_probe)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        for _ in estimator_of(spec.method.zo)(probing):
+            pass
+    assert plain.same(compute.state(), after_base)
+
+
 STILL = {"optimizer": {"name": "sgd", "lr": 1e-45}}
 
 
 @pytest.mark.parametrize("micro_batch", [0, 2])
 @pytest.mark.parametrize("name", ["batch", "micro_batch", "sample"])
 def test_only_base_forwards_move_running_statistics(name: str, micro_batch: int) -> None:
-    model = with_trainable(tiny.conv("batch"), lambda n: n.startswith(("front.1.", "auxiliary.")))
+    model = replace(tiny.conv("batch"), trainable=lambda n: n.startswith(("front.1.", "auxiliary.")))
     spec = spec_for(name, micro_batch=micro_batch, mu=1.0, num_directions=3)
     probing = estimated(spec, model)
     front = model.build("front", spec.seed).train()
@@ -283,13 +321,6 @@ def test_normalise_divides_by_the_spread_of_all_the_step_s_slopes(name: str) -> 
 
 
 # -- what cannot be ------------------------------------------------------------------------------------------------
-
-
-def with_trainable(model: SplitModel, trainable: Callable[[str], bool]) -> SplitModel:
-    return SplitModel(
-        front=model.front, auxiliary=model.auxiliary, back=model.back, input=model.input,
-        activations=model.activations, classes=model.classes, trainable=trainable,
-    )  # fmt: skip
 
 
 def test_weights_that_cannot_differ_from_sample_to_sample_are_named() -> None:

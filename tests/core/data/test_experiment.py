@@ -131,3 +131,17 @@ def test_validation_sets_training_samples_apart_and_leaves_the_test_half_out_of_
 def test_a_validation_share_that_leaves_nothing_to_train_on_is_refused() -> None:
     with pytest.raises(DataError, match=r"data\.validation = 0\.9 of 3 training samples leaves none"):
         load_experiment(DataSpec(train_limit=3, validation=0.9), 0)
+
+
+def test_two_ranges_of_the_training_samples_share_none_and_are_all() -> None:
+    whole = load_experiment(DataSpec(), 0).train
+    parts = [load_experiment(DataSpec(train_range=r), seed).train for r, seed in (((0, 500), 1), ((500, 1437), 2))]
+    assert [len(part) for part in parts] == [500, 937]
+    both = np.concatenate([part.batch(np.arange(len(part)))[0] for part in parts])
+    assert np.array_equal(both, whole.batch(np.arange(len(whole)))[0])
+
+
+@pytest.mark.parametrize("wrong", [(500, 500), (0, 1438), (5,)])
+def test_a_range_outside_of_the_data_is_refused_with_its_size(wrong: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=r"must lie in 0 to 1437 and hold a sample"):
+        load_experiment(DataSpec(train_range=wrong), 0)

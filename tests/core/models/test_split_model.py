@@ -65,6 +65,26 @@ def test_a_front_that_returns_no_tensor_is_named() -> None:
         check_parts(replace(build_split_model(ModelSpec()), front=Named))
 
 
+@pytest.mark.parametrize("part", ["auxiliary", "back"])
+@pytest.mark.parametrize(
+    "first",
+    [nn.ReLU(inplace=True), nn.Dropout(0.5, inplace=True), nn.Hardtanh(inplace=True)],
+    ids=lambda m: type(m).__name__,
+)
+def test_a_head_or_back_that_overwrites_its_input_is_named(part: str, first: nn.Module) -> None:
+    parts = replace(build_split_model(ModelSpec()), **{part: lambda: nn.Sequential(first, nn.Flatten(), LINEAR)})
+    with pytest.raises(ModelError, match=f"{part} overwrites its input activations, .*set inplace=False"):
+        check_parts(parts)
+
+
+def test_layers_in_place_are_welcome_where_they_overwrite_what_is_the_part_s_own() -> None:
+    own = nn.Sequential(nn.Flatten(), nn.Linear(256, 10), nn.ReLU(inplace=True))
+    check_parts(replace(build_split_model(ModelSpec()), auxiliary=lambda: own))
+
+
+LINEAR = nn.Linear(256, 10)
+
+
 @pytest.mark.parametrize("labels", [[0, 10], [-1, 3]])
 def test_labels_out_of_range_are_refused(labels: list[int]) -> None:
     with pytest.raises(TensorError, match=r"must lie in 0\.\.9"):
