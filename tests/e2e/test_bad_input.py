@@ -74,7 +74,7 @@ def own_data(path: Path, samples: int = 40, **wrong: Any) -> dict[str, Any]:
         ("federation.clients_per_round=2", [r"clients_per_round = 2 is more than clients = 1", "lower it, or 0"]),
         ("method.moments=sometimes", [r"method\.moments", r"'sometimes'"]),
         ("method.alignment.passes=3", [r"method\.alignment\.passes is not used by heron, only by fsl_sage"]),
-        ("model.lora_rank=2", [r"model\.lora_rank is not used with trainable = \"all\", only with \"lora\""]),
+        ("model.lora_rank=2", [r"model\.lora_rank is not used with model.trainable = \"all\", only with \"lora\""]),
         ("method.zo.scope=sample", [r"which front\.\S+ cannot have", r"set model\.trainable = \"norm\""]),
         ("method.zo.scope=micro_batch", [r"with one micro-batch a step", "smaller divisor of batch_size = 8"]),
         ("server.memory_limit=100", [r"the run needs .* server\.memory_limit is 100 B", "lower "]),
