@@ -64,18 +64,23 @@ def _lines(axes: Axes, history: History, wanted: Sequence[tuple[str, str, str, s
     _style(axes, history)
 
 
-def _style(axes: Axes, history: History) -> None:
-    axes.set_xlabel("round", color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    first, last = history[0]["round"], history[-1]["round"]
-    margin = max(0.5, 0.02 * (last - first))
-    axes.set_xlim(first - margin, last + margin)
+def plain(axes: Axes) -> None:
+    """Horizontal grid lines, no frame."""
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
+
+
+def _style(axes: Axes, history: History) -> None:
+    axes.set_xlabel("round", color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    first, last = history[0]["round"], history[-1]["round"]
+    margin = max(0.5, 0.02 * (last - first))
+    axes.set_xlim(first - margin, last + margin)
+    plain(axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(facecolor="white", edgecolor="none", framealpha=0.9, labelcolor=INK, fontsize=9)
     else:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
-
 from heron_client.backprop import Cut
 from heron_client.compute import ClientCompute
-from heron_client.steps.batch import Batch, Steps
+from heron_client.steps.batch import Array, Batch, Steps
+from heron_client.steps.moving import Moving
 
 
 class CutGradientStepper:
@@ -16,8 +13,7 @@ class CutGradientStepper:
 
     def __init__(self, compute: ClientCompute) -> None:
         self._compute = compute
-        self._rule = compute.update_rule()
-        self._theta_D = compute.theta()
+        self._moving = Moving(compute)
         self.forward_passes = 0.0
 
     def step(self, batch: Batch) -> Steps:
@@ -31,9 +27,8 @@ class CutGradientStepper:
         batch.finite(loss, "server's")
         gradient_D = cut.backward(gradients)
         del cut, answer, gradients
-        self._rule.step(self._theta_D, gradient_D)
-        self._compute.set_theta(self._theta_D)
+        self._moving.step(gradient_D)
         return loss
 
-    def moments(self) -> dict[str, NDArray[Any]]:
-        return self._rule.state()
+    def moments(self) -> dict[str, Array]:
+        return self._moving.moments()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
 from torch import Tensor
 
 from heron_client.backprop import loss_gradient
 from heron_client.compute import ClientCompute
-from heron_client.steps.batch import Batch, Steps
+from heron_client.steps.batch import Array, Batch, Steps
+from heron_client.steps.moving import Moving
 
 
 class FirstOrderStepper:
@@ -17,8 +15,7 @@ class FirstOrderStepper:
 
     def __init__(self, compute: ClientCompute) -> None:
         self._compute = compute
-        self._rule = compute.update_rule()
-        self._theta_D = compute.theta()
+        self._moving = Moving(compute)
         self.forward_passes = 0.0
 
     def step(self, batch: Batch) -> Steps:
@@ -35,12 +32,11 @@ class FirstOrderStepper:
         self.forward_passes += 1
         loss = batch.finite(loss_sum / batch.rows)
         assert gradient_D is not None, "a batch has a piece"
-        self._rule.step(self._theta_D, gradient_D)
-        self._compute.set_theta(self._theta_D)
+        self._moving.step(gradient_D)
         return loss
 
-    def moments(self) -> dict[str, NDArray[Any]]:
-        return self._rule.state()
+    def moments(self) -> dict[str, Array]:
+        return self._moving.moments()
 
 
 def _added(total_D: Tensor | None, piece_D: Tensor) -> Tensor:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
-
 from heron_client.compute import ClientCompute
 from heron_client.steps.batch import Array, Batch, Steps
 from heron_client.steps.block_wise import each_block
+from heron_client.steps.moving import Moving
 from heron_client.steps.per_sample import each_sample
 from heron_client.steps.probing import Probing, Yields
 from heron_client.zo import add_slopes
@@ -26,21 +25,19 @@ class ZerothOrderStepper:
     def __init__(self, spec: RunSpec, compute: ClientCompute) -> None:
         self._spec, self._compute = spec, compute
         self._estimator = estimator_of(spec.method.zo)
-        self._rule = compute.update_rule()
-        self._theta_D: Tensor = compute.theta()
+        self._moving = Moving(compute)
         self.forward_passes = 0.0
 
     def step(self, batch: Batch) -> Steps:
-        probing = Probing(self._spec, self._compute, self._theta_D, batch)
+        probing = Probing(self._spec, self._compute, self._moving.theta_D, batch)
         yield from self._estimator(probing)
         loss = probing.loss()
-        self._rule.step(self._theta_D, probing.gradient())
-        self._compute.set_theta(self._theta_D)
+        self._moving.step(probing.gradient())
         self.forward_passes += probing.forward_rows / batch.rows
         return loss
 
     def moments(self) -> dict[str, Array]:
-        return self._rule.state()
+        return self._moving.moments()
 
 
 def estimator_of(zo: ZoSpec) -> Estimator:

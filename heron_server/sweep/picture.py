@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, PercentFormatter
 
-from heron_server.curves import BLUE, GREEN, GRID, INK, ORANGE
+from heron_server.curves import BLUE, GREEN, INK, ORANGE, plain
 from heron_server.sweep.figures import Gathered
 from heron_server.sweep.page import HEADINGS
 from heron_server.sweep.plan import Sweep, shown
@@ -120,12 +120,7 @@ def _style(axes: Axes, sweep: Sweep, metric: str) -> None:
     if "network" in metric or "bytes" in metric:
         axes.set_yscale("log")
     _ticks(axes, sweep)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
+    plain(axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(facecolor="white", edgecolor="none", framealpha=0.9, labelcolor=INK, fontsize=8)
 
