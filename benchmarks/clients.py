@@ -20,7 +20,7 @@ END = object()
 
 def run_spec(method: dict[str, Any], norm: str = "batch", head: str = "flatten_linear", steps: int = 1) -> Any:
     """The paper's client with this method table; Adam 1e-4, and heron's head by losses alone unless the table says."""
-    from heron_core.run_spec import RunSpec
+    from heron_core.spec.run_spec import RunSpec
 
     optimizer = {} if method.get("name") == "frozen" else {"optimizer": {"name": "adam", "lr": 1e-4}}
     head_by = {"auxiliary_update": "zo"} if method.get("name") == "heron" else {}
@@ -45,7 +45,7 @@ class Sink:
         self._opened = False
 
     def send(self, frame: Any) -> None:
-        from heron_core.frames import serialize
+        from heron_core.wire.frames import serialize
 
         self._last = serialize(frame)
         sequence = frame.rest.header.sequence
@@ -53,8 +53,8 @@ class Sink:
             self._sent.append(sequence)
 
     def receive(self, timeout_s: float) -> Any:
-        from heron_core.frames import Bulk
         from heron_core.pb.v1 import split_pb2 as pb
+        from heron_core.wire.frames import Bulk
 
         if not self._opened:
             self._opened = True
@@ -70,7 +70,7 @@ class ProductClient:
     """The compute side with its local rounds, for any method."""
 
     def __init__(self, spec: Any, device: str = "cpu") -> None:
-        from heron_client.compute import ClientCompute
+        from heron_client.compute.torch_backend import ClientCompute
         from heron_core.data.source import ArraySource
         from heron_core.models import build_split_model
 
@@ -85,8 +85,8 @@ class ProductClient:
 
     def round(self, rows: int = 0) -> Any:
         """One local round of the spec's steps; returns its figures."""
-        from heron_client.local_round import LocalRound
-        from heron_client.uploader import Uploader
+        from heron_client.compute.local_round import LocalRound
+        from heron_client.uploads.uploader import Uploader
         from heron_core.data.batches import BatchOrder
         from heron_core.pb.v1 import split_pb2 as pb
 

@@ -91,11 +91,11 @@ class ServerThread:
         self._folder.cleanup()
 
     async def _serve(self) -> None:
-        from heron_server.coordinator import Coordinator
-        from heron_server.jobs import WorkerThread
-        from heron_server.observer import Observer
-        from heron_server.run_dir import RunDir
+        from heron_server.metrics.observers import Observer
+        from heron_server.run.coordinator import Coordinator
         from heron_server.serve import _listen
+        from heron_server.storage.run_dir import RunDir
+        from heron_server.training.worker import WorkerThread
 
         observer = Observer()
         observer.when_listening(lambda address: setattr(self, "address", address))

@@ -30,9 +30,9 @@ from typing import Any
 import torch
 from clients import ProductClient, StockClient, run_spec
 
-from heron_client.meter import PeakMeter
-from heron_core.methods import moment_tensors
-from heron_core.run_spec import MethodSpec
+from heron_client.compute.meter import PeakMeter
+from heron_core.spec.methods import moment_tensors
+from heron_core.spec.run_spec import MethodSpec
 
 STEPS = 2
 RATIO = "ratios: VmHWM, which has the optimiser's state in it, and parameters, on both sides"

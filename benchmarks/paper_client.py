@@ -11,8 +11,8 @@ from clients import images
 def small_back(norm: str, auxiliary: str) -> Any:
     """A SplitModel: front and head of the paper's ResNet-18."""
     from heron_core.models import build_split_model
-    from heron_core.models.auxiliary import GapLinear
-    from heron_core.run_spec import ModelSpec
+    from heron_core.models.heads.auxiliary import GapLinear
+    from heron_core.spec.run_spec import ModelSpec
 
     chosen = {"name": "resnet18", "cut": "layer1.0", "norm": norm, "auxiliary": auxiliary}
     model = build_split_model(ModelSpec.model_validate(chosen))

@@ -30,10 +30,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFor
 from matplotlib.transforms import Bbox
 from memory import allocator_peak
 
-from heron_server.sweep.figures import Spread, spread_of
-from heron_server.sweep.plan import Sweep, load_sweep
-from heron_server.sweep.store import read_csv, write_csv
-from heron_server.units import bytes_text
+from heron_server.text.units import bytes_text
+from heron_simulator.sweep.figures import Spread, spread_of
+from heron_simulator.sweep.plan import Sweep, load_sweep
+from heron_simulator.sweep.store import read_csv, write_csv
 
 SWEEP = REPO / "benchmarks" / "sweeps" / "methods.toml"
 CONTROL = "frozen"
@@ -90,7 +90,7 @@ def client_memory(sweep: Sweep) -> list[dict[str, Any]]:
 
 def measured(text: str) -> list[int]:
     """In the fresh process: (parameters and buffers, the allocator's peak beside them) of this run spec's client."""
-    from heron_core.run_spec import RunSpec
+    from heron_core.spec.run_spec import RunSpec
 
     peak = allocator_peak(Client(RunSpec.model_validate_json(text)))
     return [peak.parameters, peak.allocator]

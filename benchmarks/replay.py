@@ -17,9 +17,9 @@ from collections.abc import Iterator
 import numpy as np
 from common import exhaust  # puts the repository on the path
 
-from heron_client.grpc_transport import GrpcTransport
-from heron_client.upload import Upload
-from heron_client.uploader import Uploader
+from heron_client.transport.grpc_transport import GrpcTransport
+from heron_client.uploads.upload import Upload
+from heron_client.uploads.uploader import Uploader
 from heron_core import PROTOCOL_VERSION
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split

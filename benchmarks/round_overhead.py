@@ -17,7 +17,7 @@ from statistics import median
 
 from common import MIB, REPO, median_ratio, table, verdict, wait_until
 
-from heron_client.meter import proportional_bytes
+from heron_client.compute.meter import proportional_bytes
 
 DEMO = REPO / "heron_server" / "demo.toml"
 CLIENTS = 3

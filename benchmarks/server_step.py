@@ -22,9 +22,9 @@ import torch
 from common import ServerThread, interleaved, median_ratio, table, verdict, wait_until
 
 from heron_core.models import build_split_model
-from heron_core.run_spec import RunSpec
-from heron_server.engine import Engine
-from heron_server.staging import Step
+from heron_core.spec.run_spec import RunSpec
+from heron_server.training.trainer import Engine
+from heron_server.uploads.assembly import Step
 
 CLIENTS = 3
 RECORDED = 2

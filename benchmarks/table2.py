@@ -86,7 +86,7 @@ class Traffic:
 
 def traffic(row: Row) -> Traffic:
     """Closed form and measured, as the paper charges; and everything that crossed the wire."""
-    from heron_server.ledger import SESSION_DOWN_BYTES, SESSION_UP_BYTES
+    from heron_server.metrics.ledger import SESSION_DOWN_BYTES, SESSION_UP_BYTES
 
     (counted, charged), (longer, _) = one_round(row, steps=1), one_round(row, steps=2)
     scale, sessions = SAMPLES / (CLIENTS * BATCH), CLIENTS * (SESSION_UP_BYTES + SESSION_DOWN_BYTES)
@@ -102,9 +102,9 @@ def traffic(row: Row) -> Traffic:
 
 def closed_form_bytes(row: Row) -> float:
     """rounds x (each sample's activations, once or twice, + the front's weights both ways)."""
-    from heron_core.methods import method_of
     from heron_core.models import build_split_model
-    from heron_server.plan import client_state, state_bytes
+    from heron_core.spec.methods import method_of
+    from heron_server.planning.plan import client_state, state_bytes
 
     spec = run_spec(row.method, row.norm, row.head)
     state, method = state_bytes(spec, client_state(spec, build_split_model(spec.model))), method_of(spec.method)
@@ -114,9 +114,9 @@ def closed_form_bytes(row: Row) -> float:
 
 def one_round(row: Row, steps: int) -> tuple[dict[str, int], dict[str, int]]:
     """The two columns of a real round's ledger: that many local steps of each of the five clients."""
-    from heron_core.run_spec import RunSpec
+    from heron_core.spec.run_spec import RunSpec
     from heron_server.config import ServerSettings
-    from heron_server.simulator import simulate
+    from heron_simulator.simulator import simulate
 
     here, whole = Path(__file__).parent, row.method["name"] == "fedavg"
     rows = 2 if whole else BATCH  # without uploads the batch size crosses no wire
@@ -147,7 +147,7 @@ class Compute:
 
 
 def compute(row: Row) -> Compute:
-    from heron_server.macs import step_macs
+    from heron_server.planning.macs import step_macs
 
     client = ProductClient(run_spec(row.method, row.norm, row.head))
     closed = step_macs(client.spec, client.model)

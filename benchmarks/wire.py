@@ -23,8 +23,8 @@ from relay import Relay
 from torch import nn
 
 from heron_core.models.split_model import SplitModel, TensorSpec
-from heron_core.run_spec import RunSpec
-from heron_server.engine import Engine
+from heron_core.spec.run_spec import RunSpec
+from heron_server.training.trainer import Engine
 
 ROW_BYTES = 64 * 32 * 32 * 4
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from settings_page import render
+
 from heron_client.config import ClientSettings
-from heron_core.settings_page import render
 from heron_server.config import RunFile
 
 PAGE = Path(__file__).with_name("settings.md")

@@ -10,9 +10,9 @@ from pathlib import Path
 from time import monotonic
 
 from heron_client.config import ClientSettings
-from heron_client.grpc_transport import GrpcTransport
-from heron_client.runner import Runner
-from heron_client.session import State
+from heron_client.session.runner import Runner
+from heron_client.session.session import State
+from heron_client.transport.grpc_transport import GrpcTransport
 from heron_core.errors import ConfigError, Interrupted
 
 log = logging.getLogger("heron.client")

@@ -83,7 +83,7 @@ def simulate(
     if (run_file is None) == (sweep is None):
         raise ConfigError("simulate wants a run file, or --sweep and a sweep file: one of the two")
     if sweep is not None:
-        from heron_server.sweep.command import run_sweep
+        from heron_simulator.sweep.command import run_sweep
 
         if clients is not None or client_files or resume:
             raise ConfigError("--clients, --client and --resume are for one run; a sweep's file says what varies, and "
@@ -105,7 +105,7 @@ def simulate(
 def validate(run_file: RunFile, overrides: Overrides = None) -> None:
     """Check a run spec and print what it will do, without running it."""
     from heron_server.config import load_run_file
-    from heron_server.validate import describe
+    from heron_server.planning.validate import describe
 
     spec, settings = load_run_file(run_file, overrides)
     typer.echo(describe(spec, settings))

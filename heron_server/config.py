@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, field_validator
 
 from heron_core.config import apply_overrides, host_and_port, load_toml, validate
-from heron_core.methods import refuse_unused, without_unused
-from heron_core.run_spec import Count, Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
-from heron_server.simulate_settings import SimulateSettings
+from heron_core.spec.methods import refuse_unused, without_unused
+from heron_core.spec.run_spec import Count, Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
+from heron_simulator.settings import SimulateSettings
 
 
 class ServerSettings(Settings):

@@ -10,14 +10,14 @@ import threading
 from pathlib import Path
 
 from heron_core.config import apply_overrides, load_toml
-from heron_core.methods import as_method
+from heron_core.spec.methods import as_method
 from heron_server.config import split_run_file
-from heron_server.display import make_display
+from heron_server.display.plain import make_display
 from heron_server.launch import clear_run_dir, show
-from heron_server.observer import Observer
-from heron_server.run_dir import RunDir
+from heron_server.metrics.observers import Observer
 from heron_server.serve import serve
-from heron_server.simulator import simulate
+from heron_server.storage.run_dir import RunDir
+from heron_simulator.simulator import simulate
 
 DEMO_FILE = Path(__file__).with_name("demo.toml")
 CLIENT_PATIENCE_S = 20.0

@@ -11,16 +11,16 @@ from typing import Any
 from heron_core.config import load_toml
 from heron_core.errors import ConfigError
 from heron_core.models import build_split_model
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
-from heron_server.display import make_display
-from heron_server.report import print_final_table
-from heron_server.run_dir import RunDir
+from heron_server.display.plain import make_display
+from heron_server.display.report import print_final_table
 from heron_server.serve import serve
-from heron_server.simulate_settings import NetworkSettings, SimulateSettings
-from heron_server.simulator import simulate, with_clients
-from heron_server.surroundings import Surroundings
-from heron_server.units import seconds_text
+from heron_server.storage.run_dir import RunDir
+from heron_server.text.units import seconds_text
+from heron_simulator.faults import Surroundings
+from heron_simulator.settings import NetworkSettings, SimulateSettings
+from heron_simulator.simulator import simulate, with_clients
 
 
 def run_dir_of(spec: RunSpec, settings: ServerSettings) -> Path:

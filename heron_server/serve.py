@@ -10,16 +10,16 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from heron_core.channel import SERVER_OPTIONS
 from heron_core.errors import ConfigError, Interrupted
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.channel import SERVER_OPTIONS
+from heron_server.api.service import handlers
 from heron_server.config import ServerSettings
-from heron_server.coordinator import Coordinator
-from heron_server.jobs import WorkerThread
-from heron_server.observer import Observer
-from heron_server.run_dir import RunDir
-from heron_server.service import handlers
-from heron_server.setup import finish_run, prepare
+from heron_server.metrics.observers import Observer
+from heron_server.run.coordinator import Coordinator
+from heron_server.run.prepare import finish_run, prepare
+from heron_server.storage.run_dir import RunDir
+from heron_server.training.worker import WorkerThread
 
 TICK_S = 0.25
 FAREWELL_S = 5.0

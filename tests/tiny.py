@@ -9,7 +9,7 @@ from torch import nn
 
 from heron_core.data.source import ArraySource
 from heron_core.models.split_model import SplitModel, TensorSpec
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
 
 CLASSES = 3
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from heron_core.data import partition
+from heron_core.data.partition import dirichlet, iid, shards
 from heron_core.data.sensor import Sensor
 from heron_core.data.source import Source, Subset
 from heron_core.errors import DataError
 from heron_core.streams import generator
 
 if TYPE_CHECKING:
-    from heron_core.run_spec import DataSpec
+    from heron_core.spec.run_spec import DataSpec
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ def load_experiment(
     Raises DataError if it is missing, cannot be read, or has fewer samples than a limit asks for.
     """
     if spec.source == "digits":
-        from heron_core.data import digits
+        from heron_core.data.sources import digits
 
         train, test = digits.load(_sensor(spec, seed, digits.INPUT_SHAPE))
         shape, classes = digits.INPUT_SHAPE, digits.CLASSES
     elif spec.source == "cifar10":
-        from heron_core.data import cifar10
+        from heron_core.data.sources import cifar10
 
         train, test = cifar10.load(folder, cache_dir, _sensor(spec, seed, cifar10.INPUT_SHAPE))
         shape, classes = cifar10.INPUT_SHAPE, cifar10.CLASSES
@@ -88,10 +88,10 @@ def share_sizes(experiment: Experiment, spec: DataSpec, seed: int, clients: int)
 
 def _parts(labels: NDArray[np.int64], spec: DataSpec, seed: int, clients: int) -> list[NDArray[np.int64]]:
     if spec.partition == "dirichlet":
-        return partition.dirichlet(labels, clients, seed, spec.alpha)
+        return dirichlet(labels, clients, seed, spec.alpha)
     if spec.partition == "shards":
-        return partition.shards(labels, clients, seed, spec.shards_per_client)
-    return partition.iid(labels, clients, seed)
+        return shards(labels, clients, seed, spec.shards_per_client)
+    return iid(labels, clients, seed)
 
 
 def _part(parts: list[NDArray[np.int64]], rank: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from heron_core.errors import ModelError
-from heron_core.models.auxiliary import auxiliary_factory
+from heron_core.models.heads.auxiliary import auxiliary_factory
 from heron_core.models.names import nearest
 from heron_core.models.split_model import SplitModel, TensorSpec, probe_shapes
 from heron_core.models.tracing import trace_around

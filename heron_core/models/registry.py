@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from heron_core.errors import ModelError
+from heron_core.models.adapt.trainable import restricted
 from heron_core.models.from_module import CutModule, split_cut_module
 from heron_core.models.names import nearest
 from heron_core.models.split_model import SplitModel
-from heron_core.models.trainable import restricted
-from heron_core.run_spec import ModelSpec
+from heron_core.spec.run_spec import ModelSpec
 
 BUILT_IN: Mapping[str, str] = {
-    "digits_cnn": "heron_core.models.digits_cnn:digits_cnn",
-    "cifar_cnn": "heron_core.models.cifar_cnn:cifar_cnn",
-    "mlp": "heron_core.models.mlp:mlp",
-    "resnet18": "heron_core.models.resnet:resnet",
-    "resnet34": "heron_core.models.resnet:resnet",
-    "resnet50": "heron_core.models.resnet:resnet",
+    "digits_cnn": "heron_core.models.families.digits_cnn:digits_cnn",
+    "cifar_cnn": "heron_core.models.families.cifar_cnn:cifar_cnn",
+    "mlp": "heron_core.models.families.mlp:mlp",
+    "resnet18": "heron_core.models.families.resnet:resnet",
+    "resnet34": "heron_core.models.families.resnet:resnet",
+    "resnet50": "heron_core.models.families.resnet:resnet",
 }
 
 

@@ -19,7 +19,7 @@ from heron_core.errors import CheckpointError, ModelError
 from heron_core.models.digest import state_sha256
 from heron_core.models.registry import BUILT_IN, build_split_model
 from heron_core.models.split_model import AssembledModel
-from heron_core.run_spec import ModelSpec
+from heron_core.spec.run_spec import ModelSpec
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from heron_core.errors import CheckpointError, DataError, ModelError
 from heron_core.models.split_model import SplitModel
-from heron_core.run_spec import ModelSpec
+from heron_core.spec.run_spec import ModelSpec
 
 FOLDER_SETTING = "set data.folder in the client's file or server.data_folder in the run file, or $HERON_DATA"
 

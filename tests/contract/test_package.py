@@ -37,7 +37,7 @@ def test_a_name_that_is_not_public_is_an_attribute_error(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "first", ["", "import heron_server.simulator\n", "from heron_server.simulator import simulate\n"]
+    "first", ["", "import heron_simulator.simulator\n", "from heron_simulator.simulator import simulate\n"]
 )
 def test_heron_server_simulate_is_the_function_whatever_was_imported_before(first: str) -> None:
     code = "import heron_server as s; print(s.simulate.__name__, s.simulate is s.simulator.simulate)"

@@ -152,7 +152,7 @@ def test_every_enum_starts_with_a_zero_that_is_never_valid(source: str) -> None:
 
 
 def test_the_server_handles_every_rpc_as_it_is_declared() -> None:
-    from heron_server.service import handlers
+    from heron_server.api.service import handlers
 
     served = handlers(cast(Any, None))
     declared = {

@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+from settings_page import Setting, render, settings
 
 from heron_client.config import ClientSettings
-from heron_core.settings_page import Setting, render, settings
 from heron_server.config import RunFile
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("heron_core", "heron_client", "heron_server")
+PACKAGES = ("heron_core", "heron_client", "heron_server", "heron_simulator")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from heron_core.config import apply_overrides, load_toml, validate
 from heron_core.errors import ConfigError
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
 
 
 def refused(tables: dict[str, Any]) -> str:

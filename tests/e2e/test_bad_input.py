@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from processes import Bench, Program, spec_of
 
-from heron_server.simulator import simulate
+from heron_simulator.simulator import simulate
 
 HERE = Path(__file__).parent
 USAGE, PEER, INPUT = 2, 3, 4

@@ -19,7 +19,7 @@ from heron_core.config import load_toml
 from heron_core.data import load_experiment
 from heron_server.config import split_run_file
 from heron_server.demo import DEMO_FILE
-from heron_server.simulator import simulate
+from heron_simulator.simulator import simulate
 
 pytestmark = pytest.mark.slow
 ROUNDS = 4

@@ -13,9 +13,9 @@ import pytest
 from processes import Bench, Relay, spec_of
 
 from heron_core.models import build_split_model
-from heron_server.simulate_settings import SimulateSettings
-from heron_server.simulator import simulate
-from heron_server.surroundings import Surroundings
+from heron_simulator.faults import Surroundings
+from heron_simulator.settings import SimulateSettings
+from heron_simulator.simulator import simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -17,9 +17,9 @@ from integration.settings import METHODS
 from integration.settings import tables as method_tables
 from processes import Bench, Relay, spec_of
 
-from heron_core.data.cifar10_files import read_npz
+from heron_core.data.sources.cifar10_files import read_npz
 from heron_server.config import ServerSettings
-from heron_server.simulator import simulate
+from heron_simulator.simulator import simulate
 
 CLIENTS = 3
 

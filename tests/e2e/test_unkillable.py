@@ -11,7 +11,7 @@ from integration.settings import METHODS
 from integration.settings import tables as method_tables
 from processes import Bench, Program, Relay, Server, free_address, spec_of
 
-from heron_server.simulator import simulate
+from heron_simulator.simulator import simulate
 
 pytestmark = pytest.mark.slow
 CLIENTS, ROUNDS = 3, 4

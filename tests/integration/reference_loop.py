@@ -14,7 +14,7 @@ from heron_core.data.batches import batch_indices
 from heron_core.models import build_split_model
 from heron_core.models.digest import state_sha256
 from heron_core.models.split_model import ClientModel
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import direction, generator, seeded_torch
 
 

@@ -14,7 +14,7 @@ from heron_core import data
 from heron_core.data.batches import batch_indices
 from heron_core.models import build_split_model
 from heron_core.models.digest import state_sha256
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import generator, seeded_torch
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from integration import reference_baselines as baselines
 from integration.reference_estimators import heron
 
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
 
 LOOPS = {
     "heron": heron, "cse_fsl": baselines.cse_fsl, "fsl_sage": baselines.fsl_sage, "sflv1": baselines.sflv1,

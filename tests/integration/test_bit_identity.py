@@ -8,8 +8,8 @@ import pytest
 from integration import reference_loop
 from integration.references import LOOPS, reference_run
 
-from heron_core.run_spec import RunSpec
-from heron_server.simulator import simulate
+from heron_core.spec.run_spec import RunSpec
+from heron_simulator.simulator import simulate
 
 Tables = dict[str, Any]
 MODELS: dict[str, Tables] = {

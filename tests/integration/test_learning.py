@@ -8,11 +8,11 @@ import pytest
 from integration.settings import METHODS, tables
 from torch import Tensor
 
-from heron_client.optimizers import Adam
+from heron_client.compute.optimizers import Adam
 from heron_core.config import load_toml
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_server.demo import DEMO_FILE
-from heron_server.simulator import simulate
+from heron_simulator.simulator import simulate
 
 ROUNDS = 4
 WELL_BELOW = 0.7

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from integration.settings import METHODS, tables
 
-from heron_core.run_spec import RunSpec
-from heron_server.simulator import simulate
+from heron_core.spec.run_spec import RunSpec
+from heron_simulator.simulator import simulate
 
 CLIENTS, ROUNDS, STEPS, BATCH = 3, 2, 24, 16
 ACTIVATIONS_BYTES = 16 * 4 * 4 * 4

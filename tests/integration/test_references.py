@@ -14,7 +14,7 @@ from integration.references import reference_run
 from integration.test_bit_identity import JOINT, MODELS, SGD, spec_of
 
 from heron_core.models import lean
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 

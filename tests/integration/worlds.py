@@ -13,19 +13,19 @@ from typing import Any, Protocol
 import grpc
 
 from heron_client.config import ClientSettings
-from heron_client.grpc_transport import GrpcTransport
-from heron_client.runner import Runner
-from heron_client.transport import Transport
+from heron_client.session.runner import Runner
+from heron_client.transport.grpc_transport import GrpcTransport
+from heron_client.transport.interface import Transport
 from heron_core.errors import HeronError
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
+from heron_server.api.service import handlers
 from heron_server.config import ServerSettings
-from heron_server.coordinator import Coordinator
-from heron_server.jobs import InlineJobs, WorkerThread
-from heron_server.observer import Observer
-from heron_server.run_dir import RunDir
-from heron_server.service import handlers
-from heron_server.setup import finish_run, prepare
-from heron_server.simulator import NO_DEADLINES, InProcess
+from heron_server.metrics.observers import Observer
+from heron_server.run.coordinator import Coordinator
+from heron_server.run.prepare import finish_run, prepare
+from heron_server.storage.run_dir import RunDir
+from heron_server.training.worker import InlineJobs, WorkerThread
+from heron_simulator.simulator import NO_DEADLINES, InProcess
 
 PATIENCE_S = 60.0
 Through = Callable[[Transport], Transport]

@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 
 from heron_core import PROTOCOL_VERSION
-from heron_core.codec import manifest_of, pieces
 from heron_core.errors import HeronError
-from heron_core.frames import Bulk
 from heron_core.models.split_model import SplitModel
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
-from heron_core.run_spec import RunSpec
+from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.codec import manifest_of, pieces
+from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
-from heron_server.coordinator import Coordinator
-from heron_server.engine import Engine
-from heron_server.jobs import InlineJobs
-from heron_server.plan import uploads_per_round
-from heron_server.run_dir import RunDir
+from heron_server.planning.plan import uploads_per_round
+from heron_server.run.coordinator import Coordinator
+from heron_server.storage.run_dir import RunDir
+from heron_server.training.trainer import Engine
+from heron_server.training.worker import InlineJobs
 
 Array = NDArray[Any]
 MODEL = tiny.mlp()

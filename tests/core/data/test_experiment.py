@@ -12,7 +12,7 @@ import pytest
 
 from heron_core.data import BatchOrder, Source, client_share, load_experiment, share_sizes
 from heron_core.errors import DataError
-from heron_core.run_spec import DataSpec
+from heron_core.spec.run_spec import DataSpec
 
 needs_digits = pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed"
@@ -101,7 +101,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 @needs_digits
 def test_loading_the_digits_imports_neither_torch_nor_scikit_learn() -> None:
     code = (
-        "from heron_core.data import *; from heron_core.run_spec import DataSpec\n"
+        "from heron_core.data import *; from heron_core.spec.run_spec import DataSpec\n"
         "e = load_experiment(DataSpec(), 0, None); client_share(e, DataSpec(), 0, 0, 3)"
     )
     assert loaded_after(code) in ("['pydantic']", "['lzma', 'pydantic']")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from heron_core.models import build_split_model, lean
-from heron_core.models.layers import group_count, make_norm
-from heron_core.run_spec import ModelSpec
+from heron_core.models.families.layers import group_count, make_norm
+from heron_core.spec.run_spec import ModelSpec
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -147,7 +147,7 @@ def test_whole_batches_are_this_thread_s_only_and_end_with_the_block() -> None:
 MEASURE = """
 import sys, torch
 from heron_core.models import build_split_model
-from heron_core.run_spec import ModelSpec
+from heron_core.spec.run_spec import ModelSpec
 torch.set_num_threads(1)
 def kib(key):
     return int(next(l for l in open("/proc/self/status") if l.startswith(key)).split()[1])

@@ -10,12 +10,12 @@ import pytest
 
 from heron_core.errors import ModelError
 from heron_core.models import SplitModel, build_split_model, check_parts
-from heron_core.run_spec import ModelSpec
+from heron_core.spec.run_spec import ModelSpec
 
 CODE = """
 from torch import nn
 from heron_core.models import CutModule, build_split_model
-from heron_core.run_spec import ModelSpec
+from heron_core.spec.run_spec import ModelSpec
 
 def net(width=8):
     return CutModule(lambda: nn.Sequential(nn.Linear(5, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, 3)),
@@ -103,9 +103,9 @@ import sys
 import heron_core.models.digest
 assert "torch" not in sys.modules, "digest imports torch"
 from heron_core.models import build_split_model
-from heron_core.run_spec import ModelSpec
+from heron_core.spec.run_spec import ModelSpec
 build_split_model(ModelSpec()).build("front", 0)
-bad = {"heron_core.models.resnet", "heron_core.models.saved", "torch._dynamo", "torchvision", "sympy"}
+bad = {"heron_core.models.families.resnet", "heron_core.models.saved", "torch._dynamo", "torchvision", "sympy"}
 assert not bad & set(sys.modules), bad & set(sys.modules)
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=60, check=True)

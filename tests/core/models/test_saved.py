@@ -16,7 +16,7 @@ from torch import nn
 
 from heron_core.errors import CheckpointError, ModelError
 from heron_core.models import build_split_model, load_model, save_model, state_sha256
-from heron_core.run_spec import ModelSpec
+from heron_core.spec.run_spec import ModelSpec
 
 
 def save(folder: Path, spec: ModelSpec, **extra: object) -> dict[str, nn.Module]:
@@ -123,7 +123,7 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 
 def test_a_users_model_is_imported_only_when_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "from heron_core.models import build_split_model as b\nfrom heron_core.run_spec import ModelSpec\n"
+    code = "from heron_core.models import build_split_model as b\nfrom heron_core.spec.run_spec import ModelSpec\n"
     (tmp_path / "saved_own.py").write_text(f"{code}def make():\n    return b(ModelSpec(name='mlp'))\n")
     monkeypatch.syspath_prepend(tmp_path)
     save(tmp_path / "model", ModelSpec(name="saved_own:make"))

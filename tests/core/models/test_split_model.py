@@ -11,7 +11,7 @@ from torch import nn
 from heron_core.errors import ModelError, TensorError
 from heron_core.models import ClientModel, SplitModel, TensorSpec, build_split_model, check_parts
 from heron_core.models.split_model import Part
-from heron_core.run_spec import ModelSpec
+from heron_core.spec.run_spec import ModelSpec
 
 PARTS: tuple[Part, ...] = ("front", "auxiliary", "back")
 

@@ -1,0 +1,95 @@
+"""What a client needs to do its part: model, data and state, built from the run spec that came at Join."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heron_client.compute.local_round import LocalRound
+from heron_client.compute.torch_backend import ClientCompute
+from heron_client.config import ClientSettings
+from heron_client.uploads.upload import Upload
+from heron_core import data
+from heron_core.data.batches import BatchOrder
+from heron_core.data.source import Source
+from heron_core.device import resolve_device
+from heron_core.models import build_split_model
+from heron_core.spec.run_spec import RunSpec
+
+Array = NDArray[Any]
+
+
+class Workshop:
+    """Built once a run; `prepare` fixes rank and data once the run has started."""
+
+    def __init__(self, settings: ClientSettings, spec: RunSpec, shares: data.Shares | None = None) -> None:
+        for folder in settings.python_path:
+            if str(folder) not in sys.path:
+                sys.path.insert(0, str(folder))
+        self.spec, self._settings, self._shares = spec, settings, shares or data.Shares()
+        self.model = build_split_model(spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder)
+        self.compute = ClientCompute(self.model, spec, resolve_device(settings.device))
+        self.names = [*(t.name for t in self.model.activations), "labels"]
+        self._own = self._load_own() if spec.data.source == "client" else None
+        self._dealt: tuple[int, int] | None = None
+        self._train: Source | None = None
+        self._held_out: Source | None = None
+        self._order: BatchOrder | None = None
+
+    @property
+    def num_own_samples(self) -> int:
+        return len(self._own) if self._own is not None else 0
+
+    @property
+    def num_samples(self) -> int:
+        return len(self._train) if self._train is not None else 0
+
+    @property
+    def class_histogram(self) -> list[int]:
+        assert self._train is not None
+        return data.class_histogram(self._train.labels, self.model.classes)
+
+    def prepare(self, rank: int, clients: int) -> bool:
+        """Deals this client's data; True if that changed anything."""
+        if self._dealt == (rank, clients):
+            return False
+        spec = self.spec
+        if self._own is not None:
+            self._train, self._held_out = data.split_holdout(self._own, spec.data.holdout, spec.seed, rank)
+        else:
+            self._train = self._shares.of(spec.data, spec.seed, self._settings.data.folder, rank, clients)
+        data.check_source(self._train, self.model.input.shape, self.model.classes)
+        self._order = BatchOrder(spec.seed, rank, len(self._train), spec.method.batch_size)
+        self._dealt = (rank, clients)
+        return True
+
+    def local_round(self, round_number: int, rank: int, state: Mapping[str, Array]) -> LocalRound:
+        assert self._train is not None and self._order is not None
+        self.compute.load_state(state)
+        return LocalRound(self.spec, self.compute, self._train, self._order, self.names, round_number, rank)
+
+    @property
+    def num_held_out(self) -> int:
+        return len(self._held_out) if self._held_out is not None else 0
+
+    @property
+    def evaluation_steps(self) -> int:
+        return -(-self.num_held_out // self.spec.method.batch_size)
+
+    def evaluation_uploads(self, state: Mapping[str, Array]) -> Iterator[Upload]:
+        """The held-out samples' activations under `state`, one micro-batch a step; the last may be smaller."""
+        assert self._held_out is not None
+        self.compute.load_state(state)
+        rows, total = self.spec.method.batch_size, len(self._held_out)
+        for step, start in enumerate(range(0, total, rows)):
+            x, labels = self._held_out.batch(np.arange(start, min(start + rows, total)))
+            tensors = dict(zip(self.names, [*self.compute.evaluation_activations(x), labels], strict=True))
+            yield Upload(step, step, 0, len(labels), tensors)
+
+    def _load_own(self) -> Source:
+        own = self._settings.data
+        return data.load_own(own.source, path=own.path, options=own.options, input_shape=self.model.input.shape)

@@ -1,0 +1,47 @@
+"""The round's work that a runner has in hand: what is computed, what is sent, and what comes back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heron_client.compute.meter import PeakMeter
+from heron_client.session.session import Assignment
+from heron_client.uploads.upload import CutGradients, Upload
+from heron_client.uploads.uploader import Uploader
+
+if TYPE_CHECKING:
+    from heron_client.compute.local_round import LocalRound
+
+
+class Work:
+    """One round's work in hand; it survives a broken connection within its term."""
+
+    def __init__(self, assignment: Assignment, local: LocalRound, uploader: Uploader, meter: PeakMeter | None) -> None:
+        self.assignment, self.local, self.uploader, self.meter = assignment, local, uploader, meter
+        self._uploads = local.uploads()
+        self.pending: Upload | None = None
+        """Computed, not yet handed to the uploader."""
+        self.awaiting: int | None = None
+        """Step whose upload has been handed over, and whose cut gradients have not come."""
+        self.answer: CutGradients | None = None
+        """What the local round goes on with."""
+
+    def advance(self) -> bool:
+        """Computes up to the next upload, or to the end of a step that has none; False once all steps are done."""
+        if self.pending is None and self.awaiting is None:
+            self.uploader.listen()
+            answer, self.answer = self.answer, None
+            try:
+                self.pending = self._uploads.send(answer)
+            except StopIteration:
+                return False
+        return True
+
+    def handed_over(self) -> None:
+        """The uploader has the pending upload: its memory is the uploader's business now."""
+        if self.pending is not None and self.pending.wants_gradients:
+            self.awaiting = self.pending.step
+        self.pending = None
+
+    def answered(self, gradients: CutGradients) -> None:
+        self.answer, self.awaiting = gradients, None

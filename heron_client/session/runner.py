@@ -1,0 +1,305 @@
+"""The client's driver: performs what the session says, over any transport.
+
+`Runner.run()` is a generator that yields whenever it waits for the server. The daemon simply exhausts it (its gRPC
+transport waits inside each call); the simulator steps many of them in turn in one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from heron_client.compute.meter import PeakMeter, proportional_bytes
+from heron_client.config import ClientSettings
+from heron_client.session.in_hand import Work
+from heron_client.session.session import ENDED, Assignment, Session, State
+from heron_client.transport.interface import Transport
+from heron_client.uploads.uploader import Uploader, WorkLost
+from heron_core import PROTOCOL_VERSION, __version__
+from heron_core.config import validate
+from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, UnknownSession, Unreachable
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.spec.methods import method_of, uploads_per_round
+from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.codec import check_manifest
+
+if TYPE_CHECKING:
+    from heron_client.compute.workspace import Workshop
+    from heron_core.data import Shares
+
+log = logging.getLogger("heron.client")
+T = TypeVar("T")
+
+WAIT_S = 0.5
+FIRST_PAUSE_S = 0.25
+
+
+class _Abandoned(Exception):
+    """The assignment in hand is no longer the session's."""
+
+
+class Runner:
+    """One client from first Join to the end of the run."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        transport: Transport,
+        instance_key: bytes,
+        *,
+        measure_memory: bool = True,
+        on_alive: Callable[[], None] = lambda: None,
+        shares: Shares | None = None,
+    ) -> None:
+        """`shares`: experiment data that several clients of one process have in common."""
+        from heron_client.compute.workspace import (
+            Workshop,  # the compute side, with torch: loaded before Join, not within its wait
+        )
+
+        self._settings, self._transport, self._key = settings, transport, instance_key
+        self._measure, self._on_alive = measure_memory, on_alive
+        self.session = Session()
+        self._make_workshop = partial(Workshop, shares=shares)
+        self._workshop: Workshop | None = None
+        self._work: Work | None = None
+        self._state: tuple[int, int, Any] | None = None  # term, version, fetched arrays
+        self._pause_until = 0.0
+        self._offline_since: float | None = None
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Ends the session where that is legal, soon. Safe in a signal handler, which may come at any place."""
+        self._stopping = True
+
+    def run(self) -> Iterator[None]:
+        """Runs to the session's end; raises its error, if any."""
+        session = self.session
+        while session.state not in ENDED:
+            self._on_alive()
+            if self._stopping:
+                session.stop()
+                continue
+            try:
+                if session.state is State.OFFLINE:
+                    yield from self._join()
+                elif session.state is State.IDLE:
+                    yield from self._wait()
+                elif session.state is State.TRAINING:
+                    yield from self._train()
+                else:
+                    yield from self._evaluate()
+            except _Abandoned:
+                if session.state is State.IDLE:
+                    self._work = self._state = None  # its round is over: nothing of it is of use
+            except WorkLost as error:
+                log.warning("leaving this round: %s", error)
+                self._work = None
+                self._leave(str(error))
+                self._transport.disconnect()
+                session.connection_lost()
+            except (Unreachable, UnknownSession) as error:
+                log.warning("lost the server: %s", error)
+                self._transport.disconnect()
+                session.connection_lost()
+            except StaleTerm as error:
+                log.info("%s", error)
+                self._work = None
+                if session.state in (State.TRAINING, State.EVALUATING):
+                    session.work_done()
+            except HeronError as error:
+                if session.session_id:
+                    self._leave(str(error))
+                session.refused(error)
+        if session.state is State.STOPPED and session.session_id:
+            self._leave("stopped by its operator")
+        self._transport.disconnect()
+        if session.error is not None:
+            raise session.error
+
+    def _join(self) -> Iterator[None]:
+        while monotonic() < self._pause_until:
+            yield
+            if self._stopping:
+                return
+        facts = pb.ClientFacts(heron_version=__version__, device=self._settings.device)
+        if self._workshop is not None:
+            facts.num_samples = self._workshop.num_own_samples
+        request = pb.JoinRequest(
+            protocol_version=PROTOCOL_VERSION, client_name=self._settings.name, instance_key=self._key, facts=facts
+        )
+        try:
+            reply = self._transport.join(request)
+        except (Unreachable, Internal, NameTaken) as error:
+            if isinstance(error, NameTaken) and self._offline_since is None:
+                raise
+            self._back_off(error)
+            return
+        same_run = self._workshop is not None and self.session.run_id == reply.run_id
+        self.session.joined(reply.session_id, reply.run_id)
+        if not same_run:
+            self._build(reply)
+        self._offline_since = None
+        log.info("joined run %s as %s", reply.run_id, self._settings.name)
+        self._transport.watch(reply.session_id, reply.heartbeat_s, reply.silence_s)
+
+    def _back_off(self, error: HeronError) -> None:
+        now = monotonic()
+        if self._offline_since is None:
+            self._offline_since = now
+            log.warning("waiting for the server: %s", error)
+        self.session.unreachable()
+        limit = self._settings.retry_for_s
+        if limit and now - self._offline_since > limit:
+            self.session.refused(Unreachable(f"no server for {limit:g} s (retry_for_s): {error}"))
+            return
+        longest = min(FIRST_PAUSE_S * 2 ** min(self.session.failed_joins, 16), self._settings.retry_max_s)
+        self._pause_until = now + longest * random.Random().uniform(0.5, 1.0)
+
+    def _build(self, reply: pb.JoinReply) -> None:
+        import json
+
+        spec = validate(RunSpec, json.loads(reply.run_spec_json), "the server's run spec")
+        self._workshop = self._make_workshop(self._settings, spec)
+        self._work = self._state = None
+
+    def _wait(self) -> Iterator[None]:
+        event = self._transport.next_event(WAIT_S)
+        if event is None:
+            yield
+            return
+        self._take(event)
+
+    def _take(self, event: pb.RoundEvent) -> None:
+        before = self.session.notice
+        self.session.server_event(event)
+        if self.session.notice and self.session.notice != before:
+            log.info("server: %s", self.session.notice)
+        if self.session.state is State.OFFLINE:
+            self._transport.disconnect()
+
+    def _check_still_mine(self, assignment: Assignment) -> None:
+        """Looks at what the server said meanwhile; raises _Abandoned once the assignment is another's or nobody's."""
+        while self._holds(assignment):
+            event = self._transport.next_event(0)
+            if event is None:
+                return
+            self._take(event)
+        raise _Abandoned
+
+    def _holds(self, assignment: Assignment) -> bool:
+        mine = self.session.assignment == assignment and self.session.state in (State.TRAINING, State.EVALUATING)
+        return mine and not self._stopping
+
+    def _fetch(self, assignment: Assignment) -> Any:
+        if self._state is not None and self._state[:2] == (assignment.term, assignment.version):
+            return self._state[2]
+        assert self._workshop is not None
+        manifest, arrays = self._transport.fetch_model(
+            pb.FetchModelRequest(session_id=self.session.session_id, version=assignment.version)
+        )
+        check_manifest(manifest, self._workshop.compute.expected_state, "the server's client state")
+        self._state = (assignment.term, assignment.version, arrays)
+        return arrays
+
+    def _opening(self, assignment: Assignment, purpose: split.Purpose, steps: int) -> split.FrameHeader:
+        return split.FrameHeader(
+            run_id=self.session.run_id, session_id=self.session.session_id, term=assignment.term,
+            round=assignment.round, purpose=purpose, steps=steps,
+        )  # fmt: skip
+
+    def _train(self) -> Iterator[None]:
+        assignment, workshop = self.session.assignment, self._workshop
+        assert assignment is not None and workshop is not None
+        method = workshop.spec.method
+        opening = self._opening(assignment, split.PURPOSE_TRAIN, uploads_per_round(method))
+        work = self._work
+        if work is None or work.assignment != assignment:
+            if workshop.prepare(assignment.rank, assignment.clients):
+                log.info("rank %d, class histogram %s", assignment.rank, workshop.class_histogram)
+            local = workshop.local_round(assignment.round, assignment.rank, self._fetch(assignment))
+            self._state = None  # the model has it now
+            meter = PeakMeter() if self._measure else None
+            work = self._work = Work(assignment, local, Uploader(opening), meter)
+        try:
+            if method_of(method).uploads:
+                stream = self._transport.open_push(opening)
+                yield from self._guarded(work.uploader.attach(stream, WAIT_S), assignment)
+            while work.advance():
+                self._on_alive()
+                self._transport.report(assignment.round, work.local.steps_done)
+                self._check_still_mine(assignment)
+                yield from self._exchange(work)
+            yield from self._guarded(work.uploader.settle(WAIT_S), assignment)
+        finally:
+            work.uploader.close()
+        self._submit(work)
+        self._work = None  # an idle client holds its model only
+        self.session.work_done()
+
+    def _exchange(self, work: Work) -> Iterator[None]:
+        """Hands over the pending upload, if there is one, and waits for what it wants back."""
+        if work.pending is not None:
+            yield from self._guarded(work.uploader.push(work.pending, WAIT_S), work.assignment)
+            work.handed_over()
+        if work.awaiting is not None:
+            waiting = work.uploader.gradients(work.awaiting, WAIT_S)
+            work.answered((yield from self._guarded(waiting, work.assignment)))
+
+    def _guarded(self, waiting: Generator[None, None, T], assignment: Assignment) -> Generator[None, None, T]:
+        while True:
+            try:
+                next(waiting)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            self._on_alive()
+            self._check_still_mine(assignment)
+            yield
+
+    def _submit(self, work: Work) -> None:
+        workshop, figures, meter = self._workshop, work.local.figures, work.meter
+        assert workshop is not None
+        header = pb.UpdateHeader(
+            run_id=self.session.run_id, term=work.assignment.term, round=work.assignment.round,
+            session_id=self.session.session_id, num_samples=workshop.num_samples,
+            held_out_samples=workshop.num_held_out,
+            figures=pb.ClientFigures(
+                first_loss=figures.losses[0], last_loss=figures.losses[-1],
+                mean_loss=sum(figures.losses) / len(figures.losses),
+                forward_passes=figures.forward_passes, step_seconds_median=figures.step_seconds_median,
+                peak_bytes=meter.peak_bytes() if meter else 0,
+                loaded_bytes=meter.loaded_bytes if meter else 0,
+                pss_bytes=proportional_bytes() if meter else 0,
+                class_histogram=workshop.class_histogram,
+            ),
+        )  # fmt: skip
+        self._transport.submit(header, work.local.update())
+
+    def _evaluate(self) -> Iterator[None]:
+        assignment, workshop = self.session.assignment, self._workshop
+        assert assignment is not None and workshop is not None
+        self._work = None  # evaluation overwrites the parameters under it
+        workshop.prepare(assignment.rank, assignment.clients)
+        opening = self._opening(assignment, split.PURPOSE_EVALUATE, workshop.evaluation_steps)
+        uploader = Uploader(opening)
+        state = self._fetch(assignment)
+        stream = self._transport.open_push(opening)
+        try:
+            yield from self._guarded(uploader.attach(stream, WAIT_S), assignment)
+            for upload in workshop.evaluation_uploads(state):
+                yield from self._guarded(uploader.push(upload, WAIT_S), assignment)
+            yield from self._guarded(uploader.settle(WAIT_S), assignment)
+        finally:
+            uploader.close()
+        self.session.work_done()  # `_state` stays while idle: the next round often starts from it, and fetches nothing
+
+    def _leave(self, reason: str) -> None:
+        try:
+            self._transport.leave(pb.LeaveRequest(session_id=self.session.session_id, reason=reason[:500]))
+        except HeronError as error:
+            log.debug("could not say good-bye: %s", error)

@@ -1,0 +1,65 @@
+"""The seam between a client and whatever carries its messages: gRPC in production, in-process for the simulator.
+
+Every call raises a PeerError: Unreachable when the connection is gone (retry), another when the server said no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.wire.frames import Bulk
+
+Array = NDArray[Any]
+
+
+class PushStream(Protocol):
+    """One PushActivations stream."""
+
+    def send(self, frame: Bulk[split.ActivationFrame]) -> None:
+        """Hands over one frame; its payload must stay unchanged until acknowledged."""
+        ...
+
+    def receive(self, timeout_s: float) -> Bulk[split.PushEvent] | None:
+        """The next event, or None if none came in time. In-process transports never wait."""
+        ...
+
+    def close(self) -> None:
+        """No more frames follow; also safe on a broken stream."""
+        ...
+
+
+class Transport(Protocol):
+    """What a client needs of its server."""
+
+    def join(self, request: pb.JoinRequest) -> pb.JoinReply: ...
+
+    def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
+        """Opens WatchRounds for the session; heartbeats run beside everything else until `disconnect`."""
+        ...
+
+    def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
+        """The next RoundEvent, or None if none came in time. In-process transports never wait."""
+        ...
+
+    def report(self, round_number: int, step: int) -> None:
+        """The place the next heartbeat shall tell."""
+        ...
+
+    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[Any, dict[str, Array]]:
+        """The bundle's manifest and arrays."""
+        ...
+
+    def open_push(self, opening: split.FrameHeader) -> PushStream: ...
+
+    def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply: ...
+
+    def leave(self, request: pb.LeaveRequest) -> None: ...
+
+    def disconnect(self) -> None:
+        """Drops the session's streams; the transport can join again."""
+        ...

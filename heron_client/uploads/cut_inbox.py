@@ -1,0 +1,57 @@
+"""Cut gradients on their way down: collected piece by piece, checked before anybody uses them."""
+
+from __future__ import annotations
+
+from heron_client.uploads.upload import CutGradients, Upload
+from heron_core.errors import TensorError
+from heron_core.pb.v1 import split_pb2 as pb
+from heron_core.wire.codec import BundleReceiver, check_finite, check_manifest, empty_arrays
+from heron_core.wire.frames import Bulk
+
+ORIGIN = "the server's cut gradients"
+
+
+class CutInbox:
+    """Holds one step's bundle. A bundle that begins again, as after a broken stream, is taken from its start."""
+
+    def __init__(self) -> None:
+        self._step: int | None = None
+        self._expected: list[tuple[str, str, tuple[int, ...]]] = []
+        self._arrays = empty_arrays([])
+        self._receiver: BundleReceiver | None = None
+        self._loss = 0.0
+        self.newest_step = -1
+        """Of all gradients that came, wanted or not."""
+
+    def want(self, upload: Upload) -> None:
+        """From here on the gradients of this upload's step are taken, for the cut's floating-point tensors [B, ...]."""
+        if self._step != upload.step:
+            self._step, self._receiver, self._arrays = upload.step, None, {}
+            self._expected = [
+                (name, array.dtype.name, (upload.batch_rows, *array.shape[1:]))
+                for name, array in upload.tensors.items()
+                if array.dtype.kind == "f"
+            ]
+
+    def put(self, bulk: Bulk[pb.PushEvent]) -> None:
+        """Takes one piece; of another step than the wanted one it is ignored. TensorError: not what was announced."""
+        piece, origin = bulk.rest.cut_gradients, f"{ORIGIN}, step {bulk.rest.cut_gradients.step}"
+        self.newest_step = max(self.newest_step, piece.step)
+        if piece.step != self._step:
+            return
+        if piece.offset == 0:
+            check_manifest(piece.manifest, self._expected, origin)
+            self._arrays, self._loss = empty_arrays(self._expected), piece.loss
+            self._receiver = BundleReceiver(list(self._arrays.values()), origin)
+        if self._receiver is None:
+            raise TensorError(f"{origin}: expected the piece at byte 0, got the one at {piece.offset}")
+        self._receiver.write(piece.offset, bulk.payload)
+        if self._receiver.complete:
+            check_finite(self._arrays, origin)
+
+    def take(self) -> CutGradients | None:
+        """The wanted step's loss and gradients once they are whole; then they are the caller's alone."""
+        if self._receiver is None or not self._receiver.complete:
+            return None
+        arrays, self._arrays, self._receiver, self._step = self._arrays, {}, None, None
+        return self._loss, list(arrays.values())

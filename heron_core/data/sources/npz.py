@@ -1,0 +1,71 @@
+"""A user's `.npz` with `x` [N, *input_shape] and `y` [N]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heron_core.data.source import ArraySource
+from heron_core.data.sources.folder import NORMALISATION
+from heron_core.errors import DataError
+
+
+def load_npz(path: Path, input_shape: tuple[int, ...]) -> ArraySource:
+    """x float of any width becomes float32 as it is; uint8 is taken for pixels, 0..255 becomes -1..1.
+
+    y: integers. Raises DataError for a file, name, dtype, shape, count, NaN or Inf that cannot be used.
+    """
+    x, y = _read(path)
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: y must be integers [N], got {y.dtype} {list(y.shape)}; save class numbers from 0"
+        )
+    if x.shape[1:] != input_shape or x.ndim == 0:
+        channels_last = len(input_shape) == 3 and x.shape[1:] == (*input_shape[1:], input_shape[0])
+        advice = "save x.transpose(0, 3, 1, 2)" if channels_last else "reshape x or change model.input_shape"
+        wanted = ", ".join(["N", *map(str, input_shape)])
+        raise DataError(f"{path}: x must be [{wanted}], got {list(x.shape)}; {advice}")
+    if len(x) != len(y) or len(x) == 0:
+        raise DataError(
+            f"{path}: x and y must hold the same number of samples, at least one, got {len(x)} and {len(y)}; "
+            "save both again"
+        )
+    if x.dtype == np.uint8:
+        return ArraySource(x, y, NORMALISATION)
+    if x.dtype.kind != "f":
+        raise DataError(
+            f"{path}: x must be floating point or uint8, got {x.dtype}; save x.astype(numpy.float32)"
+        )
+    return ArraySource(_finite(path, x), y)
+
+
+def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    if not path.is_file():
+        raise DataError(f"no .npz file at {path}; set data.path in the client's file")
+    try:
+        # opened here, because np.load forgets to close a torn archive
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return archive["x"], archive["y"]
+    except KeyError as error:
+        raise DataError(
+            f"{path} must hold arrays named x and y: {error.args[0]}; save it with numpy.savez"
+        ) from None
+    except Exception as error:  # zip, the decompressors and NumPy's header each raise their own
+        raise DataError(
+            f"{path} is not a readable .npz of plain arrays ({error}); save it with numpy.savez"
+        ) from error
+
+
+def _finite(path: Path, x: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes Inf, which is found below
+        out = x.astype(np.float32, copy=False)
+    flat = out.reshape(len(out), -1)
+    for i, row in enumerate(flat):
+        if not np.isfinite(row).all():
+            raise DataError(
+                f"{path}: x must be finite in float32, sample {i} holds NaN or Inf; remove or mend it"
+            )
+    return out

@@ -1,0 +1,86 @@
+"""A client's own data, by what its operator's file names, and the share of it held out for evaluation."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heron_core.data.source import AdaptedDataset, Source, Subset
+from heron_core.errors import DataError
+from heron_core.streams import generator
+
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def load_own(
+    source: str, *, path: Path | None, options: dict[str, Any], input_shape: tuple[int, ...]
+) -> Source:
+    """`image_folder` and `npz` read `path`; `package.module:factory` gets `options`, and `path` if set.
+
+    Importing runs code: hand over only what this machine's operator named, never what a peer sent.
+    Raises DataError for an unknown source, a missing path, wrong options, or data that cannot be used.
+    """
+    if _FACTORY.fullmatch(source):
+        given = {**options, "path": path} if path is not None else options
+        return _from_factory(source, given)
+    if source not in ("image_folder", "npz"):
+        raise DataError(f"data.source must be image_folder, npz or package.module:factory, got {source!r}")
+    if path is None:
+        raise DataError(f"data.source = {source!r} needs data.path in the client's file, it is not set")
+    if source == "npz":
+        from heron_core.data.sources.npz import load_npz
+
+        _only(options, source)
+        return load_npz(path, input_shape)
+    from heron_core.data.sources.folder import ImageFolder
+
+    _only(options, source, "classes")
+    return ImageFolder(path, input_shape, **options)
+
+
+def split_holdout(
+    source: Source, fraction: float, seed: int, name_or_rank: str | int
+) -> tuple[Source, Source]:
+    """(train, held out): `fraction` of the samples, at least one unless 0, from the client's own stream.
+
+    Raises DataError if nothing would be left to train on.
+    """
+    num_held = max(1, round(fraction * len(source))) if fraction > 0 else 0
+    if num_held >= len(source):
+        raise DataError(
+            f"{len(source)} samples leave none to train on after holdout = {fraction}; "
+            "add data or lower data.holdout"
+        )
+    order = generator(seed, "holdout", name_or_rank).permutation(len(source))
+    return Subset(source, np.sort(order[num_held:])), Subset(source, np.sort(order[:num_held]))
+
+
+def _only(options: dict[str, Any], source: str, *known: str) -> None:
+    if unknown := sorted(set(options) - set(known)):
+        raise DataError(f"data.source = {source!r} takes options {list(known)}, got {unknown}; remove them")
+
+
+def _from_factory(name: str, options: dict[str, Any]) -> Source:
+    module, _, attribute = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+        made = factory(**options)
+    except DataError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        raise DataError(
+            f"data.source = {name!r} with options {options} failed: {type(error).__name__}: {error}; "
+            f"check that `python -c 'import {module}'` works here and that the factory takes these options"
+        ) from error
+    return made if _is_source(made) else AdaptedDataset(made)
+
+
+def _is_source(made: Any) -> bool:
+    """Looked up statically: merely asking an AdaptedDataset for `labels` reads every sample."""
+    return all(
+        hasattr(type(made), name) or name in getattr(made, "__dict__", ()) for name in ("labels", "batch")
+    )

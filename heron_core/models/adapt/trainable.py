@@ -1,0 +1,79 @@
+"""Which of the front's parameters move, travel and are averaged; those of the other parts always do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import replace
+
+from torch import nn
+
+from heron_core.errors import ModelError
+from heron_core.models.split_model import SplitModel
+from heron_core.spec.run_spec import ModelSpec
+
+_NORMALISATION = re.compile(r"Norm(?!al)")
+"""In the class name: BatchNorm2d, GroupNorm, LayerNorm, RMSNorm, and a user's own by the same habit."""
+
+
+def restricted(model: SplitModel, spec: ModelSpec) -> SplitModel:
+    """`model` with model.trainable applied. ModelError if the front has nothing of that kind."""
+    match spec.trainable:
+        case "all":
+            return model
+        case "norm":
+            return only_normalisation(model)
+        case "last_n_layers":
+            return only_last_layers(model, spec.last_layers)
+        case "lora":
+            from heron_core.models.adapt.lora import with_adapters
+
+            return with_adapters(model, spec.lora_rank)
+
+
+def only(model: SplitModel, names: Collection[str]) -> SplitModel:
+    """`model` that trains these parameters of the front, as its own modules name them, and every other part."""
+    kept = frozenset(f"front.{name}" for name in names)
+    return replace(model, trainable=lambda name: not name.startswith("front.") or name in kept)
+
+
+def normalisation_parameters(front: nn.Module) -> frozenset[str]:
+    """Names of the parameters that belong directly to a normalisation module."""
+    return frozenset(
+        name for path, layer in _layers(front) if _NORMALISATION.search(type(layer).__name__)
+        for name in _own(path, layer)
+    )  # fmt: skip
+
+
+def only_normalisation(model: SplitModel) -> SplitModel:
+    """Trains the front's normalisation scale and shift. Builds the front once.
+
+    ModelError if it has no normalisation: it would silently stay as it began.
+    """
+    names = normalisation_parameters(model.build("front", 0))
+    if not names:
+        raise ModelError(
+            'model.trainable = "norm" needs a front with normalisation parameters, this one has none; '
+            'use trainable = "all", or another model or cut'
+        )
+    return only(model, names)
+
+
+def only_last_layers(model: SplitModel, count: int) -> SplitModel:
+    """Trains the front's last `count` layers. Builds the front once. ModelError if it has fewer."""
+    layers = _layers(model.build("front", 0))
+    if count > len(layers):
+        raise ModelError(
+            f"model.last_layers = {count}, but the front has {len(layers)} layers with parameters "
+            f"({', '.join(path for path, _ in layers) or 'none'}); lower it, or use trainable = \"all\""
+        )
+    return only(model, {name for path, layer in layers[-count:] for name in _own(path, layer)})
+
+
+def _layers(front: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Modules with parameters of their own, in the order of the front."""
+    return [(path, m) for path, m in front.named_modules() if any(True for _ in m.parameters(recurse=False))]
+
+
+def _own(path: str, layer: nn.Module) -> list[str]:
+    return [f"{path}.{name}" if path else name for name, _ in layer.named_parameters(recurse=False)]

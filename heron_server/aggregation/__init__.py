@@ -1,0 +1,4 @@
+"""Client states, and the rules that make one of many.
+
+NumPy only; who takes part is decided elsewhere.
+"""

@@ -1,0 +1,151 @@
+"""Client states as the Fed-Server holds them: what is one for all, what is each client's, and what is averaged.
+
+`place_of` in heron_core says where a tensor belongs. A version is a snapshot: committed rounds so far, and the one that
+is being evaluated. A client that has given nothing yet stands at the start: heads as built, moments zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heron_core.errors import TensorError
+from heron_core.spec.methods import Place, goes_up, moment_tensors, place_of
+from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.codec import Expected, check_finite, expected_of
+from heron_server.aggregation.rules import RULES, average
+from heron_server.storage.checkpoint import misfits
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version."""
+
+    common: Arrays
+    """Averaged and shared tensors, moments too, in the client's order."""
+    by_rank: dict[int, Arrays] = field(default_factory=dict)
+    """Kept and own tensors of each rank that is no longer at the start."""
+
+
+def zero_moments(spec: RunSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> Arrays:
+    """The client optimiser's state at the start, where it travels."""
+    weights = [(name, tensor.size) for name, tensor in tensors.items() if name not in buffers]
+    return {name: np.zeros(shape, dtype) for name, dtype, shape in moment_tensors(spec.method, weights)}
+
+
+class ClientStates:
+    """All versions that can be fetched. `tensors`: the initial client state without moments, in the client's order."""
+
+    def __init__(self, spec: RunSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> None:
+        self._rule = RULES[spec.federation.aggregation]
+        self._most_steps = spec.rounds * spec.method.local_steps
+        start = {**tensors, **zero_moments(spec, tensors, buffers)}
+        self._places: dict[str, Place] = {n: place_of(spec.method, n, buffer=n in buffers) for n in start}
+        self._start = {n: t for n, t in start.items() if self._places[n] in ("kept", "own")}
+        self.versions = {0: Snapshot({n: t for n, t in start.items() if n not in self._start})}
+        self.expected_update: Expected = [e for e in expected_of(start) if goes_up(self._places[e[0]])]
+        """(name, dtype, shape) of what a client sends up."""
+
+    def common(self, version: int) -> Arrays:
+        """What is one for all: it makes up the model's fingerprint, without the moments."""
+        return self.versions[version].common
+
+    def of(self, version: int, rank: int | None) -> Arrays:
+        """What the client of this rank fetches; None: one that has no rank yet."""
+        snapshot = self.versions[version]
+        given = {} if rank is None else snapshot.by_rank.get(rank, {})
+        held = {**self._start, **given, **snapshot.common}
+        return {name: held[name] for name in self._places}
+
+    def check_values(self, update: Mapping[str, Array], origin: str) -> None:
+        """Raises TensorError for NaN, Inf, and moments that no optimiser reaches."""
+        check_finite(update, origin)
+        for name in ("moments.second", "moments.steps"):
+            if name in update and update[name].size and update[name].min() < 0:
+                raise TensorError(f"{origin}: tensor {name} must not be negative, got {update[name].min()}")
+        if "moments.steps" in update and update["moments.steps"] > self._most_steps:
+            raise TensorError(
+                f"{origin}: tensor moments.steps must be at most {self._most_steps}, the run's local steps, got "
+                f"{update['moments.steps']}"
+            )
+
+    def weights(self, num_samples: Sequence[int]) -> list[float]:
+        """Of the average, in rank order."""
+        return self._rule(num_samples)
+
+    def averaged(self, updates: Sequence[Mapping[str, Array]], weights: Sequence[float]) -> Arrays:
+        """The Fed-Server's average, in rank order, in float64.  Eq. 8."""
+        names = [name for name, place in self._places.items() if place == "averaged"]
+        return average([{name: update[name] for name in names} for update in updates], weights)
+
+    def advance(
+        self, version: int, averaged: Mapping[str, Array], shared: Mapping[str, Array],
+        updates: Mapping[int, Mapping[str, Array]],
+    ) -> None:  # fmt: skip
+        """The version after `version`; `shared` holds at least the shared tensors as they are now."""
+        before = self.versions[version]
+        common = {n: averaged[n] if place == "averaged" else shared[n]
+                  for n, place in self._places.items() if place in ("averaged", "shared")}  # fmt: skip
+        kept = [n for n, place in self._places.items() if place == "kept"]
+        by_rank = dict(before.by_rank)
+        for rank, update in updates.items() if kept else ():
+            by_rank[rank] = {**by_rank.get(rank, {}), **{name: update[name] for name in kept}}
+        self.versions[version + 1] = Snapshot(common, by_rank)
+
+    def own(self, version: int, rank: int) -> Arrays:
+        """The tensors that the server makes for this rank alone."""
+        return {n: t for n, t in self.of(version, rank).items() if self._places[n] == "own"}
+
+    def set_own(self, version: int, rank: int, tensors: Mapping[str, Array]) -> None:
+        by_rank = self.versions[version].by_rank
+        by_rank[rank] = {**by_rank.get(rank, {}), **tensors}
+
+    def forget(self, version: int) -> None:
+        """A later one is durable."""
+        del self.versions[version]
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def tensors(self, version: int) -> Arrays:
+        """`client.<name>`, and `clients.<rank>.<name>` of ranks that are no longer at the start."""
+        snapshot = self.versions[version]
+        each = {f"clients.{r}.{n}": t for r, held in sorted(snapshot.by_rank.items()) for n, t in held.items()}
+        return {**{f"client.{n}": t for n, t in snapshot.common.items()}, **each}
+
+    def misfits(self, tensors: Mapping[str, Array]) -> list[str]:
+        """Names of a boundary's tensors that do not fit the model, or are missing."""
+        common, by_rank = _divided(tensors)
+        odd = [f"client.{n}" for n in misfits(expected_of(common), expected_of(self._now.common))]
+        for rank, held in sorted(by_rank.items()):
+            places = {self._places.get(name) for name in held}
+            wanted = {n: t for n, t in self._start.items() if self._places[n] in places}
+            odd += [f"clients.{rank}.{n}" for n in misfits(expected_of(held), expected_of(wanted))]
+        return odd
+
+    def load(self, version: int, tensors: Mapping[str, Array]) -> None:
+        """The inverse of `tensors`, as the only version."""
+        common, by_rank = _divided(tensors)
+        # In the model's order of names, which clients insist on; the file has its own.
+        self.versions = {version: Snapshot({name: common[name] for name in self._now.common}, by_rank)}
+
+    @property
+    def _now(self) -> Snapshot:
+        return next(iter(self.versions.values()))
+
+
+def _divided(tensors: Mapping[str, Array]) -> tuple[Arrays, dict[int, Arrays]]:
+    """What is one for all, and each rank's, of a boundary."""
+    common = {n.removeprefix("client."): t for n, t in tensors.items() if n.startswith("client.")}
+    by_rank: dict[int, Arrays] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("clients."):
+            _, rank, rest = name.split(".", 2)
+            by_rank.setdefault(int(rank), {})[rest] = tensor
+    return common, by_rank

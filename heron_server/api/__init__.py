@@ -1,0 +1,4 @@
+"""The gRPC front: handlers and interceptors.
+
+No training word in here: decode, event, perform, encode.
+"""

@@ -1,0 +1,87 @@
+"""curves.png: accuracy and losses over the rounds. The one place that imports matplotlib; it never opens a window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from heron_server.display.report import series
+
+History = Sequence[Mapping[str, Any]]
+INK, GRID = "#333333", "#e3e3e3"
+BLUE, ORANGE, GREEN, GREY = "#1f5fa8", "#e07b1a", "#3a8f5c", "#8a8a8a"
+
+ACCURACY = (
+    ("accuracy", "whole model", BLUE, "-"),
+    ("auxiliary_accuracy", "auxiliary head", ORANGE, "-"),
+    ("majority_accuracy", "majority class", GREY, "--"),
+)
+LOSSES = (
+    ("loss", "evaluation", BLUE, "-"),
+    ("server_loss", "server, training", GREEN, "-"),
+    ("client_loss", "clients, auxiliary", ORANGE, "-"),
+)
+FEW_ROUNDS = 40
+"""Up to here each round is marked."""
+
+
+def draw(path: Path, history: History, title: str) -> Path:
+    """Writes the picture and returns its path; raises OSError."""
+    figure = Figure(figsize=(11, 4.4), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, color=INK, fontsize=12, fontweight="bold", x=0.01, ha="left")
+    left, right = figure.subplots(1, 2)
+    _accuracy(left, history)
+    _losses(right, history)
+    figure.savefig(path)
+    return path
+
+
+def _accuracy(axes: Axes, history: History) -> None:
+    _lines(axes, history, ACCURACY, "Accuracy")
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+
+
+def _losses(axes: Axes, history: History) -> None:
+    _lines(axes, history, LOSSES, "Loss")
+    axes.set_ylim(bottom=0)
+
+
+def _lines(axes: Axes, history: History, wanted: Sequence[tuple[str, str, str, str]], title: str) -> None:
+    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    for key, label, colour, style in wanted:
+        rounds, values = series(history, key)
+        if rounds:
+            mark = "o" if len(rounds) <= FEW_ROUNDS and style == "-" else None
+            axes.plot(rounds, values, style, color=colour, label=label, marker=mark, markersize=3.5, linewidth=1.8)
+    _style(axes, history)
+
+
+def plain(axes: Axes) -> None:
+    """Horizontal grid lines, no frame."""
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)
+
+
+def _style(axes: Axes, history: History) -> None:
+    axes.set_xlabel("round", color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    first, last = history[0]["round"], history[-1]["round"]
+    margin = max(0.5, 0.02 * (last - first))
+    axes.set_xlim(first - margin, last + margin)
+    plain(axes)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(facecolor="white", edgecolor="none", framealpha=0.9, labelcolor=INK, fontsize=9)
+    else:
+        axes.text(0.5, 0.5, "nothing was evaluated", transform=axes.transAxes, ha="center", color=GREY)

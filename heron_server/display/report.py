@@ -1,0 +1,178 @@
+"""What a finished run leaves for a person: the final table, and curves.png in the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from heron_server.text.tables import Section, plain_text, print_sections
+from heron_server.text.units import (
+    bytes_text,
+    histogram_text,
+    known,
+    macs_text,
+    number_text,
+    percent_text,
+    printable,
+    seconds_text,
+)
+
+Summary = Mapping[str, Any]
+Row = tuple[str, ...]
+MISSING_PLOTS = 'no curves.png: matplotlib is missing; pip install "heron-sfl[plots]"'
+
+PAPER_LEDGER = (
+    ("activations up", "activations_up"),
+    ("cut gradients down", "cut_gradients_down"),
+    ("weights up", "client_state_up"),
+    ("weights down", "client_state_down"),
+    ("all", "total"),
+)
+LEDGER = (
+    ("activations up", "activations_up"),
+    ("labels up", "labels_up"),
+    ("cut gradients down", "cut_gradients_down"),
+    ("client state up", "client_state_up"),
+    ("client state down", "client_state_down"),
+    ("evaluation up", "evaluation_up"),
+    ("evaluation down", "evaluation_down"),
+    ("control", "control"),
+    ("all up", "wire_up"),
+    ("all down", "wire_down"),
+)
+
+
+def final_table(summaries: Sequence[Summary]) -> str:
+    """The final table as plain text."""
+    return plain_text(final_sections(summaries))
+
+
+def print_final_table(summaries: Sequence[Summary], file: TextIO) -> None:
+    """One run, or several side by side, as suits the file."""
+    print_sections(final_sections(summaries), file)
+
+
+def write_curves(folder: Path, history: Sequence[Mapping[str, Any]], title: str) -> tuple[str | None, str]:
+    """Draws folder/curves.png; returns its path, or None and why there is none. A run never fails for its picture."""
+    try:
+        from heron_server.display.curves import draw
+    except ImportError:
+        return None, MISSING_PLOTS
+    if not history:
+        return None, "no curves.png: no round was done"
+    try:
+        return str(draw(folder / "curves.png", history, title)), ""
+    except OSError as error:
+        return None, f"no curves.png: {error}"
+
+
+def final_sections(summaries: Sequence[Summary]) -> list[Section]:
+    """Results, bytes, client steps; then each client; then each model and how to load it."""
+    columns = ("", *(heading for heading, _ in _headed(summaries))) if len(summaries) > 1 else ()
+
+    def table(title: str, rows: Sequence[tuple[str, Callable[[Summary], str]]]) -> Section:
+        return Section(title, [(name, *(show(s) for s in summaries)) for name, show in rows], columns)
+
+    return [
+        table(_title(summaries), _RESULT),
+        table("Bytes on the wire", [(name, _ledger("ledger", key)) for name, key in LEDGER]),
+        table("Bytes as the paper charges", [(name, _ledger("ledger_paper", key)) for name, key in PAPER_LEDGER]),
+        table("Client step", _CLIENT_STEP),
+        _clients(summaries),
+        *(_saved(f"Model ({heading})" if columns else "Model", s) for heading, s in _headed(summaries)),
+    ]
+
+
+_RESULT: Sequence[tuple[str, Callable[[Summary], str]]] = (
+    ("accuracy", lambda s: percent_text(s["accuracy"])),
+    ("majority-class accuracy", lambda s: percent_text(s["majority_accuracy"])),
+    ("auxiliary head accuracy", lambda s: percent_text(s.get("auxiliary_accuracy"))),
+    ("loss", lambda s: number_text(s["loss"])),
+    ("auxiliary loss, first step", lambda s: _at(s, 0, "client_loss_first")),
+    ("auxiliary loss, last step", lambda s: _at(s, -1, "client_loss_last")),
+    ("rounds", lambda s: f"{s['rounds_done']} of {s['rounds']}"),
+    ("wall time", lambda s: seconds_text(s["wall_s"])),
+)
+
+_CLIENT_STEP: Sequence[tuple[str, Callable[[Summary], str]]] = (
+    ("time (median)", lambda s: seconds_text(s["client_step"]["seconds_median"])),
+    ("forward passes", lambda s: number_text(s["client_step"]["forward_passes"])),
+    ("multiply-accumulates", lambda s: macs_text(s["client_step"]["macs"])),
+    ("as the paper counts", lambda s: macs_text(s["client_step"]["macs_paper"])),
+    ("peak memory (median)", lambda s: bytes_text(s["client_step"]["peak_bytes_median"])),
+)
+
+
+def _at(summary: Summary, place: int, key: str) -> str:
+    """A figure of the first or the last round."""
+    history = summary["history"]
+    return number_text(history[place].get(key) if history else None)
+
+
+def _ledger(column: str, key: str) -> Callable[[Summary], str]:
+    return lambda s: bytes_text(s[column][key])
+
+
+def _title(summaries: Sequence[Summary]) -> str:
+    if len(summaries) > 1:
+        return "Results"
+    only = summaries[0]
+    return printable(f"{only['run_id']}: {only['method']} on {only['model']}, {only['clients']} clients")
+
+
+def _headed(summaries: Sequence[Summary]) -> list[tuple[str, Summary]]:
+    """Each run under its method, or its run id where the methods do not tell the runs apart."""
+    key = "method" if len({s["method"] for s in summaries}) == len(summaries) else "run_id"
+    return [(str(s[key]), s) for s in summaries]
+
+
+def _clients(summaries: Sequence[Summary]) -> Section:
+    """One line a client and run."""
+    several = len(summaries) > 1
+    rows = [
+        ((heading,) if several else ()) + _client_row(name, figures)
+        for heading, summary in _headed(summaries)
+        for name, figures in sorted(summary.get("per_client", {}).items())
+    ]
+    columns = ("client", "peak memory", "before", "PSS", "step", "samples of each class")
+    return Section("Clients", rows, (("run",) if several else ()) + columns if rows else ())
+
+
+def _client_row(name: str, figures: Mapping[str, Any]) -> Row:
+    return (
+        name,
+        bytes_text(figures["peak_bytes"]),
+        bytes_text(figures.get("loaded_bytes")),
+        bytes_text(figures["pss_bytes"]),
+        seconds_text(figures["step_seconds_median"]),
+        histogram_text(figures["class_histogram"]),
+    )
+
+
+def _saved(title: str, summary: Summary) -> Section:
+    """SHA-256, where the model is, and the lines that load it."""
+    rows: list[Row] = [("SHA-256", summary["model_sha256"])]
+    path = summary.get("model_path")
+    if path is None or not Path(path).exists():  # a simulation without a run directory leaves nothing
+        return Section(title, rows)
+    rows.append(("saved in", path))
+    curves = summary.get("curves_path")
+    rows.append(("curves", curves or summary.get("curves_hint") or "none"))
+    return Section(title, rows, text=["", *how_to_load(path, str(summary["model"]))])
+
+
+def how_to_load(path: str, model: str) -> list[str]:
+    """Three lines of Python; the user's own code has to be allowed."""
+    allow = ", allow_model_code=True" if ":" in model else ""
+    return [
+        "from heron_core import load_model",
+        f'model = load_model("{path}"{allow})',
+        "logits = model(inputs)  # inputs float32 [B, ...], logits [B, classes]",
+    ]
+
+
+def series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    """Rounds and values of one record key, where it is known."""
+    found = [(r["round"], r[key]) for r in history if known(r.get(key))]
+    return [number for number, _ in found], [value for _, value in found]

@@ -1,0 +1,100 @@
+"""The live display on a terminal: two lines that stay at the bottom, notes scroll above them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from heron_server.display.plain import clients_text, rate_text, results
+from heron_server.metrics.observers import Observer
+from heron_server.metrics.pace import Pace
+from heron_server.text.units import printable, seconds_text
+
+UPDATES_PER_SECOND = 4
+
+
+class RichDisplay(Observer):
+    """Events only count; what is shown is made when the live display asks for it, a few times a second."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = monotonic) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._pace = Pace(clock)
+        self._address = ""
+        self._present: int | None = None
+        self._last: dict[str, Any] | None = None
+        self._live: Live | None = None
+        self._closed = False
+
+    def note(self, text: str) -> None:
+        self._console.print(Text(printable(text), style="dim"))
+
+    def listening(self, address: str, run_id: str) -> None:
+        self._address = address
+        self.note(f"listening on {address}, run {run_id}")
+        self._start()
+        super().listening(address, run_id)
+
+    def clients_present(self, count: int) -> None:
+        self._present = count
+
+    def round_began(self, number: int, rounds: int, participants: int, steps: int) -> None:
+        self._pace.round_began(number, rounds, steps)
+        self._start()
+
+    def step_done(self) -> None:
+        self._pace.step_done()
+
+    def round_done(self, record: dict[str, Any]) -> None:
+        self._last = record
+        self._pace.round_done()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _start(self) -> None:
+        if self._live is None and not self._closed:
+            self._live = Live(
+                console=self._console, get_renderable=self._render, refresh_per_second=UPDATES_PER_SECOND
+            )
+            self._live.start()
+
+    def _render(self) -> RenderableType:
+        if not self._pace.rounds:
+            here = clients_text(self._present or 0)
+            return Text(f"waiting for clients at {self._address}; {here} here", style="bold")
+        return Group(self._bar(), Text("  ".join(self._facts())))
+
+    @property
+    def _done(self) -> bool:
+        return self._last is not None and self._last["round"] >= self._pace.rounds
+
+    def _bar(self) -> Table:
+        pace = self._pace
+        left_s = pace.time_left_s
+        left = "done" if self._done else f"{seconds_text(left_s)} left" if left_s is not None else ""
+        row = Table.grid(padding=(0, 1))
+        row.add_row(
+            Text(f"round {pace.number}/{pace.rounds}", style="bold"),
+            ProgressBar(total=pace.rounds, completed=pace.position, width=min(40, self._console.width // 3)),
+            Text(f"{100 * pace.position / pace.rounds:.0f} %"),
+            Text(left, style="cyan"),
+        )
+        return row
+
+    def _facts(self) -> list[str]:
+        facts = results(self._last) if self._last is not None else []
+        if self._present is not None and not self._done:
+            facts.append(clients_text(self._present))
+        if self._pace.step_rate is not None:
+            facts.append(rate_text(self._pace.step_rate))
+        return facts

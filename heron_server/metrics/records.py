@@ -1,0 +1,128 @@
+"""The run's figures: one record a round, and the summary at the end. Persisted with each boundary."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.spec.run_spec import RunSpec
+from heron_server.planning.macs import StepMacs
+from heron_server.training.trainer import Counts
+
+Record = dict[str, Any]
+SUMMARY_SCHEMA = 1
+
+
+class Records:
+    """Collects what the clients measured and what the server counted."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+        self.history: list[Record] = []
+        self.clients: dict[str, Record] = {}
+        """The last figures of each client by name."""
+        self.server_loss: float | None = None
+        """Mean over the last round's server steps; None where there were none."""
+        self._step_seconds: list[float] = []
+        self._peaks: list[int] = []
+        self._passes_per_step: float = 0.0
+        self._began = 0.0
+        self._round_figures: dict[str, pb.ClientFigures] = {}
+        self._dropped: dict[str, str] = {}
+
+    def round_began(self, number: int, now: float) -> None:
+        self._began = now
+        self._round_figures, self._dropped = {}, {}
+
+    def dropped(self, name: str, reason: str) -> None:
+        self._dropped[name] = reason
+
+    def client_figures(self, name: str, figures: pb.ClientFigures) -> None:
+        """What a client measured in its local round; checked for plausibility only by being shown."""
+        self._round_figures[name] = figures
+        self._passes_per_step = figures.forward_passes / self._spec.method.local_steps
+        self.clients[name] = {
+            "step_seconds_median": figures.step_seconds_median,
+            "peak_bytes": figures.peak_bytes or None,
+            "loaded_bytes": figures.loaded_bytes or None,
+            "pss_bytes": figures.pss_bytes or None,
+            "class_histogram": list(figures.class_histogram),
+        }
+
+    def round_done(self, number: int, names: list[str], counts: Counts, now: float) -> Record:
+        """The round's record, appended to the history."""
+        figures = [self._round_figures[name] for name in names if name in self._round_figures]
+        self._step_seconds += [f.step_seconds_median for f in figures]
+        self._peaks += [f.peak_bytes for f in figures if f.peak_bytes]
+        samples = counts.samples
+        record = {
+            "round": number,
+            "accuracy": counts.correct / samples if samples else None,
+            "loss": counts.loss_sum / samples if samples else None,
+            "wall_s": now - self._began,
+            "participants": len(names),
+            "dropped": len(self._dropped),
+            "dropped_reasons": dict(self._dropped),
+            "auxiliary_accuracy": _share(counts.auxiliary_correct, samples),
+            "majority_accuracy": max(counts.class_counts) / samples if samples and counts.class_counts else None,
+            "client_loss": _mean([f.mean_loss for f in figures]),
+            "client_loss_first": _mean([f.first_loss for f in figures]),
+            "client_loss_last": _mean([f.last_loss for f in figures]),
+            "server_loss": self.server_loss,
+        }
+        self.history.append(record)
+        return record
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "history": self.history, "clients": self.clients, "step_seconds": self._step_seconds,
+            "peaks": self._peaks, "passes_per_step": self._passes_per_step,
+        }  # fmt: skip
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """The inverse of `as_dict`."""
+        self.history, self.clients = facts["history"], facts["clients"]
+        self._step_seconds, self._peaks = facts["step_seconds"], facts["peaks"]
+        self._passes_per_step = facts["passes_per_step"]
+
+    def summary(
+        self, run_id: str, clients: int, model_sha256: str, ledger: dict[str, int], ledger_paper: dict[str, int],
+        macs: StepMacs,
+    ) -> Record:  # fmt: skip
+        """summary.json: a stable interface; keys may be added, never renamed."""
+        last: Record = self.history[-1] if self.history else {}
+        return {
+            "schema": SUMMARY_SCHEMA,
+            "run_id": run_id,
+            "method": self._spec.method.name,
+            "model": self._spec.model.name,
+            "rounds": self._spec.rounds,
+            "rounds_done": len(self.history),
+            "clients": clients,
+            "accuracy": last.get("accuracy"),
+            "loss": last.get("loss"),
+            "majority_accuracy": last.get("majority_accuracy"),
+            "auxiliary_accuracy": last.get("auxiliary_accuracy"),
+            "wall_s": sum(record["wall_s"] for record in self.history),
+            "model_sha256": model_sha256,
+            "ledger": ledger,
+            "ledger_paper": ledger_paper,
+            "client_step": {
+                "forward_passes": self._passes_per_step,
+                "seconds_median": median(self._step_seconds) if self._step_seconds else None,
+                "peak_bytes_median": int(median(self._peaks)) if self._peaks else None,
+                "macs": macs.exact,
+                "macs_paper": macs.paper,
+            },
+            "per_client": self.clients,
+            "history": self.history,
+        }
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _share(correct: int | None, samples: int) -> float | None:
+    return correct / samples if correct is not None and samples else None

@@ -1,0 +1,95 @@
+"""What is allowed but probably not meant: the warnings of `heron-server validate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from heron_core.spec.methods import method_of
+from heron_core.spec.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.planning.plan import Perturbation
+from heron_server.text.units import number_text, percent_text
+
+MOST_ROUNDING = 0.1
+"""Share of a loss difference that may be rounding."""
+LONGEST_CHANGE = 0.5
+"""Of mu * u. At 0.86 the forward difference was off by 49 % on the paper's model."""
+
+
+def method_cautions(spec: RunSpec, change: Perturbation) -> Iterator[str]:
+    """About the local steps."""
+    method = spec.method
+    rest = method.local_steps % method.upload_period
+    if rest:
+        yield (
+            f"method.upload_period = {method.upload_period} does not divide method.local_steps = "
+            f"{method.local_steps}: nothing is uploaded from the last {_steps(rest)} of each round, which only "
+            "train the client"
+        )
+    if method.name == "frozen" and method.running_statistics == "keep" and spec.model.norm == "group":
+        yield 'method.running_statistics = "keep" has no effect with norm = "group", which has no running statistics'
+    if method.name == "heron" and method.zo.scope != "batch" and method.moments == "reset":
+        yield (
+            f'method.zo.scope = "{method.zo.scope}" with moments = "reset": many noisy directions want moments that '
+            'persist; try moments = "averaged" or "kept"'
+        )
+    if method_of(method).head == "aligned" and method.alignment.every_rounds > spec.rounds:
+        yield (
+            f"method.alignment.every_rounds = {method.alignment.every_rounds} is more than rounds = {spec.rounds}: no "
+            "head is ever aligned; lower it"
+        )
+    if method.name != "heron":
+        return
+    if change.rounding > MOST_ROUNDING:
+        yield (
+            f"method.zo.mu = {method.zo.mu:g} changes each weight by {number_text(change.rms, 3)} (RMS): float32 "
+            f"rounding is about {percent_text(change.rounding)} of the loss difference for a gradient of norm 1; "
+            "raise mu"
+        )
+    if change.length > LONGEST_CHANGE:
+        yield (
+            f"method.zo.mu = {method.zo.mu:g} with {method.zo.distribution} directions moves the parameters by "
+            f"{number_text(change.length, 3)} in all: curvature may outweigh the slope; lower mu, or take the sphere"
+        )
+
+
+def model_cautions(spec: RunSpec) -> Iterator[str]:
+    """About the model table."""
+    model = spec.model
+    if model.weights and not model.weights_sha256:
+        yield (
+            f"model.weights = {model.weights!r} without weights_sha256: a client that has other weights there would "
+            "train another model unnoticed; copy state_sha256 from its model.json"
+        )
+
+
+def share_cautions(spec: RunSpec, sizes: list[int]) -> Iterator[str]:
+    """About the clients' data, samples by rank."""
+    method = spec.method
+    smallest, needed = min(sizes), method.local_steps * method.batch_size
+    if smallest < needed:
+        few = sum(size < needed for size in sizes)
+        yield (
+            f"local_steps x batch_size = {needed:,} samples a round, more than the share of {few} of {len(sizes)} "
+            f"clients (smallest {smallest:,}): they pass over their data more than once a round"
+        )
+
+
+def server_cautions(spec: RunSpec, settings: ServerSettings, evaluated: bool) -> Iterator[str]:
+    """About the [server] table."""
+    if not evaluated:
+        yield (
+            "nobody evaluates: accuracy and loss will be unknown; set server.test_data, or data.holdout with "
+            'data.source = "client"'
+        )
+    if not settings.is_loopback and not settings.insecure:
+        yield (
+            f"server.address = {settings.address!r} can be reached from other machines: the run is refused unless "
+            "started with --insecure or server.insecure = true"
+        )
+    if settings.order == "arrival":
+        yield 'server.order = "arrival": two runs of this file will not end with the same bits'
+
+
+def _steps(count: int) -> str:
+    return "local step" if count == 1 else f"{count} local steps"

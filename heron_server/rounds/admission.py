@@ -1,0 +1,50 @@
+"""Who and what may come in: a Join, an update's counts, and the numbers that the rounds machine goes by."""
+
+from __future__ import annotations
+
+import re
+
+from heron_core import PROTOCOL_VERSION
+from heron_core.errors import ConfigError, TensorError, VersionMismatch
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.spec.run_spec import RunSpec
+from heron_core.streams import generator
+from heron_server.config import ServerSettings
+from heron_server.rounds.machine import Rules
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_SAMPLES = 1 << 40
+
+
+def check_join(request: pb.JoinRequest) -> None:
+    """Raises VersionMismatch, or ConfigError for a name or key that cannot be one."""
+    if request.protocol_version != PROTOCOL_VERSION:
+        raise VersionMismatch(
+            f"this server speaks protocol version {PROTOCOL_VERSION}, the client {request.protocol_version}; "
+            "install the same Heron on both sides"
+        )
+    if not NAME.fullmatch(request.client_name) or len(request.instance_key) != 16:
+        raise ConfigError(
+            "a client name is 1 to 64 of [A-Za-z0-9._-] and an instance key 16 bytes, got "
+            f"{request.client_name[:80]!r} and {len(request.instance_key)} bytes"
+        )
+
+
+def check_counts(header: pb.UpdateHeader, name: str) -> None:
+    """TensorError for implausible numbers of samples."""
+    counts = {"num_samples": header.num_samples, "held_out_samples + 1": header.held_out_samples + 1}
+    for what, count in counts.items():
+        if not 0 < count <= MAX_SAMPLES:
+            raise TensorError(f"client {name!r}: {what} must be 1 to {MAX_SAMPLES}, got {count}")
+
+
+def rules(spec: RunSpec, settings: ServerSettings) -> Rules:
+    """The rounds machine's numbers."""
+    return Rules(
+        rounds=spec.rounds, clients=spec.federation.clients, min_clients=spec.federation.min_clients,
+        per_round=spec.federation.clients_per_round,
+        order=lambda number, ranks: generator(spec.seed, "participants", "round", number).permutation(ranks).tolist(),
+        open_ended=spec.data.source == "client", quorum=settings.quorum, round_deadline_s=settings.round_deadline_s,
+        start_wait_s=settings.start_wait_s, rejoin_s=settings.rejoin_s, silence_s=settings.silence_s,
+        grace_s=settings.grace_s,
+    )  # fmt: skip

@@ -1,0 +1,301 @@
+"""The thin driver around the rounds machine: performs its actions, feeds it events. One thread calls it.
+
+Both transports call the same methods: the gRPC service on its event loop, the simulator directly.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from numpy.typing import NDArray
+
+from heron_core.data.source import Source
+from heron_core.errors import HeronError, NameTaken, StaleTerm, TensorError, UnknownSession, Unreachable
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.pb.v1 import tensors_pb2
+from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.codec import check_manifest
+from heron_core.wire.frames import Bulk
+from heron_server.config import ServerSettings
+from heron_server.metrics.observers import Observer
+from heron_server.rounds.actions import (
+    Action,
+    Aggregate,
+    Commit,
+    DropFromRound,
+    Evaluate,
+    Fence,
+    Finish,
+    OpenRound,
+    Restore,
+    SkipEvaluation,
+    Tell,
+)
+from heron_server.rounds.admission import check_counts, check_join, rules
+from heron_server.rounds.machine import Phase, Rounds
+from heron_server.run.phases import RoundWork, Update
+from heron_server.storage.run_dir import RunDir
+from heron_server.training.trainer import Engine
+from heron_server.training.worker import Jobs
+from heron_server.uploads.uploads import Send, Uploads
+
+Array = NDArray[Any]
+CUT = UnknownSession("this session was ended here after a silence; join again")
+TAKEN_OVER = NameTaken(
+    "another process joined with this client's name and instance key and took its place; run one process per state_dir"
+)
+
+
+@dataclass
+class Watcher:
+    """One session's event stream."""
+
+    send: Callable[[pb.RoundEvent], None]
+    cut: Callable[[HeronError], None]
+
+
+@dataclass
+class Pushing:
+    """One open PushActivations stream."""
+
+    name: str
+    session_id: str
+    uploads: Uploads
+    send: Send
+
+
+class Coordinator:
+    """One run on this server."""
+
+    def __init__(
+        self, spec: RunSpec, settings: ServerSettings, engine: Engine, run_dir: RunDir, jobs: Jobs,
+        test: Source | None, resume: bool = False, observer: Observer | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:  # fmt: skip
+        self.spec, self._settings, self._run_dir, self._clock = spec, settings, run_dir, clock
+        self._observer = observer or Observer()
+        self._watchers: dict[str, Watcher] = {}
+        self._progress: tuple[str | None, float] = (None, clock())
+        self._evaluation_bytes: dict[str, int] = {}
+        """Client state fetched to evaluate it, by who keeps it for the next round."""
+        self._draining = False
+        self._rounds = Rounds(rules(spec, settings))
+        self.work = RoundWork(
+            spec, settings, engine, run_dir, jobs, test, self._observer, self._rounds, self._perform, clock
+        )
+        self.ledger = self.work.ledger
+        self.run_id = self.work.resume() if resume else self.work.begin()
+        self._rounds.term = run_dir.raise_term()
+        self.expected_update = self.work.states.expected_update
+        self.finished = self._rounds.phase is Phase.FINISHED
+
+    # -- FederationService ---------------------------------------------------------------------------------------
+
+    def join(self, request: pb.JoinRequest) -> pb.JoinReply:
+        """Raises VersionMismatch, ConfigError, NameTaken, JoinRefused, or Unreachable once the server stops."""
+        self.ledger.charge_session()
+        self.ledger.charge_call()
+        self.ledger.charge("up", request.ByteSize())
+        check_join(request)
+        session_id = "" if request.dry_run else uuid.uuid4().hex
+        if not request.dry_run:
+            self._admit(request, session_id)
+        reply = pb.JoinReply(
+            run_id=self.run_id, run_spec_json=self.spec.model_dump_json(), session_id=session_id,
+            heartbeat_s=self._settings.heartbeat_s, silence_s=self._settings.silence_s,
+        )  # fmt: skip
+        self.ledger.charge("down", reply.ByteSize())
+        return reply
+
+    def _admit(self, request: pb.JoinRequest, session_id: str) -> None:
+        if self._draining:
+            raise Unreachable("the server is stopping; try again once it is back")
+        name = request.client_name
+        self._perform(self._rounds.join(name, request.instance_key, session_id, self._clock()))
+        self._observer.note(f"{name} joined")
+
+    def watch(self, session_id: str, send: Callable[[pb.RoundEvent], None], cut: Callable[[HeronError], None]) -> None:
+        """The session's event stream; raises UnknownSession."""
+        self._rounds.member(session_id)
+        self.ledger.charge_call()
+        self._watchers[session_id] = Watcher(send, cut)
+        self._perform(self._rounds.watch_opened(session_id, self._clock()))
+
+    def beat(self, beat: pb.Beat) -> None:
+        self.ledger.charge("up", beat.ByteSize())
+        self._rounds.beat(beat.session_id, self._clock())
+
+    def watch_lost(self, session_id: str) -> None:
+        if self._watchers.pop(session_id, None) is not None:
+            self._perform(self._rounds.watch_lost(session_id, self._clock()))
+
+    def leave(self, request: pb.LeaveRequest) -> pb.LeaveReply:
+        self.ledger.charge_call()
+        name = self._rounds.member(request.session_id).name
+        self._observer.note(f"{name} left: {request.reason[:500]}")
+        self._perform(self._rounds.leave(request.session_id, self._clock(), request.reason[:500]))
+        return pb.LeaveReply()
+
+    def model(self, request: pb.FetchModelRequest) -> dict[str, Array]:
+        """The client state of a version, as this client gets it; raises UnknownSession or StaleTerm."""
+        self.ledger.charge_call()
+        self.ledger.charge("up", request.ByteSize())
+        name = self._rounds.member(request.session_id).name
+        if request.version not in self.work.states.versions:
+            raise StaleTerm(f"client state {request.version} is not the current one; wait for the next event")
+        state = self.work.states.of(request.version, self._rounds.table.get(name))
+        self._evaluation_bytes.pop(name, None)
+        if request.version > self._rounds.rounds_done:
+            size = sum(tensor.nbytes for tensor in state.values())
+            self._evaluation_bytes[name] = size
+            self.ledger.move("client_state_down", "evaluation_down", size)
+        return state
+
+    def _open_round(self, term: int, number: int, participants: tuple[str, ...]) -> None:
+        """A participant that evaluated this version has it already: its fetch was the round's."""
+        for name in participants:
+            self.ledger.move("evaluation_down", "client_state_down", self._evaluation_bytes.get(name, 0))
+        self._evaluation_bytes.clear()
+        self.work.open_round(term, number, participants)
+
+    def check_update(self, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
+        """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
+        self.ledger.charge_call()
+        name = self._rounds.member(header.session_id).name
+        self._check_place(header)
+        if self.work.has_update(name):
+            return False
+        if not self._rounds.is_active(name):
+            raise StaleTerm(f"client {name!r} has no part in round {header.round} any more; wait for the next")
+        with self._costs_the_round(name):
+            check_manifest(manifest, self.expected_update, f"client {name!r}, update of round {header.round}")
+            check_counts(header, name)
+        return True
+
+    def submit(self, header: pb.UpdateHeader, state: dict[str, Array]) -> None:
+        """A whole update; counted once all its uploads are consumed. Raises TensorError for NaN and Inf, and StaleTerm
+        where its round was abandoned while its bytes were on their way."""
+        name = self._rounds.member(header.session_id).name
+        self._check_place(header)
+        with self._costs_the_round(name):
+            self.work.states.check_values(state, f"client {name!r}, update of round {header.round}")
+        if self._rounds.is_active(name):
+            self.work.update(name, Update(header.num_samples, header.held_out_samples, state, header.figures))
+
+    def _check_place(self, header: pb.UpdateHeader) -> None:
+        now = (self.run_id, self._rounds.term, self._rounds.rounds_done + 1)
+        if (header.run_id, header.term, header.round) != now:
+            raise StaleTerm(
+                f"the server is at term {now[1]}, round {now[2]}; the update is of {header.term}, {header.round}"
+            )
+
+    # -- SplitService --------------------------------------------------------------------------------------------
+
+    def open_push(self, opening: split.FrameHeader, send: Send) -> Pushing:
+        """A PushActivations stream; raises UnknownSession, StaleTerm or TensorError."""
+        self.ledger.charge_call()
+        name = self._rounds.member(opening.session_id).name
+        uploads = self.work.uploads
+        if opening.run_id != self.run_id or uploads is None:
+            raise StaleTerm(f"no uploads are wanted now in run {self.run_id}; wait for the next event")
+        with self._costs_the_round(name):
+            uploads.open(name, opening, send)
+        return Pushing(name, opening.session_id, uploads, send)
+
+    def frame(self, pushing: Pushing, bulk: Bulk[split.ActivationFrame]) -> None:
+        """One frame of an open stream; a bad one costs its client the round."""
+        self._rounds.member(pushing.session_id)
+        if pushing.uploads is not self.work.uploads:
+            raise StaleTerm("the round or evaluation of these uploads is over; drop them and wait for the next event")
+        if self._progress[0] == pushing.name:
+            self._progress = (pushing.name, self._clock())
+        with self._costs_the_round(pushing.name):
+            pushing.uploads.frame(pushing.name, bulk)
+
+    def push_closed(self, pushing: Pushing) -> None:
+        pushing.uploads.closed(pushing.name, pushing.send)
+
+    @contextmanager
+    def _costs_the_round(self, name: str) -> Iterator[None]:
+        """A TensorError inside costs the client this round, and goes on to the client."""
+        try:
+            yield
+        except TensorError as error:
+            self.client_failed(name, str(error))
+            raise
+
+    def client_failed(self, name: str, reason: str) -> None:
+        """What the client sent cannot be used: it is out of this round, the others go on."""
+        self._perform(self._rounds.client_failed(name, reason, self._clock()))
+
+    # -- time and the end ----------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Call about twice a second."""
+        now = self._clock()
+        self._perform(self._rounds.tick(now))
+        uploads = self.work.uploads
+        blocked = uploads.intake.blocked_on() if uploads and self._rounds.phase is Phase.TRAINING else None
+        if blocked != self._progress[0]:
+            self._progress = (blocked, now)
+        elif blocked is not None and now - self._progress[1] > self._settings.step_deadline_s:
+            late = f"late: nothing came for {self._settings.step_deadline_s:g} s while it was its turn"
+            self.client_failed(blocked, late)
+
+    def drain(self, reason: str) -> None:
+        """The server stops: says so to everyone, and lets nobody in any more."""
+        self._draining = True
+        self._perform(self._rounds.drain(reason))
+
+    @property
+    def failure(self) -> HeronError | None:
+        return self.work.failure
+
+    @property
+    def rounds_done(self) -> int:
+        return self._rounds.rounds_done
+
+    @property
+    def clients(self) -> int:
+        """Clients of the run: those with a rank, drawn or not."""
+        return len(self._rounds.table)
+
+    @property
+    def clients_present(self) -> int:
+        return sum(m.connected for m in self._rounds.members.values())
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Tell(session_id, event):
+                    watcher = self._watchers.get(session_id)
+                    if watcher is not None:
+                        self.ledger.charge("down", event.ByteSize())
+                        watcher.send(event)
+                case Fence(session_id, taken_over):
+                    watcher = self._watchers.pop(session_id, None)
+                    if watcher is not None:
+                        watcher.cut(TAKEN_OVER if taken_over else CUT)
+                case OpenRound(term, number, participants):
+                    self._open_round(term, number, participants)
+                case DropFromRound(name, reason):
+                    self.work.drop(name, reason)
+                case Aggregate(names):
+                    self.work.aggregate(names)
+                case Evaluate(names):
+                    self.work.evaluate(names)
+                case SkipEvaluation(name):
+                    self.work.skip_evaluation(name)
+                case Commit():
+                    self.work.commit()
+                case Restore(reason):
+                    self.work.restore(reason)
+                case Finish():
+                    self.finished = True
+        self._observer.clients_present(self.clients_present)

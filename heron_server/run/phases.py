@@ -1,0 +1,316 @@
+"""What a round does on the server: take uploads, average, evaluate, commit, or go back to the boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from heron_core.data.source import Source
+from heron_core.errors import CheckpointError, HeronError, Internal, TensorError
+from heron_core.models.digest import state_sha256
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.spec.run_spec import RunSpec
+from heron_server.aggregation.client_states import ClientStates
+from heron_server.config import ServerSettings
+from heron_server.metrics.ledger import Ledger
+from heron_server.metrics.observers import Observer
+from heron_server.metrics.records import Records
+from heron_server.planning.plan import upload_bytes, upload_slots, uploads_per_round
+from heron_server.rounds.actions import Action
+from heron_server.rounds.machine import Phase, Rounds
+from heron_server.storage.checkpoint import Boundary
+from heron_server.storage.run_dir import RunDir
+from heron_server.training.trainer import Counts, Engine
+from heron_server.training.worker import Jobs
+from heron_server.uploads.assembly import Room, Staging, Step
+from heron_server.uploads.cut_gradients import CutGradients
+from heron_server.uploads.uploads import Uploads
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Update:
+    """One client's submission."""
+
+    num_samples: int
+    held_out_samples: int
+    state: dict[str, Array]
+    figures: pb.ClientFigures
+
+
+class RoundWork:
+    """Performs a round's phases with the engine, on the jobs' thread; reports each end to the rounds machine."""
+
+    def __init__(
+        self, spec: RunSpec, settings: ServerSettings, engine: Engine, run_dir: RunDir, jobs: Jobs, test: Source | None,
+        observer: Observer, rounds: Rounds, perform: Callable[[list[Action]], None], clock: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._spec, self._settings, self.engine, self._run_dir, self._jobs = spec, settings, engine, run_dir, jobs
+        self._test, self._observer, self._rounds, self._perform, self._clock = test, observer, rounds, perform, clock
+        self.ledger = Ledger()
+        self.records = Records(spec)
+        self.uploads: Uploads | None = None
+        self._room = Room(engine.model.activations, spec.method.batch_size)
+        self.states = ClientStates(spec, engine.client_state(), engine.client_buffers)
+        self.failure: HeronError | None = None
+        self._run_id = ""
+        self._counts = Counts()
+        self._waiting: dict[str, Update] = {}
+        """Updates whose client still has uploads in the queue."""
+        self._updates: dict[str, Update] = {}
+
+    # -- beginning and resuming ----------------------------------------------------------------------------------
+
+    def begin(self) -> str:
+        """A new run: its first boundary is on the disk before its first round."""
+        self._run_id = self._run_dir.begin(self._spec)
+        self._run_dir.save(self._boundary(0))
+        return self._run_id
+
+    def resume(self) -> str:
+        """Goes on from the last boundary on the disk."""
+        boundary = self._run_dir.resume(self._spec)
+        facts = boundary.facts
+        self._run_id = facts["run_id"]
+        self._rounds.table, self._rounds.rounds_done = facts["table"], facts["rounds_done"]
+        self.ledger.__dict__.update(facts["ledger"])
+        self.records.restore(facts["records"])
+        self._run_dir.restore_log(self.records.history)
+        self._load(boundary)
+        if self._rounds.rounds_done >= self._spec.rounds:
+            self._rounds.phase = Phase.FINISHED
+        self._observer.note(f"resumed {self._run_id} after round {self._rounds.rounds_done} of {self._spec.rounds}")
+        return self._run_id
+
+    def model_sha256(self) -> str:
+        """SHA-256 over what is one for all of the client states, without moments, and the back's state."""
+        common = self.states.common(self._rounds.rounds_done)
+        client = {f"client.{n}": t for n, t in common.items() if not n.startswith("moments.")}
+        return state_sha256({**client, **self.engine.back_tensors()})
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def open_round(self, term: int, number: int, participants: tuple[str, ...]) -> None:
+        """Room for the participants' uploads; where the method has none, updates count at once."""
+        steps = uploads_per_round(self._spec)
+        self._updates, self._waiting = {}, {}
+        self.uploads = self._make_uploads(
+            split.PURPOSE_TRAIN, term, number, dict.fromkeys(participants, steps),
+            lambda name, step: self._train(number, name, step),
+        )  # fmt: skip
+        self.records.round_began(number, self._clock())
+        self._observer.round_began(number, self._spec.rounds, len(participants), max(1, steps) * len(participants))
+
+    def drop(self, name: str, reason: str) -> None:
+        """A participant is out of the round; what was applied of it stays."""
+        self._observer.note(f"{name} is dropped from round {self._rounds.rounds_done + 1}: {reason}")
+        self.records.dropped(name, reason)
+        self._waiting.pop(name, None)
+        if self.uploads is not None:
+            self.uploads.drop(name)
+
+    def has_update(self, name: str) -> bool:
+        return name in self._updates or name in self._waiting
+
+    def update(self, name: str, update: Update) -> None:
+        """A whole update; it counts once all its client's uploads are consumed."""
+        self._waiting[name] = update
+        if self.uploads is not None:
+            self.uploads.finished(name)
+        self._settle(name)
+
+    def _make_uploads(
+        self, purpose: split.Purpose, term: int, number: int, steps: dict[str, int],
+        on_step: Callable[[str, Step], None],
+    ) -> Uploads:
+        method, cut = self._spec.method, self.engine.model.activations
+        exact = purpose == split.PURPOSE_TRAIN
+        stagings = {
+            name: Staging(name, cut, count, method.batch_size, method.micro_batch_rows, exact, self._room)
+            for name, count in steps.items()
+        }
+        slots = upload_slots(self._settings.byte_budget, upload_bytes(self._spec, self.engine.model), len(steps))
+        order = self._settings.order if exact else "arrival"
+        return Uploads(purpose, term, number, stagings, slots, order, self.ledger, on_step)
+
+    def _end_uploads(self) -> None:
+        if self.uploads is not None:
+            self.uploads.end()
+        self.uploads = None
+
+    def _train(self, number: int, name: str, step: Step) -> None:
+        rank = self._rounds.table[name]
+        self._consume(name, step, lambda: self.engine.train(name, rank, number, step))
+
+    def _consume(self, name: str, step: Step, job: Callable[[], CutGradients | None]) -> None:
+        """Runs a step's job and sends back what it gives; a bad tensor costs its client the phase, any other error
+        ends the run."""
+        uploads, number = self.uploads, step.step
+        assert uploads is not None
+
+        def work() -> CutGradients | None:
+            try:
+                return job()
+            finally:
+                self._room.give(step)
+
+        def done(returned: CutGradients | None) -> None:
+            if uploads is self.uploads:
+                if returned is not None:
+                    uploads.return_gradients(name, returned)
+                uploads.consumed(name, number)
+                self._observer.step_done()
+                self._settle(name)
+
+        def failed(error: Exception) -> None:
+            if uploads is not self.uploads:
+                return
+            if isinstance(error, TensorError):
+                uploads.consumed(name, number)
+                self._perform(self._rounds.client_failed(name, str(error), self._clock()))
+            else:
+                self._fail(error)
+
+        self._jobs.submit(work, done, failed)
+
+    def _settle(self, name: str) -> None:
+        """Takes a client's part of the phase as done once all its uploads are consumed."""
+        if self.uploads is None or not self.uploads.intake.client_done(name):
+            return
+        if self.uploads.purpose == split.PURPOSE_EVALUATE:
+            if self._rounds.phase is Phase.EVALUATING:
+                self._perform(self._rounds.client_evaluated(name))
+        elif name in self._waiting and self._rounds.is_active(name):
+            self._updates[name] = self._waiting.pop(name)
+            if not uploads_per_round(self._spec):
+                self._observer.step_done()
+            self.records.client_figures(name, self._updates[name].figures)
+            self._perform(self._rounds.update_received(name, self._clock()))
+
+    # -- after training ------------------------------------------------------------------------------------------
+
+    def aggregate(self, names: tuple[str, ...]) -> None:
+        """The Fed-Server's average, in rank order, in float64.  Eq. 8."""
+        updates = {self._rounds.table[name]: self._updates[name] for name in names}
+        weights = self.states.weights([u.num_samples for u in updates.values()])
+        version = self._rounds.rounds_done
+
+        def job() -> float | None:
+            mean_loss = self.engine.take_mean_loss()
+            given = {rank: update.state for rank, update in updates.items()}
+            averaged = self.states.averaged(list(given.values()), weights)
+            self.engine.load_client_state(averaged)
+            self.engine.end_round(list(given), weights)
+            self.states.advance(version, averaged, self.engine.client_state(), given)
+            self._align(version + 1)
+            return mean_loss
+
+        def done(mean_loss: float | None) -> None:
+            self.records.server_loss = mean_loss
+            self._end_uploads()
+            self._perform(self._rounds.aggregated(self._clock()))
+
+        self._jobs.submit(job, done, self._fail)
+
+    def _align(self, round_number: int) -> None:
+        """Every l-th round, the head of each client that has uploaded, whether its update counted or not."""
+        alignment = self.engine.alignment
+        if alignment is None or not alignment.due(round_number):
+            return
+        for rank in alignment.buffers.ranks():
+            head = self.states.own(round_number, rank)
+            self.states.set_own(round_number, rank, alignment.align(rank, round_number, self.engine.back, head))
+
+    def evaluate(self, names: tuple[str, ...]) -> None:
+        """On the server's own test set, or by the clients on their held-out samples."""
+        test, engine = self._test, self.engine
+        if test is not None:
+            self._jobs.submit(lambda: engine.evaluate(test), self._counted, self._fail)
+            return
+        rows = self._spec.method.batch_size
+        steps = {n: -(-self._updates[n].held_out_samples // rows) for n in names if self._updates[n].held_out_samples}
+        self._counts = Counts()
+        if not steps:
+            self._counted(self._counts)
+            return
+        self.uploads = self._make_uploads(
+            split.PURPOSE_EVALUATE, self._rounds.term, self._rounds.rounds_done + 1, steps, self._count
+        )
+        self._perform(self._rounds.clients_evaluate(tuple(steps), self._clock()))
+
+    def skip_evaluation(self, name: str) -> None:
+        """The client is lost: its room goes to the others."""
+        if self.uploads is not None:
+            self.uploads.drop(name)
+
+    def _count(self, name: str, step: Step) -> None:
+        counts = self._counts
+
+        def job() -> CutGradients | None:
+            self.engine.check(name, step)
+            self.engine.count(step, counts)
+            return None
+
+        self._consume(name, step, job)
+
+    def _counted(self, counts: Counts) -> None:
+        self._counts = counts
+        self._perform(self._rounds.evaluated())
+
+    def commit(self) -> None:
+        """Makes the round durable; only then is it over."""
+        self._end_uploads()
+        done_rounds = self._rounds.rounds_done + 1
+        names = [n for n in self._rounds.participants if n in self._updates]
+        record = self.records.round_done(done_rounds, names, self._counts, self._clock())
+
+        def done(_: None) -> None:
+            self.states.forget(done_rounds - 1)
+            self._updates = {}
+            self._run_dir.log_round(record)
+            self._observer.round_done(record)
+            self._perform(self._rounds.committed(self._clock()))
+
+        self._jobs.submit(lambda: self._run_dir.save(self._boundary(done_rounds)), done, self._fail)
+
+    def restore(self, reason: str) -> None:
+        """Back to the last boundary; the term is raised, durably, so that nothing stale is taken."""
+        self._observer.note(reason)
+        self._end_uploads()
+        self._waiting, self._updates = {}, {}
+        self._rounds.term = self._run_dir.raise_term()
+        self._jobs.submit(
+            lambda: self._load(self._run_dir.last()),
+            lambda _: self._perform(self._rounds.restored(self._clock())),
+            self._fail,
+        )
+
+    def _boundary(self, rounds_done: int) -> Boundary:
+        facts = {
+            "run_id": self._run_id, "rounds_done": rounds_done, "table": dict(self._rounds.table),
+            "ledger": self.ledger.as_dict(), "records": self.records.as_dict(),
+        }  # fmt: skip
+        return Boundary(facts, {**self.states.tensors(rounds_done), **self.engine.tensors()})
+
+    def _load(self, boundary: Boundary) -> None:
+        done, tensors = boundary.facts["rounds_done"], boundary.tensors
+        odd = [*self.states.misfits(tensors), *self.engine.misfits(tensors)]
+        if odd:
+            raise CheckpointError(
+                f"the checkpoint in {self._run_dir.path} does not fit the model: its code has changed since "
+                f"({', '.join(odd[:5])}{', ...' if len(odd) > 5 else ''}); restore it, or start a new run in another "
+                "run_dir"
+            )
+        self.states.load(done, tensors)
+        self.engine.load_client_state(self.states.common(done))
+        self.engine.load_tensors(tensors)
+
+    def _fail(self, error: Exception) -> None:
+        """The run cannot go on; the last boundary stays usable."""
+        self.failure = error if isinstance(error, HeronError) else Internal(f"a bug in the server: {error!r}")
+        self.failure.__cause__ = error

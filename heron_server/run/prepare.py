@@ -1,0 +1,96 @@
+"""What every way of running a server does before the first client and after the last round."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heron_core import data
+from heron_core.data.source import Source
+from heron_core.device import resolve_device
+from heron_core.errors import ConfigError, DataError
+from heron_core.models import build_split_model
+from heron_core.models.saved import save_model
+from heron_core.models.split_model import SplitModel, check_parts
+from heron_core.spec.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.display.report import write_curves
+from heron_server.metrics.ledger import paper_charge
+from heron_server.planning.constraints import refuse_contradictions
+from heron_server.planning.macs import step_macs
+from heron_server.planning.memory import refuse_above_limit, server_memory
+from heron_server.planning.plan import client_state, state_bytes
+from heron_server.run.coordinator import Coordinator
+from heron_server.storage.run_dir import RunDir
+from heron_server.training.trainer import Engine
+
+
+def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Engine, Source | None]:
+    """The engine and the server's test set; raises ConfigError, ModelError or DataError before anyone can join."""
+    model, device, test = check_run(spec, settings)
+    return Engine(spec, model, device), test
+
+
+def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torch.device, Source | None]:
+    """Everything that can be refused before a run: `prepare` and `validate` refuse the same."""
+    for folder in settings.python_path:
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    model = build_split_model(spec.model, data_folder=settings.data_folder)
+    check_parts(model, spec.seed)
+    device = resolve_device(settings.device)
+    refuse_contradictions(spec, settings, model)
+    refuse_above_limit(server_memory(spec, settings, model), settings)
+    test = load_test(spec, settings, model.input.shape)
+    if test is not None:
+        data.check_source(test, model.input.shape, model.classes)
+    return model, device, test
+
+
+def load_test(spec: RunSpec, settings: ServerSettings, input_shape: tuple[int, ...]) -> Source | None:
+    """The test set the settings name, or None where the clients evaluate; ConfigError for a share below one batch."""
+    if settings.test_data in ("npz", "image_folder"):
+        return data.load_own(settings.test_data, path=settings.test_path, options={}, input_shape=input_shape)
+    if spec.data.source == "client":
+        return None
+    try:
+        experiment = data.load_experiment(spec.data, spec.seed, settings.data_folder)
+    except DataError:
+        if settings.test_data == "none":
+            return None  # the server needs no data: its clients have it
+        raise
+    _check_shares(spec, data.share_sizes(experiment, spec.data, spec.seed, spec.federation.clients))
+    return None if settings.test_data == "none" else experiment.test
+
+
+def _check_shares(spec: RunSpec, sizes: list[int]) -> None:
+    rows = spec.method.batch_size
+    small = [rank for rank, size in enumerate(sizes) if size < rows]
+    if small:
+        raise ConfigError(
+            f"every client needs method.batch_size = {rows} samples, got {sizes[small[0]]} for rank {small[0]} "
+            f"({len(small)} of {len(sizes)} clients have too few); lower method.batch_size or federation.clients, or "
+            "raise data.alpha"
+        )
+
+
+def finish_run(coordinator: Coordinator, directory: RunDir, *, curves: bool = True) -> dict[str, Any]:
+    """Writes model/, summary.json and, if wanted, curves.png; returns the summary."""
+    work, spec = coordinator.work, coordinator.spec
+    folder: Path = directory.path / "model"
+    model, ledger = work.engine.model, coordinator.ledger.as_dict()
+    summary = work.records.summary(
+        coordinator.run_id, coordinator.clients, work.model_sha256(), ledger,
+        paper_charge(ledger, state_bytes(spec, client_state(spec, model))), step_macs(spec, model),
+    )  # fmt: skip
+    extra = {key: summary[key] for key in ("run_id", "method", "rounds_done", "accuracy", "model_sha256")}
+    save_model(folder, spec.model, work.engine.client["front"], work.engine.back, work.engine.head, extra)
+    summary["model_path"] = str(folder)
+    if curves:
+        title = f"{spec.method.name} on {spec.model.name}, {summary['clients']} clients"
+        summary["curves_path"], summary["curves_hint"] = write_curves(directory.path, work.records.history, title)
+    directory.write_summary(summary)
+    return summary

@@ -1,0 +1,104 @@
+"""Round boundaries on disk: one safetensors file each, its JSON facts in the file's own header.
+
+Written to a temporary name, flushed to the disk, renamed: a reader sees a whole boundary or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from heron_core.errors import CheckpointError
+from heron_core.models.digest import state_sha256
+from heron_core.wire.codec import Expected
+
+Array = NDArray[Any]
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Everything needed to go on after a round."""
+
+    facts: dict[str, Any]
+    """JSON: run_id, rounds_done, table, spec, history, ledger."""
+    tensors: dict[str, Array]
+    """What `ClientStates.tensors` and `Engine.tensors` give."""
+
+
+def misfits(found: Expected, wanted: Expected) -> list[str]:
+    """Names that are missing, unknown, or of another dtype or shape."""
+    return sorted({name for name, _, _ in set(found) ^ set(wanted)})
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replaces `path` as a whole; raises CheckpointError when the disk will not take it, leaving the old file."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path} cannot be written: {error.strerror}; free some space and resume, the last good state is intact"
+        ) from None
+
+
+def path_of(folder: Path, rounds_done: int) -> Path:
+    return folder / f"round-{rounds_done:06d}.safetensors"
+
+
+def save_boundary(folder: Path, boundary: Boundary, keep: int) -> Path:
+    """Writes the boundary and removes those older than the `keep` newest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {**boundary.facts, "version": VERSION, "digest": state_sha256(boundary.tensors)}
+    path = path_of(folder, facts["rounds_done"])
+    row_major = {name: np.asarray(t, order="C") for name, t in boundary.tensors.items()}  # others are saved garbled
+    write_durably(path, save(row_major, metadata={"heron": json.dumps(facts)}))
+    for old in sorted(folder.glob("round-*.safetensors"))[:-keep]:
+        old.unlink()
+    return path
+
+
+def newest(folder: Path) -> Path | None:
+    found = sorted(folder.glob("round-*.safetensors"))
+    return found[-1] if found else None
+
+
+def load_boundary(path: Path) -> Boundary:
+    """Reads and verifies one boundary; raises CheckpointError if it is torn or of another version."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+            facts: dict[str, Any] = json.loads(metadata["heron"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(_torn(path, str(error))) from None
+    if facts.get("version") != VERSION:
+        raise CheckpointError(f"{path} has version {facts.get('version')}, expected {VERSION}; start a new run")
+    if state_sha256(tensors) != facts.get("digest"):
+        raise CheckpointError(_torn(path, "its bytes do not match its digest"))
+    return Boundary(facts, tensors)
+
+
+def _torn(path: Path, why: str) -> str:
+    older = sorted(p for p in path.parent.glob("round-*.safetensors") if p < path)
+    mend = f"remove it to resume from {older[-1].name}" if older else "no older one is left; start a new run"
+    return f"checkpoint {path} is torn ({why}); {mend}"

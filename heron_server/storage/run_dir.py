@@ -1,0 +1,141 @@
+"""The run directory: run.toml (frozen), metrics.jsonl, checkpoints/, summary.json, model/, and a lock on them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import re
+import uuid
+from pathlib import Path
+from typing import IO, Any
+
+from heron_core.config import load_toml, validate
+from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
+from heron_core.spec.methods import file_tables
+from heron_core.spec.run_spec import RunSpec
+from heron_server.storage.checkpoint import Boundary, load_boundary, newest, save_boundary, write_durably
+
+
+class RunDir:
+    """One run's folder, held by one server at a time."""
+
+    def __init__(self, path: Path, keep_checkpoints: int = 2) -> None:
+        self.path, self._keep = path, keep_checkpoints
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock: IO[str] = (path / "lock").open("a")
+        except OSError as error:
+            raise ConfigError(f"run_dir {path} cannot be used: {error.strerror}; choose another") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise RunDirectoryBusy(f"another server works in {path}; stop it, or choose another run_dir") from None
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def begin(self, spec: RunSpec) -> str:
+        """Freezes the run spec in an empty folder; returns the new run id."""
+        if newest(self.checkpoints) is not None:
+            raise ConfigError(
+                f"{self.path} already holds a run; add --resume to go on with it, or choose another run_dir"
+            )
+        write_durably(self.path / "run.toml", to_toml(file_tables(spec)).encode())
+        (self.path / "metrics.jsonl").write_text("")
+        return f"{spec.name}-{uuid.uuid4().hex[:8]}"
+
+    def resume(self, spec: RunSpec) -> Boundary:
+        """The last boundary; raises CheckpointError if there is none, it is torn, or the run spec is another one."""
+        path = newest(self.checkpoints)
+        if path is None:
+            raise CheckpointError(f"{self.checkpoints} holds no checkpoint to resume from; run without --resume")
+        boundary = load_boundary(path)
+        frozen = validate(RunSpec, load_toml(self.path / "run.toml"), str(self.path / "run.toml"))
+        changed = _differences(frozen.model_dump(mode="json"), spec.model_dump(mode="json"))
+        if changed:
+            raise CheckpointError(
+                f"the checkpoint in {self.path} is of another run: {'; '.join(changed)}. "
+                "Restore these settings, or start a new run in another run_dir"
+            )
+        return boundary
+
+    def save(self, boundary: Boundary) -> None:
+        save_boundary(self.checkpoints, boundary, self._keep)
+
+    def last(self) -> Boundary:
+        path = newest(self.checkpoints)
+        assert path is not None, "a run writes its first boundary before its first round"
+        return load_boundary(path)
+
+    def raise_term(self) -> int:
+        """The next term, durable before it is used: stale work is recognised even after a crash."""
+        path = self.path / "term"
+        try:
+            term = int(path.read_text()) + 1 if path.exists() else 1
+        except ValueError:
+            raise CheckpointError(f"{path} must hold a number, it is damaged; start a new run") from None
+        write_durably(path, str(term).encode())
+        return term
+
+    def restore_log(self, history: list[dict[str, Any]]) -> None:
+        """metrics.jsonl as the boundary knows it: a crash may have come between the two."""
+        write_durably(self.path / "metrics.jsonl", "".join(to_json(record) + "\n" for record in history).encode())
+
+    def log_round(self, record: dict[str, Any]) -> None:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(to_json(record) + "\n")
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        write_durably(self.path / "summary.json", to_json(summary, indent=2).encode())
+
+    def close(self) -> None:
+        self._lock.close()
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON: NaN and Inf become null."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_toml(tables: dict[str, Any], prefix: str = "") -> str:
+    """The tables as TOML, without the keys that are None."""
+    lines = [f"{_key(k)} = {_value(v)}" for k, v in tables.items() if not isinstance(v, dict) and v is not None]
+    for key, table in tables.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{prefix}{_key(key)}]", to_toml(table, f"{prefix}{_key(key)}.").rstrip("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    """JSON's strings, numbers and booleans are TOML's, but for DEL, which TOML wants escaped."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key in was.keys() | now.keys():
+        a, b = was.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} was {a!r}, is {b!r}")
+    return sorted(found)

@@ -1,0 +1,142 @@
+"""The Main-Server's models: one back for all clients, or one for each, averaged after each round.
+
+A back and its update rule are a `Trainee`. Both kinds answer the same calls, so the engine has one training step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from heron_core.spec.run_spec import OptimizerSpec
+from heron_server.aggregation.rules import average
+from heron_server.training.optimizers import load_state_tensors, make_optimizer, state_tensors
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Trainee:
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+class Backs(Protocol):
+    common: nn.Module
+    """What is evaluated and saved."""
+
+    def trainee(self, rank: int) -> Trainee:
+        """The back that this client's uploads train."""
+        ...
+
+    def end_round(self, ranks: Sequence[int], weights: Sequence[float]) -> None:
+        """The counted participants' part in the common back, with the weights of their client states."""
+        ...
+
+    def optimizer_tensors(self) -> dict[str, Tensor]: ...
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        """Back to a boundary: `back.*` and what `optimizer_tensors` gave."""
+        ...
+
+
+class SharedBack:
+    """One for all, trained by one upload after the other (as SFLV2). Untouched where nobody uploads."""
+
+    def __init__(self, back: nn.Module, spec: OptimizerSpec) -> None:
+        self.common = back
+        self._trainee = Trainee(back, make_optimizer(spec, list(back.parameters())))
+
+    def trainee(self, rank: int) -> Trainee:
+        return self._trainee
+
+    def end_round(self, ranks: Sequence[int], weights: Sequence[float]) -> None:
+        """It has learned from everyone already."""
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        return state_tensors(self._trainee.optimizer, "optimizer.")
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        load_back(self.common, tensors)
+        load_state_tensors(self._trainee.optimizer, tensors, "optimizer.")
+
+
+class BackPerClient:
+    """SFLV1: each round a copy of the common back for each participant; moments stay with the client.
+
+    Between rounds only the common back and the moments are held.
+    """
+
+    def __init__(self, back: nn.Module, spec: OptimizerSpec) -> None:
+        self.common, self._spec = back, spec
+        self._training: dict[int, Trainee] = {}
+        self._moments: dict[int, list[dict[str, Any]]] = {}
+        """Of each rank that has trained: the update rule's state, parameter by parameter."""
+
+    def trainee(self, rank: int) -> Trainee:
+        if rank not in self._training:
+            self._training[rank] = self._begin(rank)
+        return self._training[rank]
+
+    def _begin(self, rank: int) -> Trainee:
+        copy = deepcopy(self.common)
+        optimizer = make_optimizer(self._spec, list(copy.parameters()))
+        for parameter, slots in zip(_moved(optimizer), self._moments.pop(rank, []), strict=False):
+            optimizer.state[parameter] = slots
+        return Trainee(copy, optimizer)
+
+    def end_round(self, ranks: Sequence[int], weights: Sequence[float]) -> None:
+        """The common back becomes the average of the counted copies, as client states are averaged; moments stay."""
+        states = [self._training[rank].module.state_dict() for rank in ranks]
+        with torch.no_grad():
+            for name, tensor in self.common.state_dict().items():
+                copies = [{name: state[name].detach().cpu().numpy()} for state in states]
+                tensor.copy_(torch.from_numpy(average(copies, weights)[name]))
+        for rank, trainee in self._training.items():
+            self._moments[rank] = _slots(trainee.optimizer)
+        self._training.clear()
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        held = {**self._moments, **{rank: _slots(t.optimizer) for rank, t in self._training.items()}}
+        return {
+            f"optimizers.{rank}.{index}.{slot}": value
+            for rank in sorted(held)
+            for index, slots in enumerate(held[rank])
+            for slot, value in slots.items()
+            if isinstance(value, Tensor)
+        }
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        load_back(self.common, tensors)
+        self._training.clear()
+        self._moments.clear()
+        for rank in sorted({int(n.split(".")[1]) for n in tensors if n.startswith("optimizers.")}):
+            optimizer = make_optimizer(self._spec, list(self.common.parameters()))
+            load_state_tensors(optimizer, tensors, f"optimizers.{rank}.")
+            self._moments[rank] = _slots(optimizer)
+
+
+def make_backs(kind: str, back: nn.Module, spec: OptimizerSpec) -> Backs:
+    """By Method.backs: per_client, or one for all (which nobody trains where it is none)."""
+    return BackPerClient(back, spec) if kind == "per_client" else SharedBack(back, spec)
+
+
+def load_back(back: nn.Module, tensors: Mapping[str, Array]) -> None:
+    prefix = "back."
+    back.load_state_dict(
+        {n.removeprefix(prefix): torch.from_numpy(t.copy()) for n, t in tensors.items() if n.startswith(prefix)}
+    )
+
+
+def _moved(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _slots(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    return [optimizer.state[parameter] for parameter in _moved(optimizer)]

@@ -1,0 +1,43 @@
+"""The server's update rules, and their state by name for a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from heron_core.spec.run_spec import OptimizerSpec
+
+Array = NDArray[Any]
+
+
+def make_optimizer(spec: OptimizerSpec, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """Eq. 7's update rule; its state persists across rounds."""
+    moved = list(parameters) or [nn.Parameter(torch.zeros(1))]
+    if spec.name == "sgd":
+        return torch.optim.SGD(moved, lr=spec.lr, momentum=spec.momentum, foreach=False)
+    return torch.optim.Adam(moved, lr=spec.lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, foreach=False)
+
+
+def state_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """`<prefix><parameter index>.<slot>` for each tensor that the update rule remembers; none before its first step."""
+    state = optimizer.state_dict()["state"].items()
+    return {f"{prefix}{i}.{slot}": v for i, slots in state for slot, v in slots.items() if isinstance(v, Tensor)}
+
+
+def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Array], prefix: str) -> None:
+    """The inverse of `state_tensors`, on the CPU or where the parameters are."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, array in tensors.items():
+        if name.startswith(prefix):
+            index, slot = name.removeprefix(prefix).split(".", 1)
+            state.setdefault(int(index), {})[slot] = torch.from_numpy(array.copy())
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def to_arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    """Copies on the CPU, row-major."""
+    return {name: t.detach().to("cpu", copy=True).contiguous().numpy() for name, t in tensors.items()}

@@ -1,0 +1,4 @@
+"""Uploads from their first frame until they are whole and it is their turn.
+
+Nothing is trained here, and no round is decided.
+"""

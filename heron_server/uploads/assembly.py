@@ -1,0 +1,134 @@
+"""Uploads on their way in: checked, and put together straight into the tensors that the worker will use.
+
+Shape suffix: B, rows of a whole step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heron_core.errors import TensorError
+from heron_core.models.split_model import TensorSpec
+from heron_core.pb.v1 import split_pb2 as pb
+from heron_core.wire.codec import BundleReceiver, check_manifest
+
+
+@dataclass(frozen=True)
+class Step:
+    """One whole upload."""
+
+    step: int
+    activations: tuple[Tensor, ...]
+    """The cut's tensors [B, ...], in torch's own aligned memory."""
+    labels_B: Tensor
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one frame completed."""
+
+    sequence: int | None = None
+    """Micro-batches received whole so far, if this frame completed one."""
+    label_bytes: int = 0
+    step: Step | None = None
+
+
+class Room:
+    """Buffers for whole steps, which come back: fresh pages cost as much time as filling them. Thread-safe.
+
+    It never holds more of them than were in use at once, and so stays within the byte budget.
+    """
+
+    def __init__(self, cut: tuple[TensorSpec, ...], batch_rows: int) -> None:
+        self._cut, self._batch_rows = cut, batch_rows
+        self._free: list[list[Tensor]] = []
+
+    def take(self, rows: int) -> list[Tensor]:
+        """The cut's tensors [rows, ...] and labels [rows], uninitialised, in torch's own aligned memory."""
+        if rows == self._batch_rows and self._free:
+            return self._free.pop()
+        cut = [torch.empty(rows, *s.shape, dtype=getattr(torch, s.dtype)) for s in self._cut]
+        return [*cut, torch.empty(rows, dtype=torch.int64)]
+
+    def give(self, step: Step) -> None:
+        """The step is consumed: nobody may look at its tensors any more."""
+        if len(step.labels_B) == self._batch_rows:
+            self._free.append([*step.activations, step.labels_B])
+
+
+class Staging:
+    """One client's uploads of one round, in order. Raises TensorError and stores nothing that does not fit."""
+
+    def __init__(
+        self, client: str, cut: tuple[TensorSpec, ...], steps: int, batch_rows: int, micro_rows: int, exact: bool,
+        room: Room | None = None,
+    ) -> None:  # fmt: skip
+        self._client, self._cut, self._room = client, cut, room or Room(cut, batch_rows)
+        self.steps, self._batch_rows, self._micro_rows, self._exact = steps, batch_rows, micro_rows, exact
+        self.sequence = 0
+        """Micro-batches received whole."""
+        self._step = 0
+        self._rows = 0
+        self._buffers: list[Tensor] = []
+        self._receiver: BundleReceiver | None = None
+        self._micro = 0
+        self._label_bytes = 0
+
+    def forget_partial(self) -> None:
+        """The stream broke: an unfinished micro-batch comes again from its start."""
+        self._receiver = None
+
+    def take(self, header: pb.FrameHeader, payload: memoryview, credit_steps: int) -> Taken:
+        """Stores one frame's bytes."""
+        if header.sequence < self.sequence:
+            return Taken()  # came again after a break; it is here already
+        origin = f"client {self._client!r}, round {header.round}, step {header.step}"
+        if header.sequence != self.sequence or header.step != self._step or header.step >= self.steps:
+            raise TensorError(
+                f"{origin}: expected step {self._step} of {self.steps}, micro-batch {self.sequence}, got step "
+                f"{header.step}, micro-batch {header.sequence}; uploads come in order"
+            )
+        if header.step >= credit_steps:
+            raise TensorError(f"{origin}: the credit ends before step {credit_steps}; wait for Credit")
+        if self._receiver is None:
+            self._receiver = self._begin(header, origin)
+        self._receiver.write(header.offset, payload)
+        return self._finish() if self._receiver.complete else Taken()
+
+    def _begin(self, header: pb.FrameHeader, origin: str) -> BundleReceiver:
+        shape = header.manifest.tensors[0].shape if header.manifest.tensors else ()
+        rows = int(shape[0]) if shape else 0
+        self._check_rows(header, rows, origin)
+        expected = [(s.name, s.dtype, (rows, *s.shape)) for s in self._cut] + [("labels", "int64", (rows,))]
+        check_manifest(header.manifest, expected, origin)
+        if not self._rows:
+            self._buffers = self._room.take(header.batch_rows)
+        self._micro, self._label_bytes = rows, 8 * rows
+        return BundleReceiver([b[self._rows : self._rows + rows].numpy() for b in self._buffers], origin)
+
+    def _check_rows(self, header: pb.FrameHeader, rows: int, origin: str) -> None:
+        batch_ok = header.batch_rows == self._batch_rows if self._exact else 1 <= header.batch_rows <= self._batch_rows
+        if not batch_ok:
+            raise TensorError(f"{origin}: a step has {self._batch_rows} rows, got {header.batch_rows}")
+        wanted = self._micro_rows if self._exact else header.batch_rows
+        if rows != wanted or header.row_start != self._rows:
+            raise TensorError(
+                f"{origin}: expected rows {self._rows} to {self._rows + wanted} of the step, got rows "
+                f"{header.row_start} to {header.row_start + rows}"
+            )
+        if self._buffers and self._rows and header.batch_rows != len(self._buffers[0]):
+            raise TensorError(f"{origin}: the step began with {len(self._buffers[0])} rows, got {header.batch_rows}")
+
+    def _finish(self) -> Taken:
+        self._receiver = None
+        self.sequence += 1
+        self._rows += self._micro
+        if self._rows < len(self._buffers[0]):
+            return Taken(self.sequence, self._label_bytes)
+        *activations, labels_B = self._buffers
+        step = Step(self._step, tuple(activations), labels_B)
+        self._step, self._rows, self._buffers = self._step + 1, 0, []
+        return Taken(self.sequence, self._label_bytes, step)

@@ -1,0 +1,149 @@
+"""One phase's uploads from first frame to consumed step: staging, intake, credits, and the events that answer them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from heron_core.errors import StaleTerm, TensorError
+from heron_core.pb.v1 import split_pb2 as pb
+from heron_core.wire.frames import Bulk
+from heron_server.metrics.ledger import Ledger
+from heron_server.uploads.assembly import Staging, Step
+from heron_server.uploads.cut_gradients import CutGradients, Unconfirmed
+from heron_server.uploads.scheduler import Intake, Order
+
+Send = Callable[[Bulk[pb.PushEvent]], None]
+
+
+class Uploads:
+    """A training round's or an evaluation's uploads. `on_step(name, step)` gets each step when its turn has come."""
+
+    def __init__(
+        self, purpose: pb.Purpose, term: int, round_number: int, stagings: Mapping[str, Staging], slots: int,
+        order: Order, ledger: Ledger, on_step: Callable[[str, Step], None],
+    ) -> None:  # fmt: skip
+        self.purpose, self.term, self.round = purpose, term, round_number
+        self._stagings = dict(stagings)
+        self.intake = Intake({name: s.steps for name, s in stagings.items()}, slots, order)
+        self._ledger, self._on_step = ledger, on_step
+        self._steps: dict[tuple[str, int], Step] = {}
+        self._streams: dict[str, Send] = {}
+        self._credits: dict[str, int] = {}
+        self._ready: deque[tuple[str, Step]] = deque()
+        self._unconfirmed = Unconfirmed()
+        self._handing = False
+
+    def open(self, name: str, opening: pb.FrameHeader, send: Send) -> None:
+        """A client's stream begins or comes back; its Position is sent. Raises StaleTerm or TensorError."""
+        if (opening.term, opening.round, opening.purpose) != (self.term, self.round, self.purpose):
+            raise StaleTerm(
+                f"the server is at term {self.term}, round {self.round}; these uploads are of term {opening.term}, "
+                f"round {opening.round}: drop them and wait for the next event"
+            )
+        staging = self._staging(name)
+        if opening.steps != staging.steps:
+            raise TensorError(f"client {name!r}: a round has {staging.steps} uploads, got {opening.steps}")
+        staging.forget_partial()
+        self._streams[name] = send
+        self._credits[name] = self.intake.credit(name)
+        position = pb.Position(sequence=staging.sequence, credit_steps=self._credits[name])
+        self._answer(name, pb.PushEvent(position=position))
+        gradients = self._unconfirmed.again(name)
+        if gradients is not None:
+            self._send_gradients(name, gradients)
+
+    def closed(self, name: str, send: Send) -> None:
+        """The client's stream ended or broke."""
+        if self._streams.get(name) is send:
+            del self._streams[name]
+
+    def frame(self, name: str, bulk: Bulk[pb.ActivationFrame]) -> None:
+        """One frame; raises StaleTerm or TensorError, in which case nothing of it is kept."""
+        header, payload = bulk.rest.header, bulk.payload_bytes
+        kind: Literal["activations_up", "evaluation_up"]
+        kind = "activations_up" if self.purpose == pb.PURPOSE_TRAIN else "evaluation_up"
+        self._ledger.charge("up", bulk.message_bytes, kind, payload)
+        if (header.term, header.round, header.purpose) != (self.term, self.round, self.purpose):
+            raise StaleTerm(
+                f"the server is at term {self.term}, round {self.round}, got a frame of {header.term}, {header.round}"
+            )
+        taken = self._staging(name).take(header, bulk.payload, self._credits.get(name, 0))
+        self._unconfirmed.confirm(name, header.step)
+        if taken.sequence is None:
+            return
+        if kind == "activations_up":
+            self._ledger.move(kind, "labels_up", taken.label_bytes)
+        self._answer(name, pb.PushEvent(acknowledged=pb.Acknowledged(sequence=taken.sequence)))
+        if taken.step is not None:
+            self._steps[name, taken.step.step] = taken.step
+            self._hand_over(self.intake.complete(name, taken.step.step))
+
+    def consumed(self, name: str, step: int) -> None:
+        """The worker is done with a step; its room becomes credit."""
+        self.intake.consumed(name, step)
+        self._grant()
+
+    def return_gradients(self, name: str, gradients: CutGradients) -> None:
+        """What comes back for an upload, also on a stream that comes back, until the client shows that it has it."""
+        if name in self._stagings:
+            self._unconfirmed.keep(name, gradients)
+            self._send_gradients(name, gradients)
+
+    def finished(self, name: str) -> None:
+        """The client's update is here: nothing more goes down to it."""
+        self._unconfirmed.forget(name)
+
+    def drop(self, name: str) -> None:
+        """The client is out: its unreleased steps are discarded."""
+        self._stagings.pop(name, None)
+        self._unconfirmed.forget(name)
+        self._streams.pop(name, None)
+        ready = self.intake.drop(name)
+        self._steps = {turn: step for turn, step in self._steps.items() if turn[0] != name}
+        self._hand_over(ready)
+        self._grant()
+
+    def _staging(self, name: str) -> Staging:
+        if name not in self._stagings:
+            raise StaleTerm(f"client {name!r} has no part in this round; wait for the next event")
+        return self._stagings[name]
+
+    def end(self) -> None:
+        """The phase is over or abandoned: nothing more is handed over."""
+        self._ready.clear()
+        self._steps.clear()
+
+    def _hand_over(self, ready: list[tuple[str, int]]) -> None:
+        """In order, also when taking a step makes its client fail and so releases others."""
+        self._ready.extend((name, self._steps.pop((name, number))) for name, number in ready)
+        if self._handing:
+            return
+        self._handing = True
+        try:
+            while self._ready:
+                self._on_step(*self._ready.popleft())
+        finally:
+            self._handing = False
+
+    def _grant(self) -> None:
+        for name in self.intake.take_raised():
+            steps = self.intake.credit(name)
+            if name in self._streams and steps > self._credits.get(name, 0):
+                self._credits[name] = steps
+                self._answer(name, pb.PushEvent(credit=pb.Credit(steps=steps)))
+
+    def _send_gradients(self, name: str, gradients: CutGradients) -> None:
+        send = self._streams.get(name)
+        if send is None:
+            return
+        for bulk in gradients.events():
+            self._ledger.charge("down", bulk.message_bytes, "cut_gradients_down", bulk.payload_bytes)
+            send(bulk)
+
+    def _answer(self, name: str, event: pb.PushEvent) -> None:
+        send = self._streams.get(name)
+        if send is not None:
+            self._ledger.charge("down", event.ByteSize())
+            send(Bulk(event))

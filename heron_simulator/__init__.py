@@ -1,0 +1,4 @@
+"""N clients and a server in one process, and sweeps of such runs.
+
+Uses both sides; neither uses it.
+"""

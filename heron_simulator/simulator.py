@@ -1,0 +1,211 @@
+"""The simulator: the product's server and N of its clients in one process and one thread, over an in-process transport.
+
+The one place where the server side loads the client, and lazily. Clients take turns whenever they wait; uploads are
+handed over as objects, so the ledger charges what the same messages would weigh on the wire.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import nn
+
+from heron_core.config import validate
+from heron_core.data import Shares
+from heron_core.errors import ConfigError, HeronError, Internal
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.bulk import state_chunks, update_chunks
+from heron_core.wire.codec import manifest_of
+from heron_core.wire.frames import Bulk
+from heron_server.config import ServerSettings
+from heron_server.metrics.observers import Observer
+from heron_server.run.coordinator import Coordinator, Pushing
+from heron_server.run.prepare import finish_run, prepare
+from heron_server.storage.run_dir import RunDir
+from heron_server.training.worker import InlineJobs
+
+Array = NDArray[Any]
+
+
+NO_DEADLINES = {"silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf}
+"""In one thread a client is never late: it waits for its turn to compute."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a simulated run leaves: its summary (as in summary.json) and the assembled model in evaluation mode."""
+
+    summary: dict[str, Any]
+    model: nn.Module
+
+
+def simulate(
+    run_spec: RunSpec,
+    *,
+    clients: int | None = None,
+    settings: ServerSettings | None = None,
+    client_settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    observer: Observer | None = None,
+    around: Callable[[InProcess], Any] | None = None,
+) -> Simulation:
+    """Runs `run_spec` with N simulated clients; `clients` overrides federation.clients.
+
+    `client_settings` are keys of the client's file (such as data) for every client, or one such table for each.
+    `around` may wrap each client's transport. Without `run_dir` nothing is left on the disk. Raises the HeronError
+    that ended the run or one of the clients.
+    """
+    if clients is not None:
+        run_spec = with_clients(run_spec, clients)
+    participants = _participants(run_spec.federation.clients, client_settings or {})
+    with ExitStack() as stack:
+        folder = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heron-")))
+        settings = (settings or ServerSettings()).model_copy(update={"run_dir": folder, **NO_DEADLINES})
+        directory = RunDir(folder, settings.keep_checkpoints)
+        stack.callback(directory.close)
+        engine, test = prepare(run_spec, settings)
+        coordinator = Coordinator(run_spec, settings, engine, directory, InlineJobs(), test, resume, observer)
+        _run_clients(coordinator, participants, around or (lambda transport: transport))
+        summary = finish_run(coordinator, directory, curves=run_dir is not None)
+        return Simulation(summary, engine.assembled().eval())
+
+
+def with_clients(run_spec: RunSpec, clients: int) -> RunSpec:
+    """The same run for another number of clients; raises pydantic's error where its settings forbid that."""
+    tables = run_spec.model_dump()
+    tables["federation"]["clients"] = clients
+    tables["federation"]["min_clients"] = min(clients, run_spec.federation.min_clients)
+    return RunSpec.model_validate(tables)
+
+
+def _participants(count: int, given: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Every ClientSettings; raises ConfigError. Where one table serves all, they are called client-0 and so on."""
+    from heron_client.config import ClientSettings
+
+    width = len(str(count - 1))
+    if isinstance(given, Mapping):
+        tables = [{**given, "name": f"client-{i:0{width}d}"} for i in range(count)]
+    else:
+        tables = [{"name": f"client-{i:0{width}d}", **table} for i, table in enumerate(given)]
+    found = [validate(ClientSettings, table, f"the settings of {table['name']}") for table in tables]
+    if len(found) != count:
+        raise ConfigError(f"federation.clients = {count} wants as many client files, or one for all, got {len(given)}")
+    if len({settings.name for settings in found}) != count:
+        raise ConfigError(f"every client needs a name of its own, got {', '.join(s.name for s in found)}; change one")
+    return found
+
+
+def _run_clients(
+    coordinator: Coordinator, participants: list[Any], around: Callable[[InProcess], Any]
+) -> None:
+    from heron_client.session.runner import Runner
+
+    runners, shares = [], Shares()
+    for settings in participants:
+        key = hashlib.blake2b(settings.name.encode(), digest_size=16).digest()
+        transport = around(InProcess(coordinator))
+        client = Runner(settings, transport, key, measure_memory=False, shares=shares)
+        runners.append((settings.name, client.run()))
+    while runners:
+        coordinator.tick()
+        still = []
+        for name, runner in runners:
+            if coordinator.failure is not None:
+                raise coordinator.failure
+            try:
+                next(runner)
+                still.append((name, runner))
+            except StopIteration:
+                pass
+            except HeronError as error:
+                raise type(error)(f"{name}: {error}") from error
+        runners = still
+    if not coordinator.finished:
+        raise Internal("every simulated client stopped before the run was over")
+
+
+class InProcess:
+    """A client's Transport that calls the coordinator directly and never waits."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._session_id = ""
+        self._events: deque[pb.RoundEvent] = deque()
+        self._cut: HeronError | None = None
+
+    def join(self, request: pb.JoinRequest) -> pb.JoinReply:
+        return self._coordinator.join(request)
+
+    def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
+        self._session_id, self._cut = session_id, None
+        self._events.clear()
+        self._coordinator.watch(session_id, self._events.append, self._be_cut)
+
+    def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
+        if self._events:
+            return self._events.popleft()
+        if self._cut is not None:
+            raise self._cut
+        return None
+
+    def report(self, round_number: int, step: int) -> None:
+        """Nobody waits for a sign of life inside one process."""
+
+    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[Any, dict[str, Array]]:
+        state = self._coordinator.model(request)
+        for chunk in state_chunks(state):
+            self._coordinator.ledger.charge("down", chunk.message_bytes, "client_state_down", chunk.payload_bytes)
+        return manifest_of(state), {name: array.copy() for name, array in state.items()}
+
+    def open_push(self, opening: split.FrameHeader) -> InProcessPush:
+        return InProcessPush(self._coordinator, opening)
+
+    def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
+        fresh = self._coordinator.check_update(header, manifest_of(arrays))
+        for chunk in update_chunks(header, arrays):
+            self._coordinator.ledger.charge("up", chunk.message_bytes, "client_state_up", chunk.payload_bytes)
+        if fresh:
+            self._coordinator.submit(header, dict(arrays))
+        return pb.SubmitUpdateReply(duplicate=not fresh)
+
+    def leave(self, request: pb.LeaveRequest) -> None:
+        self._coordinator.leave(request)
+
+    def disconnect(self) -> None:
+        if self._session_id:
+            self._coordinator.watch_lost(self._session_id)
+        self._session_id = ""
+
+    def _be_cut(self, error: HeronError) -> None:
+        self._cut = error
+
+
+class InProcessPush:
+    """A PushStream that hands frames over as they are."""
+
+    def __init__(self, coordinator: Coordinator, opening: split.FrameHeader) -> None:
+        self._coordinator = coordinator
+        self._events: deque[Bulk[split.PushEvent]] = deque()
+        coordinator.ledger.charge("up", split.ActivationFrame(header=opening).ByteSize())
+        self._pushing: Pushing = coordinator.open_push(opening, self._events.append)
+
+    def send(self, frame: Bulk[split.ActivationFrame]) -> None:
+        self._coordinator.frame(self._pushing, frame)
+
+    def receive(self, timeout_s: float) -> Bulk[split.PushEvent] | None:
+        return self._events.popleft() if self._events else None
+
+    def close(self) -> None:
+        self._coordinator.push_closed(self._pushing)

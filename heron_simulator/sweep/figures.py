@@ -1,0 +1,95 @@
+"""A sweep's rows, gathered by point: means over the seeds, and how far the seeds lie apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from heron_server.text.units import known
+from heron_simulator.sweep.file import CONTROL
+from heron_simulator.sweep.plan import Point, Run, Sweep
+from heron_simulator.sweep.store import Row
+
+ROW_FIRST = ("fingerprint", "point", "control", "seed")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (0 for one seed) over the seeds."""
+
+    mean: float
+    deviation: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """One point's rows."""
+
+    point: Point
+    rows: list[Row]
+    controls: list[Row]
+    failed: list[str]
+    missing: frozenset[str]
+    """Fingerprints of runs that are not there yet, controls included."""
+
+    def spread(self, column: str) -> Spread | None:
+        return spread_of(self.rows, column)
+
+    def control(self, column: str) -> Spread | None:
+        return spread_of(self.controls, column)
+
+
+def gather(sweep: Sweep, rows: Mapping[str, Row]) -> list[Gathered]:
+    """Every point of the sweep in its order."""
+    return [_gathered(point, rows) for point in sweep.points]
+
+
+def _gathered(point: Point, rows: Mapping[str, Row]) -> Gathered:
+    runs = [*point.runs, *point.controls]
+    found = {run.fingerprint: rows[run.fingerprint] for run in runs if run.fingerprint in rows}
+    good = {key: row for key, row in found.items() if not row.get("failed")}
+    reasons = dict.fromkeys(str(found[run.fingerprint]["failed"]) for run in runs if run.fingerprint not in good
+                            and run.fingerprint in found)  # fmt: skip
+    return Gathered(
+        point, _of(point.runs, good), _of(point.controls, good), list(reasons),
+        frozenset(run.fingerprint for run in runs if run.fingerprint not in found),
+    )  # fmt: skip
+
+
+def _of(runs: list[Run], rows: Mapping[str, Row]) -> list[Row]:
+    return [rows[run.fingerprint] for run in runs if run.fingerprint in rows]
+
+
+def spread_of(rows: list[Row], column: str) -> Spread | None:
+    """None where no row knows the figure."""
+    values = [float(row[column]) for row in rows if isinstance(row.get(column), int | float) and known(row[column])]
+    if not values:
+        return None
+    return Spread(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values))
+
+
+def csv_rows(sweep: Sweep, rows: Mapping[str, Row]) -> Iterator[dict[str, Any]]:
+    """Every run of the sweep that has ended: what it was, then its figures. Axes that a control ignores are empty."""
+    axes = _axes_of(sweep)
+    for fingerprint, run in sweep.runs.items():
+        if fingerprint in rows:
+            label, values = axes[fingerprint]
+            first = (fingerprint, label, "yes" if run.spec.method.name == CONTROL else "", run.spec.seed)
+            yield {**dict(zip(ROW_FIRST, first, strict=True)), **values, **rows[fingerprint]}
+
+
+def _axes_of(sweep: Sweep) -> dict[str, tuple[str, dict[str, Any]]]:
+    """fingerprint -> label, and the axes' values where all points that share the run agree on them."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for point in sweep.points:
+        for run in (*point.runs, *point.controls):
+            label = point.label if run in point.runs else CONTROL
+            if run.fingerprint not in found:
+                found[run.fingerprint] = (label, dict(point.axes))
+            else:
+                label, axes = found[run.fingerprint]
+                found[run.fingerprint] = (label, {k: v if point.axes[k] == v else None for k, v in axes.items()})
+    return found

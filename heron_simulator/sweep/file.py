@@ -1,0 +1,79 @@
+"""The sweep file: a base run, what varies, and how the results are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from heron_core.config import apply_overrides, load_toml, validate
+from heron_core.spec.run_spec import Flag, Positive, Settings
+
+CONTROL = "frozen"
+"""Label of the control's rows: clients that never train."""
+
+
+class Variant(Settings):
+    label: str = Field(min_length=1)
+    """What the table and the picture call it."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Settings laid over the base run, as tables or under dotted keys: {"method.name" = "cse_fsl"}."""
+
+
+class SweepFile(Settings):
+    title: str = ""
+    """Heading of the page and the picture. Empty: the file's name."""
+    question: str = ""
+    """What the sweep answers, in a sentence or two."""
+    finding: str = ""
+    """What came out, in a sentence or two, once it has been looked at."""
+    base: str = ""
+    """A run file to start from, relative to this one. Empty: the defaults of the run spec."""
+    run: dict[str, Any] = Field(default_factory=dict)
+    """Tables of a run file, laid over the base; [run.simulate] and [run.server] too."""
+    axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    """Dotted setting -> the values it takes. Several axes: every combination."""
+    variants: tuple[Variant, ...] = ()
+    """Named sets of settings; every axis runs for each of them. None: the base run alone."""
+    seeds: Positive = 3
+    """Runs of each point, with seeds 0, 1, 2 and so on."""
+    first_seed: int = 0
+    """The first of them; fresh seeds for a final table."""
+    control: Flag = True
+    """Add the frozen control beside every point."""
+    x: str = ""
+    """The picture's horizontal axis: a dotted setting, a column of results.csv, or `round`. Empty: the first axis, or
+    else one place for each variant."""
+    log_x: Flag = False
+    """Logarithmic horizontal axis."""
+    metrics: tuple[str, ...] = ("accuracy",)
+    """Columns of results.csv to draw, one picture each."""
+    columns: tuple[str, ...] = ("auxiliary_accuracy", "bytes_per_round", "messages_per_round")
+    """Columns of results.csv that stand in the page's table beside accuracy, control and majority class."""
+
+
+def load_sweep_file(path: Path, overrides: list[str]) -> tuple[SweepFile, dict[str, Any]]:
+    """The sweep, and the base run's tables with [run] laid over them; raises ConfigError."""
+    sweep = validate(SweepFile, apply_overrides(load_toml(path), overrides), str(path))
+    base = load_toml(path.parent / sweep.base) if sweep.base else {}
+    return sweep, merged(base, expanded(sweep.run))
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Tables laid over tables; where one of the two is no table, `above` wins."""
+    out = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = merged(out[key], value) if both else value
+    return out
+
+
+def expanded(tables: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys as tables: {"method.zo.mu": 1} is {"method": {"zo": {"mu": 1}}}."""
+    out: dict[str, Any] = {}
+    for key, value in tables.items():
+        head, _, rest = key.partition(".")
+        inner = expanded({rest: value}) if rest else expanded(value) if isinstance(value, dict) else value
+        out = merged(out, {head: inner})
+    return out

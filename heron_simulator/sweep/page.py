@@ -1,0 +1,145 @@
+"""A sweep's page, README.md in its results folder: question, table, picture, and the command that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from heron_core import __version__
+from heron_server.storage.run_dir import to_toml
+from heron_server.text.units import UNKNOWN, bytes_text, macs_text, number_text, seconds_text
+from heron_simulator.sweep.figures import Gathered, Spread
+from heron_simulator.sweep.plan import Sweep, shown
+
+HEADINGS = {
+    "auxiliary_accuracy": "auxiliary head",
+    "best_accuracy": "best round",
+    "bytes_per_round": "bytes a round",
+    "messages_per_round": "messages a round",
+    "bytes_total": "bytes in all",
+    "paper_bytes": "in all, as the paper charges",
+    "paper_bytes_per_round": "as the paper charges",
+    "passes_per_step": "forward passes a step",
+    "step_macs": "MACs a step",
+    "network_s_per_round": "a round over the network",
+    "network_s": "the run over the network",
+    "participants": "clients a round",
+}
+MOST_SETTINGS = 200
+"""Characters of a setting's value that the page shows."""
+
+
+def page(sweep: Sweep, gathered: Sequence[Gathered], picture: str | None, command: str) -> str:
+    """Markdown. Nothing in it depends on the machine that made it."""
+    file = sweep.file
+    parts = [f"# {file.title or sweep.name}", file.question, *([file.finding] if file.finding else [])]
+    if picture:
+        parts.append(f"![{file.title or sweep.name}]({picture})")
+    parts += [_table(sweep, gathered), _reading(sweep, gathered), _failures(gathered), _made(sweep, command)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _table(sweep: Sweep, gathered: Sequence[Gathered]) -> str:
+    axes, columns = list(sweep.file.axes), sweep.file.columns
+    controlled = any(g.point.controls for g in gathered)
+    headings = [
+        *([""] if sweep.file.variants else []), *(key.rpartition(".")[2] for key in axes), "accuracy",
+        *(["frozen control"] if controlled else []), "majority class", *(HEADINGS.get(c, c) for c in columns),
+    ]  # fmt: skip
+    lines = [_line(headings), _line(["---"] * len(headings))]
+    for g in gathered:
+        lines.append(_line([
+            *([g.point.label] if sweep.file.variants else []), *(shown(g.point.axes[key]) for key in axes),
+            _cell("accuracy", g.spread("accuracy")), *([_control(g)] if controlled else []),
+            _cell("majority_accuracy", g.spread("majority_accuracy")), *(_cell(c, g.spread(c)) for c in columns),
+        ]))  # fmt: skip
+    return "\n".join(lines)
+
+
+def _control(g: Gathered) -> str:
+    return _cell("accuracy", g.control("accuracy")) if g.point.controls else "is one"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _cell(column: str, spread: Spread | None) -> str:
+    """`91.4 +- 0.6 %` for shares; for what does not vary over the seeds, the figure alone."""
+    if spread is None:
+        return UNKNOWN
+    if column.endswith("accuracy"):
+        return f"{100 * spread.mean:.1f}{f' ± {100 * spread.deviation:.1f}' if spread.seeds > 1 else ''} %"
+    text = _number(column, spread.mean)
+    return text if spread.deviation <= 1e-3 * abs(spread.mean) else f"{text} ± {_number(column, spread.deviation)}"
+
+
+def _number(column: str, value: float) -> str:
+    if "bytes" in column:
+        return bytes_text(value)
+    if "_s" in column and column.partition("_s")[2] in ("", "_per_round"):
+        return seconds_text(value)
+    if column.endswith("macs"):
+        return macs_text(value)
+    return f"{value:,.0f}" if "messages" in column else number_text(value)
+
+
+def _reading(sweep: Sweep, gathered: Sequence[Gathered]) -> str:
+    seeds = sweep.file.seeds
+    validation = gathered[0].point.runs[0].spec.data.validation
+    where = "a validation split of the training set" if validation else "the experiment's test set"
+    over = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    text = f"Accuracy on {where} after the last round: {over}."
+    text += " Bytes are all that would cross the wire, both ways, and messages are those of the rounds."
+    if any(g.point.controls for g in gathered):
+        text += (
+            " The frozen control is the same run with clients that never train: only what lies above it shows that "
+            "clients learnt."
+        )
+    missing = len(frozenset().union(*(g.missing for g in gathered)))
+    return text + (f"\n\n**Not finished: {missing} runs are missing.**" if missing else "")
+
+
+def _failures(gathered: Sequence[Gathered]) -> str:
+    lines = [f"- {g.point.name}: {reason}" for g in gathered for reason in g.failed]
+    return "\n".join(["Runs that failed, and why:", "", *lines]) if lines else ""
+
+
+def _made(sweep: Sweep, command: str) -> str:
+    settings = "".join(f"{key} = {value}\n" for key, value in _common(sweep).items())
+    return (
+        f"## How it was made\n\n```\n{command}\n```\n\nHeron {__version__}, in the simulator, which gives the same "
+        "bits as gRPC. Every run is a row of [results.csv](results.csv). What all of them share:\n\n"
+        f"```\n{settings}```"
+    )
+
+
+def _common(sweep: Sweep) -> dict[str, str]:
+    """Settings that differ from the defaults and are the same in all runs but controls, as dotted TOML."""
+    from heron_core.spec.run_spec import RunSpec
+
+    defaults = dict(_flat(RunSpec().model_dump()))
+    every = [dict(_flat(run.spec.model_dump(exclude={"name", "seed"}))) for p in sweep.points for run in p.runs[:1]]
+    first = every[0]
+    same = [key for key in first if all(other.get(key) == first[key] for other in every)]
+    return {key: _text(first[key]) for key in same if first[key] != defaults.get(key)}
+
+
+def _text(value: Any) -> str:
+    return to_toml({"v": value}).partition("=")[2].strip()[:MOST_SETTINGS]
+
+
+def _flat(tables: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in tables.items():
+        pairs += _flat(value, f"{above}{key}.") if isinstance(value, dict) and value else [(above + key, value)]
+    return pairs
+
+
+def command_of(path: Path, overrides: Sequence[str]) -> str:
+    """The command as anyone may repeat it from a checkout: no absolute path."""
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    shown_path = path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
+    return " ".join(["heron-server simulate --sweep", shown_path, *(f"--set {override!r}" for override in overrides)])

@@ -1,0 +1,70 @@
+"""What a person sees while a sweep goes on: a bar on a terminal, a line for each run elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any, TextIO
+
+from heron_server.display.plain import Lines
+from heron_server.text.units import percent_text, printable, seconds_text
+
+
+class Progress:
+    """Counts runs; a context manager that leaves the terminal as it found it."""
+
+    def __init__(self, stream: TextIO, runs: int, done: int, clock: Callable[[], float] = monotonic) -> None:
+        self._lines, self._stream, self._clock = Lines(stream), stream, clock
+        self._runs, self._done, self._here = runs, done, 0
+        self._began = clock()
+        self._bar: Any = None
+        self._ends = ExitStack()
+
+    def __enter__(self) -> Progress:
+        if self._done:
+            self._say(f"{self._done} of {self._runs} runs are here already")
+        if self._stream.isatty() and self._done < self._runs:
+            self._bar = self._ends.enter_context(_bar(self._stream))
+            self._task = self._bar.add_task("", total=self._runs, completed=self._done, left="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.close()
+
+    def finished(self, name: str, row: dict[str, Any]) -> None:
+        """One run has ended; `name` says which."""
+        self._done, self._here = self._done + 1, self._here + 1
+        if row.get("failed"):
+            self._say(f"{self._count()}  {name}  FAILED: {row['failed']}")
+        elif self._bar is None:
+            accuracy = f"accuracy {percent_text(row['accuracy'])}"
+            cells = [self._count(), name, accuracy, seconds_text(row["wall_s"]), self.time_left()]
+            self._say("  ".join(cells).rstrip())
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, description=printable(name), left=self.time_left())
+
+    def time_left(self) -> str:
+        """By the mean pace of this call."""
+        left = self._runs - self._done
+        if not left or not self._here:
+            return ""
+        return f"about {seconds_text((self._clock() - self._began) / self._here * left)} left"
+
+    def _count(self) -> str:
+        return f"{self._done}/{self._runs}"
+
+    def _say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(printable(text), markup=False, soft_wrap=True)
+        else:
+            self._lines.write(printable(text))
+
+
+def _bar(stream: TextIO) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
+    return Bar(*columns, console=Console(file=stream, highlight=False))

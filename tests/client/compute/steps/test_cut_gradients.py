@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import plain
+import pytest
+import tiny
+import torch
+
+from heron_client.compute.backprop import Cut
+from heron_core.errors import DataError
+from heron_core.spec.run_spec import RunSpec
+
+
+def spec_of(name: str = "sflv2", **method: Any) -> RunSpec:
+    return tiny.spec(method={"name": name, **method})
+
+
+@pytest.mark.parametrize("name", ["sflv1", "sflv2"])
+@pytest.mark.parametrize("norm", ["group", "batch"])
+@pytest.mark.parametrize("optimizer", [{"name": "adam"}, {"name": "sgd", "lr": 0.1, "momentum": 0.5}])
+def test_a_round_gives_plain_torch_s_bits(name: str, norm: str, optimizer: Any) -> None:
+    spec, model = spec_of(name, optimizer=optimizer), tiny.conv(norm)
+    compute, local = plain.local_round(spec, model)
+    rival, back = plain.PlainClient(spec, model, ("front",), ("front",)), plain.Back(spec, model)
+    uploads = plain.drive(local, back)
+    rival.run(back)
+    assert plain.same(compute.state(), rival.state())
+    assert local.figures.losses == rival.losses and local.figures.forward_passes == 4
+    assert all(np.array_equal(u.tensors["activations"], z) for u, z in zip(uploads, rival.sent, strict=True))
+
+
+def test_each_upload_wants_its_gradients() -> None:
+    spec, model = spec_of(), tiny.mlp()
+    _, local = plain.local_round(spec, model)
+    uploads = plain.drive(local, plain.Back(spec, model))
+    assert [(u.step, u.wants_gradients) for u in uploads] == [(m, True) for m in range(4)]
+
+
+def test_dropout_masks_are_the_step_s_own() -> None:
+    spec, model = spec_of(), tiny.mlp(dropout=0.5)
+    compute, local = plain.local_round(spec, model)
+    rival, back = plain.PlainClient(spec, model, ("front",), ("front",)), plain.Back(spec, model)
+    plain.drive(local, back)
+    rival.run(back)
+    assert plain.same(compute.state(), rival.state())
+
+
+def test_gradients_of_a_cut_of_two_tensors_meet_in_the_front() -> None:
+    class Two(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = torch.nn.Linear(5, 6)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            z = self.one(x)
+            return z, z.detach().argmax(1), z * 2
+
+    compute, _ = plain.local_round(spec_of(), _with_front(Two))
+    x, _ = tiny.source(tiny.mlp()).batch(np.arange(4))
+    cut = Cut(compute, x, ("a", "b"))
+    first, _, second = cut.arrays()
+    gradients = [np.ones_like(first), np.full_like(second, 3)]
+    gradient_D = cut.backward(gradients)
+    expected = torch.cat([torch.full((6, 5), 7.0).mul(torch.from_numpy(x).sum(0)).reshape(-1), torch.full((6,), 28.0)])
+    torch.testing.assert_close(gradient_D, expected)
+    assert gradients == []
+
+
+def _with_front(front: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(tiny.mlp(), front=front)
+
+
+def test_the_graph_lives_until_the_answer_and_not_into_the_next_step() -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        copy = tensor.clone()
+        alive.append(weakref.ref(copy))
+        return copy
+
+    spec, model = spec_of(), tiny.conv("group")
+    _, local = plain.local_round(spec, model)
+    back, uploads, answer = plain.Back(spec, model), local.uploads(), None
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        for _ in range(spec.method.local_steps):
+            begun = len(alive)
+            upload = uploads.send(answer)
+            assert upload is not None
+            assert not [ref for ref in alive[:begun] if ref() is not None], "of the step before"
+            assert [ref for ref in alive[begun:] if ref() is not None], "of this step"
+            with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+                answer = back.answer(upload.tensors["activations"], upload.tensors["labels"])
+            del upload
+
+
+def test_the_gradients_are_let_go_once_they_are_used() -> None:
+    spec, model = spec_of(), tiny.mlp()
+    _, local = plain.local_round(spec, model)
+    back, uploads = plain.Back(spec, model), local.uploads()
+    upload = next(uploads)
+    assert upload is not None
+    answer = back.answer(upload.tensors["activations"], upload.tensors["labels"])
+    held = weakref.ref(answer[1][0])
+    uploads.send(answer)
+    gc.collect()
+    assert held() is None and answer[1] == []
+
+
+def test_a_server_loss_that_is_not_finite_is_a_data_error() -> None:
+    _, local = plain.local_round(spec_of(), tiny.mlp())
+    uploads = local.uploads()
+    next(uploads)
+    with pytest.raises(DataError, match="round 1, step 0: the server's loss must be finite, got nan"):
+        uploads.send((float("nan"), [np.zeros((4, 6), np.float32)]))

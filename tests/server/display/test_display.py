@@ -1,0 +1,214 @@
+"""Displays: what a person, a log file or a program sees of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from heron_server.display.plain import JsonDisplay, PlainDisplay, make_display
+from heron_server.display.rich import RichDisplay
+from heron_server.metrics.observers import Observer
+from heron_server.metrics.pace import Pace
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def record(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "round": number, "accuracy": 0.8412, "loss": 0.4123, "wall_s": 12.0, "participants": 3, "dropped": 0,
+        "majority_accuracy": 0.102, "server_loss": 0.5, **changes,
+    }  # fmt: skip
+
+
+def drive(display: Observer, rounds: int = 2, steps: int = 50, clock: Clock | None = None) -> None:
+    """A run as the coordinator tells it."""
+    display.listening("127.0.0.1:50051", "run-1")
+    for count in (1, 2, 3, 3):
+        display.clients_present(count)
+    for number in range(1, rounds + 1):
+        display.round_began(number, rounds, 3, steps)
+        for _ in range(steps):
+            if clock is not None:
+                clock.now += 0.1
+            display.step_done()
+        display.round_done(record(number))
+    display.close()
+    display.close()
+
+
+@pytest.fixture(autouse=True)
+def _terminal_kind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    yield
+
+
+def test_the_stream_and_the_format_choose_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(make_display("text", Terminal()), RichDisplay)
+    assert isinstance(make_display("text", io.StringIO()), PlainDisplay)
+    assert isinstance(make_display("json", Terminal()), JsonDisplay)
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(make_display("text", Terminal()), PlainDisplay)
+
+
+def test_plain_display_writes_one_line_a_round_and_each_note() -> None:
+    out, clock = io.StringIO(), Clock()
+    display = PlainDisplay(out, clock)
+    display.note("a joined")
+    drive(display, clock=clock)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "a joined"
+    assert lines[1] == "listening on 127.0.0.1:50051, run run-1; waiting for clients"
+    assert lines[2] == (
+        "round 1/2  accuracy 84.12 % (majority 10.20 %)  loss 0.4123  3 clients  12.0 s  10 steps/s  5.0 s left"
+    )
+    assert lines[3].startswith("round 2/2") and "left" not in lines[3]
+    assert len(lines) == 4
+
+
+def test_plain_line_without_an_evaluation_shows_the_servers_loss() -> None:
+    out = io.StringIO()
+    PlainDisplay(out).round_done(record(1, accuracy=None, loss=None, majority_accuracy=None, dropped=1))
+    assert "server loss 0.5  not evaluated  3 clients  1 dropped" in out.getvalue()
+
+
+def test_a_peers_text_cannot_forge_a_line_or_steer_the_terminal() -> None:
+    plain, live = io.StringIO(), Terminal()
+    for display in (PlainDisplay(plain), RichDisplay(live)):
+        display.note("left: \x1b[2Jbye\nround 9/9 [red]x[/red]")
+    assert plain.getvalue() == "left: ?[2Jbye?round 9/9 [red]x[/red]\n"
+    assert "\x1b[2J" not in live.getvalue()
+    assert "[red]x[/red]" in live.getvalue()
+
+
+def test_json_display_writes_strict_objects_and_presence_only_when_it_changes() -> None:
+    out = io.StringIO()
+    display = JsonDisplay(out)
+    drive(display, rounds=1)
+    display.round_done(record(2, loss=float("nan")))
+    events = [json.loads(line, parse_constant=pytest.fail) for line in out.getvalue().splitlines()]
+    assert [e["event"] for e in events] == [
+        "listening", "clients", "clients", "clients", "round_began", "round_done", "round_done",
+    ]  # fmt: skip
+    assert events[-1]["loss"] is None
+    assert events[5]["accuracy"] == 0.8412
+    assert all(e["time"].endswith("+00:00") for e in events)
+
+
+def test_a_reader_that_went_away_does_not_end_the_run() -> None:
+    class Closed(io.StringIO):
+        writes = 0
+
+        def write(self, text: str) -> int:
+            self.writes += 1
+            raise BrokenPipeError
+
+    out = Closed()
+    drive(PlainDisplay(out))
+    assert out.writes == 1
+
+
+def test_a_stream_that_is_not_unicode_gets_escapes() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    PlainDisplay(stream).note("Gerät 7 joined")
+    assert raw.getvalue() == b"Ger\\xe4t 7 joined\n"
+
+
+def test_live_display_shows_round_rate_results_clients_and_ends_with_the_last() -> None:
+    out, clock = Terminal(), Clock()
+    drive(RichDisplay(out, clock), clock=clock)
+    shown = out.getvalue()
+    assert "listening on 127.0.0.1:50051, run run-1" in shown
+    for part in ("round 2/2", "100 %", "done", "84.12 %", "loss 0.4123", "10 steps/s"):
+        assert part in shown
+
+
+def test_live_display_in_the_middle_of_a_round_shows_clients_and_time_left() -> None:
+    out, clock = Terminal(), Clock()
+    display = RichDisplay(out, clock)
+    display.clients_present(3)
+    display.round_began(1, 2, 3, 4)
+    display.step_done()
+    clock.now += 2.0
+    display.step_done()
+    display.close()
+    for part in ("round 1/2", "25 %", "6.0 s left", "3 clients", "1 steps/s"):
+        assert part in out.getvalue()
+
+
+def test_live_display_does_not_write_with_every_step() -> None:
+    out = Terminal()
+    display = RichDisplay(out)
+    display.round_began(1, 1, 3, 20_000)
+    for _ in range(20_000):
+        display.step_done()
+    display.close()
+    assert len(out.getvalue()) < 50_000
+
+
+@pytest.mark.parametrize("kind", [Observer, PlainDisplay, JsonDisplay, RichDisplay])
+def test_whoever_waits_for_the_address_hears_it(kind: Any) -> None:
+    heard: list[str] = []
+    with kind(Terminal()) if kind is not Observer else kind() as display:
+        display.when_listening(heard.append)
+        display.listening("127.0.0.1:4711", "run-1")
+    assert heard == ["127.0.0.1:4711"]
+
+
+def test_live_display_says_that_it_waits() -> None:
+    out = Terminal()
+    display = RichDisplay(out)
+    display.listening("127.0.0.1:50051", "run-1")
+    display.clients_present(2)
+    display.close()
+    assert "waiting for clients at 127.0.0.1:50051; 2 clients here" in out.getvalue()
+
+
+def test_time_left_of_a_resumed_run_counts_only_what_was_seen() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.round_began(51, 60, 10)
+    assert pace.time_left_s is None
+    for _ in range(5):
+        clock.now += 1.0
+        pace.step_done()
+    assert pace.position == 50.5
+    assert pace.time_left_s == pytest.approx(95.0)
+    assert pace.step_rate == pytest.approx(1.0)
+
+
+def test_an_abandoned_round_starts_anew_and_extra_steps_do_not_count() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.round_began(1, 2, 4)
+    pace.step_done()
+    pace.round_began(1, 2, 2)
+    assert pace.position == 0.0
+    for _ in range(9):
+        clock.now += 1.0
+        pace.step_done()
+    assert pace.position == 1.0
+    assert pace.step_rate == pytest.approx(1.0)
+
+
+def test_a_round_with_a_dropped_clients_steps_undone_is_a_whole_round() -> None:
+    pace = Pace(Clock())
+    pace.round_began(3, 4, 10)
+    pace.step_done()
+    pace.round_done()
+    assert pace.position == 3.0

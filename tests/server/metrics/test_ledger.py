@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heron_server.metrics.ledger import (
+    AGAINST_DOWN_BYTES,
+    AGAINST_UP_BYTES,
+    CALL_DOWN_BYTES,
+    CALL_UP_BYTES,
+    HTTP2_FRAME_PAYLOAD,
+    SESSION_DOWN_BYTES,
+    SESSION_UP_BYTES,
+    Direction,
+    Kind,
+    Ledger,
+    framed,
+    paper_charge,
+)
+from heron_server.planning.plan import StateBytes
+
+KINDS = list(get_args(Kind))
+CHARGE = st.tuples(
+    st.sampled_from(get_args(Direction)), st.integers(0, 1 << 24), st.sampled_from(KINDS), st.floats(0, 1)
+)
+
+
+@given(st.lists(CHARGE), st.integers(0, 5))
+def test_the_kinds_add_up_to_what_crossed_the_wire(
+    charges: list[tuple[Direction, int, Kind, float]], calls: int
+) -> None:
+    ledger = Ledger()
+    ledger.charge_session()
+    for direction, message, kind, share in charges:
+        ledger.charge(direction, message, kind, int(message * share))
+    for _ in range(calls):
+        ledger.charge_call()
+    ledger.move("activations_up", "labels_up", 17)
+    figures = ledger.as_dict()
+    assert set(figures) == {*KINDS, "wire_up", "wire_down"}
+    assert sum(figures[kind] for kind in KINDS) == figures["wire_up"] + figures["wire_down"]
+    up = [framed(message) for direction, message, *_ in charges if direction == "up"]
+    down = [framed(message) for direction, message, *_ in charges if direction == "down"]
+    assert ledger.wire_up == SESSION_UP_BYTES + calls * CALL_UP_BYTES + sum(up) + len(down) * AGAINST_DOWN_BYTES
+    assert ledger.wire_down == SESSION_DOWN_BYTES + calls * CALL_DOWN_BYTES + sum(down) + len(up) * AGAINST_UP_BYTES
+
+
+def test_payload_goes_to_its_kind_exactly_and_the_rest_to_control() -> None:
+    ledger = Ledger()
+    ledger.charge("up", 1000, "activations_up", 900)
+    ledger.move("activations_up", "labels_up", 100)
+    assert (ledger.activations_up, ledger.labels_up) == (800, 100)
+    assert ledger.control == framed(1000) - 900 + AGAINST_UP_BYTES
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_framing_is_5_bytes_a_message_and_9_a_frame(frames: int) -> None:
+    full = frames * HTTP2_FRAME_PAYLOAD - 5
+    assert framed(full) == full + 5 + 9 * frames
+    assert framed(full + 1) == full + 1 + 5 + 9 * (frames + 1)
+
+
+def test_the_paper_s_column_takes_the_front_s_share_of_every_state_and_nothing_that_it_does_not_charge() -> None:
+    counted = Ledger(
+        activations_up=1000, labels_up=8, cut_gradients_down=300, client_state_up=3 * 80, client_state_down=2 * 100,
+        evaluation_up=5, control=70,
+    ).as_dict()  # fmt: skip
+    charged = paper_charge(counted, StateBytes(down=100, up=80, paper_down=30, paper_up=20))
+    assert charged == {
+        "activations_up": 1000, "cut_gradients_down": 300, "client_state_up": 3 * 20, "client_state_down": 2 * 30,
+        "total": 1420,
+    }  # fmt: skip
+
+
+def test_a_client_that_sends_no_state_is_charged_none() -> None:
+    charged = paper_charge(Ledger().as_dict(), StateBytes(down=100, up=0, paper_down=30, paper_up=0))
+    assert charged["client_state_up"] == 0

@@ -1,0 +1,126 @@
+"""The server's memory, counted before the run: what grows with the clients is named, and refused above the limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from heron_core.errors import ConfigError
+from heron_core.models import build_split_model
+from heron_core.spec.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.planning.constraints import refuse_contradictions
+from heron_server.planning.memory import refuse_above_limit, server_memory
+from heron_server.run.prepare import check_run
+from heron_server.training.trainer import Engine
+
+BACK = 11_098_122
+SGD = {"name": "sgd"}
+FRONT, HEAD = 75_840, 655_370
+
+
+def resnet(clients: int, **method: Any) -> RunSpec:
+    return RunSpec.model_validate({
+        "model": {"name": "resnet18", "norm": "batch", "auxiliary": "flatten_linear"},
+        "data": {"source": "client"}, "method": method, "federation": {"clients": clients},
+    })  # fmt: skip
+
+
+def items(spec: RunSpec, **settings: Any) -> dict[str, int]:
+    counted = server_memory(spec, ServerSettings(**settings), build_split_model(spec.model))
+    return {item.name: item.size_bytes for item in counted}
+
+
+def test_sflv1_of_128_resnet18_with_adam_holds_17_gigabytes_of_backs() -> None:
+    backs = items(resnet(128, name="sflv1"))["a back for each client"]
+    assert backs == pytest.approx(128 * 3 * 4 * BACK, rel=0.01)
+    assert round(backs / 1e9) == 17
+
+
+def test_drawing_clients_saves_copies_but_not_moments() -> None:
+    whole = items(resnet(128, name="sflv1"))["a back for each client"]
+    spec = resnet(128, name="sflv1")
+    drawn = spec.model_copy(update={"federation": spec.federation.model_copy(update={"clients_per_round": 8})})
+    saved = whole - items(drawn)["a back for each client"]
+    assert saved == pytest.approx(120 * 4 * BACK, rel=0.01)
+
+
+def test_one_back_for_all_does_not_grow_with_the_clients() -> None:
+    few, many = (items(resnet(n, name="sflv2"))["the back"] for n in (2, 128))
+    assert few == many == pytest.approx(3 * 4 * BACK, rel=0.01)
+    assert items(resnet(2, name="fedavg"))["the back"] == pytest.approx(4 * BACK, rel=0.01), "no optimiser"
+
+
+def test_what_each_client_keeps_is_counted_for_each() -> None:
+    kept = items(resnet(10, name="cse_fsl", moments="kept"))["kept moments"]
+    assert kept == 2 * 10 * (2 * 4 * (FRONT + HEAD) + 8)
+    aligned = items(resnet(10, name="fsl_sage", batch_size=100, alignment={"buffer_samples": 250}))
+    assert aligned["aligned heads"] == 2 * 10 * 4 * HEAD
+    assert aligned["alignment buffers"] == 10 * 2 * 100 * (65_536 * 4 + 8)
+    assert items(resnet(10, name="sflv2", batch_size=64))["cut gradients"] == 10 * 64 * 65_536 * 4
+
+
+def test_the_moments_of_a_head_that_the_server_trains_are_counted_and_saved() -> None:
+    ours, server = (items(resnet(2, auxiliary_update=who)) for who in ("first_order", "server"))
+    assert server["the head's moments"] == 2 * 4 * HEAD and "the head's moments" not in ours
+    assert server["a checkpoint being written"] == ours["a checkpoint being written"] + 2 * 2 * 4 * HEAD
+
+
+def test_uploads_for_evaluation_by_clients_are_counted_where_the_method_has_no_others() -> None:
+    step = 32 * (65_536 * 4 + 8)
+    spec = resnet(2, name="fedavg")
+    assert items(spec)["uploads"] == 6 * step
+    assert "uploads" not in items(spec, test_data="npz", test_path="test.npz")
+    held_out_none = spec.model_copy(update={"data": spec.data.model_copy(update={"holdout": 0.0})})
+    assert "uploads" not in items(held_out_none)
+    with pytest.raises(ConfigError, match=r"server\.byte_budget must hold two whole steps"):
+        refuse_contradictions(spec, ServerSettings(byte_budget=step), build_split_model(spec.model))
+    refuse_contradictions(held_out_none, ServerSettings(byte_budget=step), build_split_model(spec.model))
+
+
+def test_uploads_are_bounded_by_the_budget_and_by_the_clients() -> None:
+    step = 32 * (65_536 * 4 + 8)
+    assert items(resnet(2))["uploads"] == 6 * step
+    assert items(resnet(2), byte_budget=3 * step)["uploads"] == 3 * step
+
+
+def test_the_back_and_its_moments_are_what_the_engine_really_holds() -> None:
+    import torch
+
+    spec = RunSpec()
+    model = build_split_model(spec.model)
+    engine = Engine(spec, model, torch.device("cpu"))
+    held = sum(t.numel() * t.element_size() for t in engine.back.state_dict().values())
+    moments = 2 * sum(p.numel() * 4 for p in engine.back.parameters())
+    assert items(spec)["the back"] == held + moments
+
+
+@pytest.mark.parametrize("name", ["cse_fsl", "fedavg"])
+def test_a_checkpoint_is_counted_twice_while_it_is_written(name: str) -> None:
+    import torch
+
+    spec = RunSpec.model_validate({"method": {"name": name, "optimizer": {"name": "sgd"}}, "server_optimizer": SGD})
+    model = build_split_model(spec.model)
+    engine = Engine(spec, model, torch.device("cpu"))
+    saved = sum(t.nbytes for t in (*engine.tensors().values(), *engine.client_state().values()))
+    assert items(spec)["a checkpoint being written"] == 2 * saved
+
+
+def test_more_than_the_limit_is_refused_with_the_figure_and_what_to_lower() -> None:
+    spec, limit = resnet(128, name="sflv1"), ServerSettings(memory_limit=10 << 30, device="cpu")
+    with pytest.raises(ConfigError) as refused:
+        check_run(spec, limit)
+    for words in (
+        "the run needs 39.33 GiB", "server.memory_limit is 10.00 GiB", "a back for each client: 15.92 GiB",
+        'lower federation.clients, or take method.name = "sflv2"', "or raise server.memory_limit",
+    ):  # fmt: skip
+        assert words in str(refused.value)
+
+
+def test_without_a_limit_this_machine_s_memory_is_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = server_memory(resnet(2), ServerSettings(), build_split_model(resnet(2).model))
+    refuse_above_limit(counted, ServerSettings())
+    monkeypatch.setattr("heron_server.planning.memory.machine_memory", lambda: 1 << 20)
+    with pytest.raises(ConfigError, match=r"this machine's memory is 1\.00 MiB; most of it is "):
+        refuse_above_limit(counted, ServerSettings())

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
+from heron_core.spec.run_spec import RunSpec
+from heron_server.storage.checkpoint import Boundary, newest
+from heron_server.storage.run_dir import RunDir, to_json, to_toml
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[RunDir]:
+    made = RunDir(tmp_path / "runs" / "one")
+    yield made
+    made.close()
+
+
+def boundary(rounds_done: int = 0) -> Boundary:
+    return Boundary({"rounds_done": rounds_done, "run_id": "r"}, {"client.w": np.ones(2, dtype=np.float32)})
+
+
+def test_a_second_server_on_the_same_folder_is_refused_until_the_first_ends(directory: RunDir) -> None:
+    with pytest.raises(RunDirectoryBusy, match=r"another server works in .*runs/one"):
+        RunDir(directory.path)
+    directory.close()
+    RunDir(directory.path).close()
+
+
+def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        RunDir(tmp_path / "file" / "run")
+
+
+def test_the_run_spec_is_frozen_word_for_word(directory: RunDir) -> None:
+    spec = tiny.spec(name="mine", model={"options": {"depth": 2, "names": ["a", "b"], "inner": {"eps": 1e-8}}})
+    assert directory.begin(spec).startswith("mine-")
+    assert RunSpec.model_validate(tomllib.loads((directory.path / "run.toml").read_text())) == spec
+    assert (directory.path / "metrics.jsonl").read_text() == ""
+
+
+def test_each_run_gets_an_id_of_its_own_and_a_folder_holds_one_run(directory: RunDir) -> None:
+    first = directory.begin(tiny.spec())
+    assert directory.begin(tiny.spec()) != first, "nothing was saved yet"
+    directory.save(boundary())
+    with pytest.raises(ConfigError, match="already holds a run; add --resume"):
+        directory.begin(tiny.spec())
+
+
+def test_resume_gives_the_last_boundary(directory: RunDir) -> None:
+    directory.begin(tiny.spec())
+    for number in (0, 1, 2):
+        directory.save(boundary(number))
+    assert directory.resume(tiny.spec()).facts["rounds_done"] == directory.last().facts["rounds_done"] == 2
+
+
+def test_nothing_to_resume_is_said(directory: RunDir) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from; run without --resume"):
+        directory.resume(tiny.spec())
+
+
+def test_another_run_s_spec_is_refused_with_the_keys_that_differ(directory: RunDir) -> None:
+    directory.begin(tiny.spec())
+    directory.save(boundary())
+    other = tiny.spec(seed=5, method={"zo": {"mu": 0.5}}, model={"options": {"depth": 2}})
+    with pytest.raises(CheckpointError) as caught:
+        directory.resume(other)
+    text = str(caught.value)
+    assert "is of another run" in text
+    for difference in ("seed was 0, is 5", "method.zo.mu was 0.001, is 0.5", "model.options.depth was None, is 2"):
+        assert difference in text
+    assert "batch_size" not in text
+
+
+def test_a_torn_checkpoint_can_be_removed_and_the_one_before_resumed(directory: RunDir) -> None:
+    directory.begin(tiny.spec())
+    for number in (0, 1):
+        directory.save(boundary(number))
+    torn = newest(directory.checkpoints)
+    assert torn is not None
+    torn.write_bytes(torn.read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match="remove it to resume from round-000000"):
+        directory.resume(tiny.spec())
+    torn.unlink()
+    assert directory.resume(tiny.spec()).facts["rounds_done"] == 0
+
+
+def test_the_term_rises_at_every_start(directory: RunDir) -> None:
+    assert [directory.raise_term() for _ in range(3)] == [1, 2, 3]
+    directory.close()
+    again = RunDir(directory.path)
+    assert again.raise_term() == 4
+    again.close()
+
+
+def test_a_damaged_term_is_an_error_and_never_begins_again_at_1(directory: RunDir) -> None:
+    (directory.path / "term").write_text("")
+    with pytest.raises(CheckpointError, match="term must hold a number"):
+        directory.raise_term()
+
+
+def test_json_is_strict_and_nan_is_null(directory: RunDir) -> None:
+    record = {"a": math.nan, "b": [math.inf, 1.5, (-math.inf, "x")], "c": {"d": None, "e": True}}
+    assert json.loads(to_json(record)) == {"a": None, "b": [None, 1.5, [None, "x"]], "c": {"d": None, "e": True}}
+    directory.log_round(record)
+    directory.log_round({"a": 1})
+    assert [json.loads(line)["a"] for line in (directory.path / "metrics.jsonl").read_text().splitlines()] == [None, 1]
+    directory.write_summary(record)
+    assert json.loads((directory.path / "summary.json").read_text())["a"] is None
+
+
+LEAF = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"])),
+)  # fmt: skip
+KEY = st.text('aé ."\n', max_size=3)
+VALUES = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEY, inner, max_size=3))
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), VALUES, max_size=4))
+def test_any_options_survive_toml(tables: dict[str, Any]) -> None:
+    assert tomllib.loads(to_toml({"model": {"options": tables}}))["model"]["options"] == tables

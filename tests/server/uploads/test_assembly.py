@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from heron_core.errors import TensorError
+from heron_core.models.split_model import TensorSpec
+from heron_core.pb.v1 import split_pb2 as pb
+from heron_core.pb.v1 import tensors_pb2
+from heron_core.wire.codec import manifest_of, pieces
+from heron_server.uploads.assembly import Staging, Taken
+
+CUT = (TensorSpec("hidden", (2, 3)), TensorSpec("mask", (2,), "uint8"))
+Frame = tuple[pb.FrameHeader, memoryview]
+
+
+def staging(steps: int = 2, batch: int = 4, micro: int = 2, exact: bool = True) -> Staging:
+    return Staging("edge-1", CUT, steps, batch, micro, exact)
+
+
+def tensors(rows: int, value: int) -> dict[str, NDArray[Any]]:
+    return {
+        "hidden": np.arange(rows * 6, dtype=np.float32).reshape(rows, 2, 3) + 100 * value,
+        "mask": np.full((rows, 2), value, dtype=np.uint8),
+        "labels": np.arange(rows, dtype=np.int64) + value,
+    }
+
+
+def frames(
+    sequence: int,
+    *,
+    rows: int = 2,
+    batch: int = 4,
+    chunk: int = 1 << 20,
+    change: Callable[[pb.FrameHeader], None] = lambda h: None,
+) -> Iterator[Frame]:
+    step, start = divmod(sequence * rows, batch)
+    arrays = tensors(rows, sequence)
+    for number, (offset, parts) in enumerate(pieces(list(arrays.values()), chunk)):
+        header = pb.FrameHeader(term=1, round=3, step=step, sequence=sequence, offset=offset)
+        if number == 0:
+            header.row_start, header.batch_rows = start, batch
+            header.manifest.CopyFrom(manifest_of(arrays))
+        change(header)
+        yield header, memoryview(b"".join(parts))
+
+
+def take_all(stage: Staging, sent: Iterator[Frame], credit: int = 99) -> list[Taken]:
+    return [stage.take(header, payload, credit) for header, payload in sent]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 24, 1 << 20])
+def test_a_step_is_assembled_from_micro_batches_and_frames(chunk: int) -> None:
+    stage = staging()
+    first = take_all(stage, frames(0, chunk=chunk))
+    assert first[-1] == Taken(sequence=1, label_bytes=16) and all(t == Taken() for t in first[:-1])
+    second = take_all(stage, frames(1, chunk=chunk))
+    step = second[-1].step
+    assert second[-1].sequence == 2 and step is not None and step.step == 0
+    hidden, mask = step.activations
+    assert np.array_equal(hidden.numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
+    assert np.array_equal(mask.numpy(), [[0, 0], [0, 0], [1, 1], [1, 1]])
+    assert step.labels_B.tolist() == [0, 1, 1, 2]
+    third = take_all(stage, frames(2))
+    assert third[-1] == Taken(sequence=3, label_bytes=16)
+    assert step.labels_B.tolist() == [0, 1, 1, 2], "the next step has its own memory"
+
+
+def test_what_is_here_already_is_passed_over() -> None:
+    stage = staging()
+    take_all(stage, frames(0))
+    assert take_all(stage, frames(0, chunk=5)) == [Taken()] * len(list(frames(0, chunk=5)))
+    assert take_all(stage, frames(1))[-1].step is not None
+
+
+def test_a_partial_micro_batch_is_sent_again_from_its_start() -> None:
+    stage = staging()
+    take_all(stage, frames(0))
+    partial = list(frames(1, chunk=30))
+    take_all(stage, iter(partial[:2]))
+    with pytest.raises(TensorError, match="expected the piece at byte 60, got the one at 0"):
+        take_all(stage, frames(1, chunk=30))
+    stage.forget_partial()
+    step = take_all(stage, frames(1, chunk=13))[-1].step
+    assert step is not None
+    assert np.array_equal(step.activations[0].numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
+
+
+def test_an_evaluation_may_end_with_a_smaller_step_in_one_piece() -> None:
+    stage = staging(exact=False)
+    assert take_all(stage, frames(0, rows=4))[-1].step is not None
+    manifest_rows = 3
+    arrays = tensors(manifest_rows, 1)
+    header = pb.FrameHeader(round=3, step=1, sequence=1, batch_rows=3)
+    header.manifest.CopyFrom(manifest_of(arrays))
+    payload = memoryview(b"".join(a.tobytes() for a in arrays.values()))
+    step = stage.take(header, payload, 99).step
+    assert step is not None and len(step.labels_B) == 3
+
+
+def reshape(index: int, shape: list[int]) -> Callable[[pb.FrameHeader], None]:
+    def change(header: pb.FrameHeader) -> None:
+        header.manifest.tensors[index].shape[:] = shape
+
+    return change
+
+
+def retype(header: pb.FrameHeader) -> None:
+    header.manifest.tensors[0].dtype = tensors_pb2.DTYPE_FLOAT64
+
+
+def rename(header: pb.FrameHeader) -> None:
+    header.manifest.tensors[2].name = "targets"
+
+
+def swap(header: pb.FrameHeader) -> None:
+    header.manifest.tensors[0].name, header.manifest.tensors[1].name = "mask", "hidden"
+
+
+def set_field(**fields: int) -> Callable[[pb.FrameHeader], None]:
+    def change(header: pb.FrameHeader) -> None:
+        for name, value in fields.items():
+            setattr(header, name, value)
+
+    return change
+
+
+BAD: dict[str, tuple[Callable[[pb.FrameHeader], None], str]] = {
+    "a step ahead": (set_field(step=1), r"expected step 0 of 2, micro-batch 1, got step 1, micro-batch 1"),
+    "a step beyond the round": (set_field(step=9), r"expected step 0 of 2.*got step 9"),
+    "a sequence ahead": (set_field(sequence=2), r"micro-batch 1, got step 0, micro-batch 2"),
+    "a hole in the rows": (set_field(row_start=3), r"expected rows 2 to 4 of the step, got rows 3 to 5"),
+    "rows sent before": (set_field(row_start=0), r"expected rows 2 to 4 of the step, got rows 0 to 2"),
+    "another batch size": (set_field(batch_rows=6), r"a step has 4 rows, got 6"),
+    "no batch size": (set_field(batch_rows=0), r"a step has 4 rows, got 0"),
+    "too few rows": (reshape(0, [1, 2, 3]), r"expected rows 2 to 4 of the step, got rows 2 to 3"),
+    "a plague of rows": (reshape(0, [1 << 40, 2, 3]), r"expected rows 2 to 4"),
+    "another shape": (reshape(0, [2, 3, 2]), r"tensor hidden must be float32 \[2, 2, 3\], got float32 \[2, 3, 2\]"),
+    "a scalar": (reshape(0, []), r"expected rows 2 to 4 of the step, got rows 2 to 2"),
+    "fewer labels": (reshape(2, [1]), r"tensor labels must be int64 \[2\], got int64 \[1\]"),
+    "another dtype": (retype, r"tensor hidden must be float32 \[2, 2, 3\], got float64 \[2, 2, 3\]"),
+    "another name": (rename, r"missing \['labels'\], unknown \['targets'\]"),
+    "another order": (swap, r"expected 3 tensors \['hidden', 'mask', 'labels'\], got 3 \['mask', 'hidden', 'labels'\]"),
+    "no manifest": (lambda h: h.ClearField("manifest"), r"got rows 2 to 2"),
+    "a later piece first": (set_field(offset=8), r"expected the piece at byte 0, got the one at 8"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_header_is_refused_by_name_and_nothing_is_stored(bad: str) -> None:
+    change, message = BAD[bad]
+    stage = staging()
+    take_all(stage, frames(0))
+    with pytest.raises(TensorError, match=message) as caught:
+        take_all(stage, frames(1, change=change))
+    assert "client 'edge-1', round 3" in str(caught.value)
+    assert stage.sequence == 1
+    stage.forget_partial()
+    step = take_all(stage, frames(1))[-1].step
+    assert step is not None, "the good one still fits"
+    assert np.array_equal(step.activations[0].numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
+
+
+def test_more_bytes_than_announced_are_refused() -> None:
+    stage = staging()
+    ((header, payload),) = frames(0)
+    with pytest.raises(TensorError, match="68 bytes were announced, got 69"):
+        stage.take(header, memoryview(bytes(payload) + b"x"), 99)
+
+
+def test_a_step_beyond_the_credit_is_refused() -> None:
+    stage = staging()
+    for sequence in (0, 1):
+        take_all(stage, frames(sequence), credit=1)
+    with pytest.raises(TensorError, match="the credit ends before step 1"):
+        take_all(stage, frames(2), credit=1)
+    assert take_all(stage, frames(2), credit=2)[-1].sequence == 3
+
+
+def test_a_step_after_the_last_is_refused() -> None:
+    stage = staging(steps=1)
+    for sequence in (0, 1):
+        take_all(stage, frames(sequence))
+    with pytest.raises(TensorError, match="expected step 1 of 1, micro-batch 2, got step 1"):
+        take_all(stage, frames(2))
