@@ -22,7 +22,8 @@ from common import MIB, ServerThread, interleaved, median_ratio, table, verdict,
 from relay import Relay
 from torch import nn
 
-from heron_core.models.split_model import SplitModel, TensorSpec
+from heron_core.arrays import TensorSpec
+from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
 from heron_server.training.trainer import Engine
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from heron_core.arrays import Array
 from heron_core.errors import ConfigError
 
 
@@ -30,7 +28,7 @@ def resolve_device(wanted: str) -> torch.device:
     return device
 
 
-def to_input(x: NDArray[Any], device: torch.device, channels_last: bool = False) -> Tensor:
+def to_input(x: Array, device: torch.device, channels_last: bool = False) -> Tensor:
     """A batch [B, ...] as float32, in torch's own aligned memory: kernels may differ by alignment and by layout."""
     layout = torch.channels_last if channels_last and x.ndim == 4 else torch.contiguous_format
     tensor = torch.empty(x.shape, dtype=torch.float32, device=device, memory_format=layout)

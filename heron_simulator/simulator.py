@@ -16,9 +16,9 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
 from torch import nn
 
+from heron_core.arrays import Array
 from heron_core.config import validate
 from heron_core.data import Shares
 from heron_core.errors import ConfigError, HeronError, Internal
@@ -34,9 +34,6 @@ from heron_server.run.coordinator import Coordinator, Pushing
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.worker import InlineJobs
-
-Array = NDArray[Any]
-
 
 NO_DEADLINES = {"silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf}
 """In one thread a client is never late: it waits for its turn to compute."""

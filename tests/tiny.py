@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from heron_core.arrays import TensorSpec
 from heron_core.data.source import ArraySource
-from heron_core.models.split_model import SplitModel, TensorSpec
+from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
 
 CLASSES = 3

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from heron_client.compute.torch_backend import Array, ClientCompute, row_major
+from heron_client.compute.torch_backend import ClientCompute, row_major
+from heron_core.arrays import Array
 from heron_core.models.split_model import as_tuple
 from heron_core.streams import Part
 

@@ -11,20 +11,16 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
-
-from numpy.typing import NDArray
 
 from heron_client.compute.steps import make_stepper
 from heron_client.compute.steps.batch import Batch
 from heron_client.compute.torch_backend import ClientCompute
 from heron_client.uploads.upload import CutGradients, Upload
+from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
 from heron_core.data.source import Source
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
-
-Array = NDArray[Any]
 
 
 @dataclass

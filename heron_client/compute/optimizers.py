@@ -6,16 +6,14 @@ Each follows the operations of torch.optim's single-tensor form one by one, so t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from heron_core.arrays import Array
 from heron_core.spec.run_spec import OptimizerSpec
-
-Array = NDArray[Any]
 
 
 class UpdateRule(Protocol):

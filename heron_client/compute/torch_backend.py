@@ -7,21 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heron_client.compute.optimizers import UpdateRule, make_update_rule
+from heron_core.arrays import Array
 from heron_core.device import to_input, use_threads
 from heron_core.models.split_model import Activations, SplitModel, as_tuple
 from heron_core.spec.methods import goes_up, method_of, moment_tensors, moves, place_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import Part, seeded_torch
-
-Array = NDArray[Any]
 
 
 class ClientCompute:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.torch_backend import ClientCompute
 from heron_client.config import ClientSettings
 from heron_client.uploads.upload import Upload
 from heron_core import data
+from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
 from heron_core.data.source import Source
 from heron_core.device import resolve_device
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
-
-Array = NDArray[Any]
 
 
 class Workshop:

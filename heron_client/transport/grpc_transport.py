@@ -13,8 +13,8 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from numpy.typing import NDArray
 
+from heron_core.arrays import Array
 from heron_core.errors import REASON_KEY, HeronError, TensorError, Unreachable, from_reason
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
@@ -23,7 +23,6 @@ from heron_core.wire.channel import CLIENT_OPTIONS
 from heron_core.wire.codec import BundleReceiver, announced, empty_arrays
 from heron_core.wire.frames import Bulk, deserializer, serialize
 
-Array = NDArray[Any]
 M = TypeVar("M", bound=Message)
 FEDERATION = "/heron.v1.FederationService/"
 PUSH = "/heron.v1.SplitService/PushActivations"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
+from heron_core.arrays import Array
 
-Array = NDArray[Any]
 CutGradients = tuple[float, list[Array]]
 """The server's mean loss of a whole upload, and its gradient for each of the cut's floating-point tensors [B, ...]."""
 

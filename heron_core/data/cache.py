@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from heron_core.arrays import Array
 
 LAYOUT = 1  # of the cached arrays; raise it whenever what `read` gives changes
 
@@ -26,9 +27,9 @@ class Streamed:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    pieces: Callable[[], Iterator[NDArray[Any]]]
+    pieces: Callable[[], Iterator[Array]]
 
-    def gather(self) -> NDArray[Any]:
+    def gather(self) -> Array:
         """The whole array in memory."""
         out = np.empty(self.shape, dtype=self.dtype)
         start = 0
@@ -53,7 +54,7 @@ def default_folder() -> Path | None:
 
 def through_cache(
     files: Sequence[Path], names: Sequence[str], read: Reader, folder: Path | None
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, Array]:
     """The named arrays of `files`: mapped from the cache, which `read` fills if these files are new to it.
 
     What `read` raises comes through, as long as it is no OSError: that one is taken for the cache's.
@@ -79,7 +80,7 @@ def _key(files: Sequence[Path]) -> str:
     return f"{files[0].stem}-{digest}"
 
 
-def _open(place: Path, names: Sequence[str]) -> dict[str, NDArray[Any]] | None:
+def _open(place: Path, names: Sequence[str]) -> dict[str, Array] | None:
     try:
         return {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
     except (OSError, ValueError, EOFError):  # missing, or a file that some disk fault cut short

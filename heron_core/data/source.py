@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from heron_core.arrays import Array
 from heron_core.errors import DataError
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -67,7 +68,7 @@ class ArraySource:
     def __init__(
         self,
         x: NDArray[np.float32] | NDArray[np.uint8],
-        labels: NDArray[Any],
+        labels: Array,
         normalisation: Normalisation | None = None,
         transform: Transform | None = None,
     ) -> None:
@@ -183,7 +184,7 @@ class AdaptedDataset:
             )
         return int(array.item())
 
-    def _array(self, i: int, what: str, value: Any) -> NDArray[Any]:
+    def _array(self, i: int, what: str, value: Any) -> Array:
         try:
             return np.asarray(value)
         except Exception as error:  # a tensor on an accelerator, one that wants a gradient, bfloat16
@@ -197,7 +198,7 @@ def _at(transform: Transform, indices: NDArray[np.int64], x: Images) -> Images:
     return transform(x, indices)
 
 
-def _rows(x: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any]:
+def _rows(x: Array, indices: NDArray[np.int64]) -> Array:
     """x[indices]; of a mapped x, the pages are handed back after each sample.
 
     The kernel maps their neighbours too: some 20 MiB a batch, in time the whole file, would count as ours.

@@ -9,11 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from heron_core.arrays import TensorSpec
     from heron_core.models.digest import state_sha256
     from heron_core.models.from_module import CutModule
     from heron_core.models.registry import BUILT_IN, build_split_model
     from heron_core.models.saved import load_model, save_model
-    from heron_core.models.split_model import AssembledModel, ClientModel, SplitModel, TensorSpec, check_parts
+    from heron_core.models.split_model import AssembledModel, ClientModel, SplitModel, check_parts
 
 __all__ = [
     "BUILT_IN",
@@ -30,21 +31,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BUILT_IN": "registry",
-    "build_split_model": "registry",
-    "CutModule": "from_module",
-    "load_model": "saved",
-    "save_model": "saved",
-    "state_sha256": "digest",
-    "AssembledModel": "split_model",
-    "ClientModel": "split_model",
-    "SplitModel": "split_model",
-    "TensorSpec": "split_model",
-    "check_parts": "split_model",
+    "BUILT_IN": "heron_core.models.registry",
+    "build_split_model": "heron_core.models.registry",
+    "CutModule": "heron_core.models.from_module",
+    "load_model": "heron_core.models.saved",
+    "save_model": "heron_core.models.saved",
+    "state_sha256": "heron_core.models.digest",
+    "AssembledModel": "heron_core.models.split_model",
+    "ClientModel": "heron_core.models.split_model",
+    "SplitModel": "heron_core.models.split_model",
+    "TensorSpec": "heron_core.arrays",
+    "check_parts": "heron_core.models.split_model",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

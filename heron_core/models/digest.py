@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from heron_core.arrays import Array
 
 
-def state_sha256(state: Mapping[str, NDArray[Any]]) -> str:
+def state_sha256(state: Mapping[str, Array]) -> str:
     """SHA-256, hexadecimal, over the arrays in name order: name, dtype, shape, raw little-endian bytes.
 
     The insertion order, memory layout and byte order in memory make no difference; any bit of a value does.

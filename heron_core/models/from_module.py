@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
+from heron_core.arrays import TensorSpec
 from heron_core.errors import ModelError
 from heron_core.models.heads.auxiliary import auxiliary_factory
 from heron_core.models.names import nearest
-from heron_core.models.split_model import SplitModel, TensorSpec, probe_shapes
+from heron_core.models.split_model import SplitModel, probe_shapes
 from heron_core.models.tracing import trace_around
 from heron_core.streams import seeded_torch
 

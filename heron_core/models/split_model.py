@@ -10,20 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from heron_core.arrays import TensorSpec
 from heron_core.errors import ModelError, TensorError
 from heron_core.streams import seeded_torch
 
 Part = Literal["front", "auxiliary", "back"]
 Activations = Tensor | tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One named tensor of a batch: `shape` is that of one sample, without the leading batch size B."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str = "float32"
 
 
 def cross_entropy_per_sample(logits_BK: Tensor, labels_B: Tensor) -> Tensor:

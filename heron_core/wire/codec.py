@@ -12,12 +12,11 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from heron_core.arrays import Array
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import tensors_pb2 as pb
 
-Array = NDArray[Any]
 Expected = Sequence[tuple[str, str, tuple[int, ...]]]
 """(name, dtype, shape) of each tensor, in order."""
 

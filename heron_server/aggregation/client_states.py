@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from heron_core.arrays import Array
 from heron_core.errors import TensorError
 from heron_core.spec.methods import Place, goes_up, moment_tensors, place_of
 from heron_core.spec.run_spec import RunSpec
@@ -20,7 +19,6 @@ from heron_core.wire.codec import Expected, check_finite, expected_of
 from heron_server.aggregation.rules import RULES, average
 from heron_server.storage.checkpoint import misfits
 
-Array = NDArray[Any]
 Arrays = dict[str, Array]
 
 

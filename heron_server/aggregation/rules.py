@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from heron_core.arrays import Array
 
 
 def uniform(num_samples: Sequence[int]) -> list[float]:

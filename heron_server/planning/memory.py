@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from heron_core.arrays import TensorSpec
 from heron_core.errors import ConfigError
-from heron_core.models.split_model import AssembledModel, Part, SplitModel, TensorSpec
+from heron_core.models.split_model import AssembledModel, Part, SplitModel
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import OptimizerSpec, RunSpec
 from heron_server.config import ServerSettings

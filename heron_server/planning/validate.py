@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from heron_core import data
+from heron_core.arrays import TensorSpec
 from heron_core.data.source import Source
 from heron_core.errors import DataError
-from heron_core.models.split_model import SplitModel, TensorSpec
+from heron_core.models.split_model import SplitModel
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings

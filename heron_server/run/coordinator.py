@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
-from numpy.typing import NDArray
-
+from heron_core.arrays import Array
 from heron_core.data.source import Source
 from heron_core.errors import HeronError, NameTaken, StaleTerm, TensorError, UnknownSession, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -45,7 +43,6 @@ from heron_server.training.trainer import Engine
 from heron_server.training.worker import Jobs
 from heron_server.uploads.uploads import Send, Uploads
 
-Array = NDArray[Any]
 CUT = UnknownSession("this session was ended here after a silence; join again")
 TAKEN_OVER = NameTaken(
     "another process joined with this client's name and instance key and took its place; run one process per state_dir"

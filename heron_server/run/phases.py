@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
-
+from heron_core.arrays import Array
 from heron_core.data.source import Source
 from heron_core.errors import CheckpointError, HeronError, Internal, TensorError
 from heron_core.models.digest import state_sha256
@@ -29,8 +27,6 @@ from heron_server.training.worker import Jobs
 from heron_server.uploads.assembly import Room, Staging, Step
 from heron_server.uploads.cut_gradients import CutGradients
 from heron_server.uploads.uploads import Uploads
-
-Array = NDArray[Any]
 
 
 @dataclass

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
 from heron_core.models.digest import state_sha256
 from heron_core.wire.codec import Expected
 
-Array = NDArray[Any]
 VERSION = 1
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heron_core.models.split_model import SplitModel, TensorSpec
+from heron_core.arrays import Array, TensorSpec
+from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import AlignmentSpec, RunSpec
 from heron_core.streams import Part, seeded_torch
 from heron_core.wire.codec import expected_of
@@ -24,7 +23,6 @@ from heron_server.training.heads import check_head
 from heron_server.training.optimizers import to_arrays
 from heron_server.uploads.assembly import Step
 
-Array = NDArray[Any]
 Cut = tuple[Tensor, ...]
 """The cut's tensors [B, ...]."""
 Streams = Callable[..., AbstractContextManager[None]]

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from heron_core.arrays import Array
 from heron_core.spec.run_spec import OptimizerSpec
 from heron_server.aggregation.rules import average
 from heron_server.training.optimizers import load_state_tensors, make_optimizer, state_tensors
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from heron_core.arrays import Array
 from heron_core.data.source import Source
 from heron_core.device import to_input, use_threads
 from heron_core.errors import TensorError
@@ -30,7 +29,6 @@ from heron_server.training.optimizers import load_state_tensors, state_tensors, 
 from heron_server.uploads.assembly import Step
 from heron_server.uploads.cut_gradients import CutGradients
 
-Array = NDArray[Any]
 HEAD_PREFIX = "auxiliary_optimizer."
 
 

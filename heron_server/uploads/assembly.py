@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from heron_core.arrays import TensorSpec
 from heron_core.errors import TensorError
-from heron_core.models.split_model import TensorSpec
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.codec import BundleReceiver, check_manifest
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
-
+from heron_core.arrays import Array
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.codec import manifest_of, pieces
 from heron_core.wire.frames import Bulk
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Makes `tree` importable by the contract tests."""
+"""Makes `tree` and the scripts of docs/ importable by the contract tests."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "docs")]

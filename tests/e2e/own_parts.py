@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from heron_core.models.split_model import SplitModel, TensorSpec
+from heron_core.arrays import TensorSpec
+from heron_core.models.split_model import SplitModel
 
 CLASSES = 3
 

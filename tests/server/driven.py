@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import tiny
 import torch
-from numpy.typing import NDArray
 
 from heron_core import PROTOCOL_VERSION
+from heron_core.arrays import Array
 from heron_core.errors import HeronError
 from heron_core.models.split_model import SplitModel
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -26,7 +26,6 @@ from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Engine
 from heron_server.training.worker import InlineJobs
 
-Array = NDArray[Any]
 MODEL = tiny.mlp()
 HELD_OUT = 6
 

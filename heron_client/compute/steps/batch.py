@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Protocol
 
 from heron_client.uploads.upload import CutGradients
+from heron_core.arrays import Array
 from heron_core.errors import DataError
 from heron_core.streams import Part
 
-Array = NDArray[Any]
 Steps = Generator[list[Array], CutGradients | None, float]
 """Yields the cut's tensors [rows, ...] of each micro-batch in order, and nothing at all where they are not sent; takes
 the cut gradients in answer to a step's last micro-batch where the method returns them; returns the batch's mean loss.

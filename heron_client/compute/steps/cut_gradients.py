@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from heron_client.compute.backprop import Cut
-from heron_client.compute.steps.batch import Array, Batch, Steps
+from heron_client.compute.steps.batch import Batch, Steps
 from heron_client.compute.steps.moving import Moving
 from heron_client.compute.torch_backend import ClientCompute
+from heron_core.arrays import Array
 
 
 class CutGradientStepper:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from heron_client.compute.backprop import loss_gradient
-from heron_client.compute.steps.batch import Array, Batch, Steps
+from heron_client.compute.steps.batch import Batch, Steps
 from heron_client.compute.steps.moving import Moving
 from heron_client.compute.torch_backend import ClientCompute
+from heron_core.arrays import Array
 
 
 class FirstOrderStepper:

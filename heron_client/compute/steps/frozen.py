@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
-
 from heron_client.compute.steps.batch import Batch, Steps
 from heron_client.compute.torch_backend import ClientCompute
+from heron_core.arrays import Array
 
 
 class FrozenStepper:
@@ -29,5 +26,5 @@ class FrozenStepper:
         self.forward_passes += 1
         return batch.finite(loss_sum / batch.rows)
 
-    def moments(self) -> dict[str, NDArray[Any]]:
+    def moments(self) -> dict[str, Array]:
         return {}

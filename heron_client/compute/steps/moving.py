@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from heron_client.compute.steps.batch import Array
 from heron_client.compute.torch_backend import ClientCompute
+from heron_core.arrays import Array
 
 
 class Moving:

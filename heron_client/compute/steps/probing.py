@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from heron_client.compute.backprop import head_gradient
-from heron_client.compute.steps.batch import Array, Batch
+from heron_client.compute.steps.batch import Batch
 from heron_client.compute.torch_backend import ClientCompute
 from heron_client.compute.zo import divide_by_spread, gradient_scale
 from heron_client.uploads.upload import CutGradients
+from heron_core.arrays import Array
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import Part, direction, generator

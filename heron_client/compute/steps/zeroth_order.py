@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from heron_client.compute.steps.batch import Array, Batch, Steps
+from heron_client.compute.steps.batch import Batch, Steps
 from heron_client.compute.steps.block_wise import each_block
 from heron_client.compute.steps.moving import Moving
 from heron_client.compute.steps.per_sample import each_sample
 from heron_client.compute.steps.probing import Probing, Yields
 from heron_client.compute.torch_backend import ClientCompute
 from heron_client.compute.zo import add_slopes
+from heron_core.arrays import Array
 from heron_core.spec.run_spec import RunSpec, ZoSpec
 
 Estimator = Callable[[Probing], Yields]

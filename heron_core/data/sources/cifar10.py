@@ -8,10 +8,8 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
+from heron_core.arrays import Array
 from heron_core.data.cache import through_cache
 from heron_core.data.sensor import Half, Sensor
 from heron_core.data.source import ArraySource, Normalisation
@@ -47,7 +45,7 @@ def load(
     return _half(arrays, "train", files[0].parent, sensor), _half(arrays, "test", files[0].parent, sensor)
 
 
-def _half(arrays: dict[str, NDArray[Any]], half: Half, origin: Path, sensor: Sensor | None) -> ArraySource:
+def _half(arrays: dict[str, Array], half: Half, origin: Path, sensor: Sensor | None) -> ArraySource:
     x, y = arrays[f"x_{half}"], arrays[f"y_{half}"]
     if len(x) == 0 or len(x) != len(y):
         raise DataError(

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heron_core.arrays import Array
 from heron_core.data.cache import Streamed
 from heron_core.errors import DataError
 
@@ -42,7 +43,7 @@ def _npz_array(path: Path, name: str) -> Streamed:
     return Streamed((shape[0], 3, 32, 32), dtype, lambda: (piece.transpose(0, 3, 1, 2) for piece in pieces()))
 
 
-def _npz_pieces(path: Path, name: str) -> Iterator[NDArray[Any]]:
+def _npz_pieces(path: Path, name: str) -> Iterator[Array]:
     with _member(path, name) as member:
         shape, dtype = _header(member)
         for start in range(0, shape[0], PIECE):

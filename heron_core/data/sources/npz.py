@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heron_core.arrays import Array
 from heron_core.data.source import ArraySource
 from heron_core.data.sources.folder import NORMALISATION
 from heron_core.errors import DataError
@@ -42,7 +42,7 @@ def load_npz(path: Path, input_shape: tuple[int, ...]) -> ArraySource:
     return ArraySource(_finite(path, x), y)
 
 
-def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+def _read(path: Path) -> tuple[Array, Array]:
     if not path.is_file():
         raise DataError(f"no .npz file at {path}; set data.path in the client's file")
     try:
@@ -59,7 +59,7 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         ) from error
 
 
-def _finite(path: Path, x: NDArray[Any]) -> NDArray[np.float32]:
+def _finite(path: Path, x: Array) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes Inf, which is found below
         out = x.astype(np.float32, copy=False)
     flat = out.reshape(len(out), -1)

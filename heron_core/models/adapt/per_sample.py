@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from heron_core.arrays import TensorSpec
 from heron_core.models import lean
-from heron_core.models.split_model import SplitModel, TensorSpec
+from heron_core.models.split_model import SplitModel
 from heron_core.streams import seeded_torch
 
 SCALES_AND_SHIFTS = (nn.GroupNorm, nn.LayerNorm, _BatchNorm)

@@ -9,11 +9,12 @@ from math import prod
 
 from torch import Tensor, nn
 
+from heron_core.arrays import TensorSpec
 from heron_core.errors import ModelError
 from heron_core.models.heads.auxiliary import auxiliary_factory
 from heron_core.models.lean import in_pieces, rows_per_piece
 from heron_core.models.names import nearest
-from heron_core.models.split_model import SplitModel, TensorSpec
+from heron_core.models.split_model import SplitModel
 
 Shape = tuple[int, ...]
 FLOAT_BYTES = 4

@@ -7,20 +7,18 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.torch_backend import ClientCompute
 from heron_client.uploads.upload import Upload
+from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
 from heron_core.data.source import ArraySource, Source
 from heron_core.device import to_input
 from heron_core.errors import DataError
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
-
-Array = NDArray[Any]
 
 
 def joint(**tables: Any) -> RunSpec:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from heron_client.compute.torch_backend import meter
+from heron_client.compute import meter
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 MEASURE = """
 import numpy as np
-from heron_client.compute.torch_backend import meter
+from heron_client.compute import meter
 if not meter.reset_peak():
     raise SystemExit("skip")
 before = np.ones(96 << 20, dtype=np.uint8)

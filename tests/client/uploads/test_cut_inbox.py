@@ -5,18 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from test_uploader import FakeStream, attached, upload, waits
 
 from heron_client.uploads.cut_inbox import CutInbox
 from heron_client.uploads.upload import Upload
 from heron_client.uploads.uploader import Uploader, WorkLost
+from heron_core.arrays import Array
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.codec import manifest_of, pieces
 from heron_core.wire.frames import Bulk
-
-Array = NDArray[Any]
 
 
 def wanting(step: int = 0, width: int = 3) -> Upload:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
 
+from heron_core.arrays import Array
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import tensors_pb2 as pb
 from heron_core.wire.codec import (
@@ -32,7 +31,6 @@ from heron_core.wire.codec import (
     pieces,
 )
 
-Array = NDArray[Any]
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
 DTYPE_NAMES = st.sampled_from(sorted(CODES))
 ARRAYS = DTYPE_NAMES.flatmap(lambda name: hnp.arrays(np.dtype(name), SHAPES))

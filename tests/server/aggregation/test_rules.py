@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from heron_core.arrays import Array
 from heron_server.aggregation.rules import RULES, average, by_samples, uniform
-
-Array = NDArray[Any]
 
 
 def states(count: int = 5, size: int = 257) -> list[dict[str, Array]]:

@@ -3,19 +3,18 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
 from heron_server.storage import checkpoint
 from heron_server.storage.checkpoint import Boundary, load_boundary, newest, path_of, save_boundary, write_durably
 
 
 def boundary(rounds_done: int = 0) -> Boundary:
-    tensors: dict[str, NDArray[Any]] = {
+    tensors: dict[str, Array] = {
         "client.front.weight": np.arange(12, dtype=np.float32).reshape(3, 4).T + rounds_done,
         "client.tracked": np.array(rounds_done, dtype=np.int64),
         "optimizer.0.step": np.array(2.0, dtype=np.float32),

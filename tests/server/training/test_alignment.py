@@ -9,8 +9,9 @@ import tiny
 import torch
 from torch import Tensor, nn
 
+from heron_core.arrays import TensorSpec
 from heron_core.errors import ModelError
-from heron_core.models.split_model import SplitModel, TensorSpec
+from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import AlignmentSpec
 from heron_server.training.alignment import AlignedHeads, UploadBuffers, align, cut_gradients, squared_distance
 from heron_server.uploads.assembly import Step

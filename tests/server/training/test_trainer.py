@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from numpy.typing import NDArray
 
+from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import ModelError, TensorError
-from heron_core.models.split_model import AssembledModel, SplitModel, TensorSpec
+from heron_core.models.split_model import AssembledModel, SplitModel
 from heron_core.streams import seeded_torch
 from heron_server.training.trainer import Counts, Engine
 from heron_server.uploads.assembly import Step
@@ -29,11 +29,11 @@ def step(number: int = 0, rows: int = 4, shape: tuple[int, ...] = (6,)) -> Step:
     return Step(number, (torch.randn(rows, *shape, generator=rng),), torch.arange(rows) % tiny.CLASSES)
 
 
-def bits(made: Engine) -> dict[str, NDArray[Any]]:
+def bits(made: Engine) -> dict[str, Array]:
     return made.tensors()
 
 
-def same(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> bool:
+def same(a: dict[str, Array], b: dict[str, Array]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a)
 
 

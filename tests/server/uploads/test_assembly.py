@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import TensorError
-from heron_core.models.split_model import TensorSpec
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.pb.v1 import tensors_pb2
 from heron_core.wire.codec import manifest_of, pieces
@@ -22,7 +20,7 @@ def staging(steps: int = 2, batch: int = 4, micro: int = 2, exact: bool = True) 
     return Staging("edge-1", CUT, steps, batch, micro, exact)
 
 
-def tensors(rows: int, value: int) -> dict[str, NDArray[Any]]:
+def tensors(rows: int, value: int) -> dict[str, Array]:
     return {
         "hidden": np.arange(rows * 6, dtype=np.float32).reshape(rows, 2, 3) + 100 * value,
         "mask": np.full((rows, 2), value, dtype=np.uint8),

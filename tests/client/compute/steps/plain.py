@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 import tiny
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.torch_backend import ClientCompute
 from heron_client.uploads.upload import CutGradients, Upload
+from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
 from heron_core.device import to_input
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import OptimizerSpec, RunSpec
 from heron_core.streams import seeded_torch
 
-Array = NDArray[Any]
 CPU = torch.device("cpu")
 
 

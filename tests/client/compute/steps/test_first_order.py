@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from heron_client.compute.torch_backend import backprop
+from heron_client.compute import backprop
 from heron_core.errors import DataError
 
 OPTIMIZERS = [{"name": "adam", "lr": 0.01}, {"name": "sgd", "lr": 0.1, "momentum": 0.9}, {"name": "sgd", "lr": 0.1}]

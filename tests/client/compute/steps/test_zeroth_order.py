@@ -12,21 +12,20 @@ import plain
 import pytest
 import tiny
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heron_client.compute.steps.batch import Batch
 from heron_client.compute.steps.probing import Probing
 from heron_client.compute.steps.zeroth_order import estimator_of
 from heron_client.compute.torch_backend import ClientCompute
+from heron_core.arrays import TensorSpec
 from heron_core.device import to_input
 from heron_core.errors import DataError, ModelError
 from heron_core.models import build_split_model
-from heron_core.models.split_model import SplitModel, TensorSpec
+from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import ModelSpec, RunSpec
 from heron_core.streams import seeded_torch
 
-Array = NDArray[Any]
 ROWS = 4
 ESTIMATORS: dict[str, dict[str, Any]] = {
     "batch": {"scope": "batch"},

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from heron_core.arrays import TensorSpec
 from heron_core.models import build_split_model
 from heron_core.models.adapt.per_sample import per_sample_obstacle
-from heron_core.models.split_model import SplitModel, TensorSpec
+from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import ModelSpec
 
 FAMILIES = [("digits_cnn", (1, 8, 8)), ("resnet18", (3, 8, 8)), ("resnet50", (3, 8, 8))]
