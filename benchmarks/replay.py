@@ -20,9 +20,9 @@ from common import exhaust  # puts the repository on the path
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_client.uploads.upload import Upload
 from heron_client.uploads.uploader import Uploader
-from heron_core import PROTOCOL_VERSION
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.version import PROTOCOL_VERSION
 
 CHUNK = 1 << 20
 WAIT_S = 0.5

@@ -14,10 +14,10 @@ from heron_client.compute.meter import PeakMeter, resident_bytes
 from heron_client.compute.workspace import Workshop
 from heron_client.config import ClientSettings
 from heron_client.transport.grpc_transport import GrpcTransport
-from heron_core import PROTOCOL_VERSION, __version__
 from heron_core.config import validate
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
+from heron_core.version import PROTOCOL_VERSION, __version__
 
 
 def run_check(settings: ClientSettings, say: Callable[[str], None]) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from heron_core.version import PROTOCOL_VERSION, __version__
 
 if TYPE_CHECKING:
     from heron_core.models.saved import load_model
 
-__version__ = "0.1.0"
-
-PROTOCOL_VERSION = 2
-"""Bumped with every change of the wire's meaning; a mismatch is refused at Join."""
-
 __all__ = ["PROTOCOL_VERSION", "__version__", "load_model"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "load_model":  # imports torch, so only when asked for
         from heron_core.models.saved import load_model
 

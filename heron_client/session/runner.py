@@ -19,13 +19,13 @@ from heron_client.session.in_hand import Work
 from heron_client.session.session import ENDED, Assignment, Session, State
 from heron_client.transport.interface import Transport
 from heron_client.uploads.uploader import Uploader, WorkLost
-from heron_core import PROTOCOL_VERSION, __version__
 from heron_core.config import validate
 from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, UnknownSession, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.methods import method_of, uploads_per_round
 from heron_core.spec.run_spec import RunSpec
+from heron_core.version import PROTOCOL_VERSION, __version__
 from heron_core.wire.codec import check_manifest
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from heron_core import PROTOCOL_VERSION
 from heron_core.errors import ConfigError, TensorError, VersionMismatch
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import generator
+from heron_core.version import PROTOCOL_VERSION
 from heron_server.config import ServerSettings
 from heron_server.rounds.machine import Rules
 

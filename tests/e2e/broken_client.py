@@ -13,10 +13,10 @@ import numpy as np
 
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_client.transport.interface import PushStream
-from heron_core import PROTOCOL_VERSION
 from heron_core.errors import HeronError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import manifest_of, pieces
 from heron_core.wire.frames import Bulk
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from processes import Bench, Program, spec_of
 
+from heron_core.version import PROTOCOL_VERSION
 from heron_simulator.simulator import simulate
 
 HERE = Path(__file__).parent
@@ -224,10 +225,11 @@ def test_server_that_is_not_there_is_named_once_patience_ends(bench: Bench) -> N
 
 
 def test_other_protocol_version_is_refused_with_both_named(bench: Bench, waiting: str) -> None:
-    code = "import heron_core; heron_core.PROTOCOL_VERSION = 99; from heron_client.cli import main; main()"
+    code = "from heron_core import version; version.PROTOCOL_VERSION = 99; from heron_client.cli import main; main()"
     settings = ["--set", "name=newer", "--set", f"server={waiting}"]
     client = bench.program("-c", code, "run", "--log-level", "error", *settings)
-    ends_with_one_line(client, PEER, "this server speaks protocol version 2, the client 99", "same Heron")
+    named = f"this server speaks protocol version {PROTOCOL_VERSION}, the client 99"
+    ends_with_one_line(client, PEER, named, "same Heron")
 
 
 def test_second_client_of_the_same_name_is_refused(bench: Bench, waiting: str) -> None:

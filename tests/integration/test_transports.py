@@ -13,11 +13,11 @@ import pytest
 from integration.worlds import GrpcWorld, InProcessWorld, Member, World
 
 from heron_client.transport.interface import PushStream, Transport
-from heron_core import PROTOCOL_VERSION
 from heron_core.errors import NameTaken, StaleTerm, TensorError, UnknownSession, VersionMismatch
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
+from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.frames import Bulk
 
 Open = Callable[..., World]

@@ -10,13 +10,13 @@ import numpy as np
 import tiny
 import torch
 
-from heron_core import PROTOCOL_VERSION
 from heron_core.arrays import Array
 from heron_core.errors import HeronError
 from heron_core.models.split_model import SplitModel
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
+from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import manifest_of, pieces
 from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings

@@ -12,7 +12,6 @@ import pytest
 import tiny
 from server.driven import HELD_OUT, Array, Client, Server, Start, play_round
 
-from heron_core import PROTOCOL_VERSION
 from heron_core.errors import (
     CheckpointError,
     ConfigError,
@@ -25,6 +24,7 @@ from heron_core.errors import (
 )
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import manifest_of
 from heron_server.storage import checkpoint
 from heron_server.uploads.assembly import Step

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from heron_core import __version__
 from heron_core.errors import RunDirectoryBusy
+from heron_core.version import __version__
 from heron_simulator.sweep.command import write
 from heron_simulator.sweep.figures import csv_rows, gather, spread_of
 from heron_simulator.sweep.page import command_of
