@@ -7,8 +7,8 @@ from typing import Any
 
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
+from heron_server.metrics.counts import Counts
 from heron_server.planning.macs import StepMacs
-from heron_server.training.trainer import Counts
 
 Record = dict[str, Any]
 SUMMARY_SCHEMA = 1

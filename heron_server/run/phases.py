@@ -14,6 +14,7 @@ from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.config import ServerSettings
+from heron_server.metrics.counts import Counts
 from heron_server.metrics.ledger import Ledger
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.records import Records
@@ -22,7 +23,7 @@ from heron_server.rounds.actions import Action
 from heron_server.rounds.machine import Phase, Rounds
 from heron_server.storage.checkpoint import Boundary
 from heron_server.storage.run_dir import RunDir
-from heron_server.training.trainer import Counts, Engine
+from heron_server.training.trainer import Engine
 from heron_server.training.worker import Jobs
 from heron_server.uploads.assembly import Room, Staging, Step
 from heron_server.uploads.cut_gradients import CutGradients

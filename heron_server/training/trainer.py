@@ -6,7 +6,6 @@ Shape suffixes: B batch rows, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import seeded_torch
 from heron_core.wire.codec import expected_of
+from heron_server.metrics.counts import Counts
 from heron_server.storage.checkpoint import misfits
 from heron_server.training.alignment import AlignedHeads
 from heron_server.training.backs import make_backs
@@ -30,18 +30,6 @@ from heron_server.uploads.assembly import Step
 from heron_server.uploads.cut_gradients import CutGradients
 
 HEAD_PREFIX = "auxiliary_optimizer."
-
-
-@dataclass
-class Counts:
-    """An evaluation in progress."""
-
-    samples: int = 0
-    correct: int = 0
-    auxiliary_correct: int | None = None
-    """None where there is no head, or one for each client."""
-    loss_sum: float = 0.0
-    class_counts: list[int] | None = None
 
 
 class Engine:

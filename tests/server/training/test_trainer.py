@@ -14,7 +14,8 @@ from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import ModelError, TensorError
 from heron_core.models.split_model import AssembledModel, SplitModel
 from heron_core.streams import seeded_torch
-from heron_server.training.trainer import Counts, Engine
+from heron_server.metrics.counts import Counts
+from heron_server.training.trainer import Engine
 from heron_server.uploads.assembly import Step
 
 OPTIMIZERS = [{"name": "adam"}, {"name": "sgd", "momentum": 0.9}, {"name": "sgd"}]
