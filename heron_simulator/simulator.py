@@ -31,12 +31,14 @@ from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer
 from heron_server.run.coordinator import Coordinator, Pushing
+from heron_server.run.peer import Peer
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.worker import InlineJobs
 
 NO_DEADLINES = {"silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf}
 """In one thread a client is never late: it waits for its turn to compute."""
+PEER = Peer("in-process")
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,12 @@ class InProcess:
         self._cut: HeronError | None = None
 
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
-        return self._coordinator.join(request)
+        return self._coordinator.join(PEER, request)
 
     def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
         self._session_id, self._cut = session_id, None
         self._events.clear()
-        self._coordinator.watch(session_id, self._events.append, self._be_cut)
+        self._coordinator.watch(PEER, session_id, self._events.append, self._be_cut)
 
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
         if self._events:
@@ -161,7 +163,7 @@ class InProcess:
         """Nobody waits for a sign of life inside one process."""
 
     def fetch_model(self, request: pb.FetchModelRequest) -> tuple[Any, dict[str, Array]]:
-        state = self._coordinator.model(request)
+        state = self._coordinator.model(PEER, request)
         for chunk in state_chunks(state):
             self._coordinator.ledger.charge("down", chunk.message_bytes, "client_state_down", chunk.payload_bytes)
         return manifest_of(state), {name: array.copy() for name, array in state.items()}
@@ -170,15 +172,15 @@ class InProcess:
         return InProcessPush(self._coordinator, opening)
 
     def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
-        fresh = self._coordinator.check_update(header, manifest_of(arrays))
+        fresh = self._coordinator.check_update(PEER, header, manifest_of(arrays))
         for chunk in update_chunks(header, arrays):
             self._coordinator.ledger.charge("up", chunk.message_bytes, "client_state_up", chunk.payload_bytes)
         if fresh:
-            self._coordinator.submit(header, dict(arrays))
+            self._coordinator.submit(PEER, header, dict(arrays))
         return pb.SubmitUpdateReply(duplicate=not fresh)
 
     def leave(self, request: pb.LeaveRequest) -> None:
-        self._coordinator.leave(request)
+        self._coordinator.leave(PEER, request)
 
     def disconnect(self) -> None:
         if self._session_id:
@@ -196,7 +198,7 @@ class InProcessPush:
         self._coordinator = coordinator
         self._events: deque[Bulk[split.PushEvent]] = deque()
         coordinator.ledger.charge("up", split.ActivationFrame(header=opening).ByteSize())
-        self._pushing: Pushing = coordinator.open_push(opening, self._events.append)
+        self._pushing: Pushing = coordinator.open_push(PEER, opening, self._events.append)
 
     def send(self, frame: Bulk[split.ActivationFrame]) -> None:
         self._coordinator.frame(self._pushing, frame)

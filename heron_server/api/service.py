@@ -15,7 +15,9 @@ from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.bulk import state_chunks
 from heron_core.wire.codec import BundleReceiver, empty_arrays
 from heron_core.wire.frames import Bulk, deserializer, serialize
+from heron_server.api.peer import peer_of
 from heron_server.run.coordinator import Coordinator
+from heron_server.run.peer import Peer
 
 log = logging.getLogger("heron.server")
 T = TypeVar("T")
@@ -32,16 +34,16 @@ class Service:
         self._coordinator = coordinator
 
     async def join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
-        return self._coordinator.join(request)
+        return self._coordinator.join(peer_of(context), request)
 
     async def leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
-        return self._coordinator.leave(request)
+        return self._coordinator.leave(peer_of(context), request)
 
     async def watch_rounds(self, beats: AsyncIterator[pb.Beat], context: Context) -> None:
-        first = await _first(beats)
+        peer, first = peer_of(context), await _first(beats)
         outbox: asyncio.Queue[pb.RoundEvent | HeronError | None] = asyncio.Queue()
-        self._coordinator.watch(first.session_id, outbox.put_nowait, outbox.put_nowait)
-        reader = asyncio.create_task(self._take_beats(beats, outbox))
+        self._coordinator.watch(peer, first.session_id, outbox.put_nowait, outbox.put_nowait)
+        reader = asyncio.create_task(self._take_beats(peer, beats, outbox))
         try:
             while (event := await outbox.get()) is not None:
                 await context.write(_sound(event))
@@ -50,24 +52,24 @@ class Service:
             self._coordinator.watch_lost(first.session_id)
 
     async def _take_beats(
-        self, beats: AsyncIterator[pb.Beat], outbox: asyncio.Queue[pb.RoundEvent | HeronError | None]
+        self, peer: Peer, beats: AsyncIterator[pb.Beat], outbox: asyncio.Queue[pb.RoundEvent | HeronError | None]
     ) -> None:
         try:
             async for beat in beats:
-                self._coordinator.beat(beat)
+                self._coordinator.beat(peer, beat)
         except HeronError:
             pass  # fenced meanwhile
         outbox.put_nowait(None)  # the client is gone
 
     async def fetch_model(self, request: pb.FetchModelRequest, context: Context) -> None:
-        for chunk in state_chunks(self._coordinator.model(request)):
+        for chunk in state_chunks(self._coordinator.model(peer_of(context), request)):
             self._coordinator.ledger.charge("down", chunk.message_bytes, "client_state_down", chunk.payload_bytes)
             await context.write(chunk)
 
     async def submit_update(self, chunks: AsyncIterator[Any], context: Context) -> pb.SubmitUpdateReply:
         first: Bulk[pb.UpdateChunk] = await _first(chunks)
-        header = first.rest.header
-        fresh = self._coordinator.check_update(header, first.rest.manifest)
+        peer, header = peer_of(context), first.rest.header
+        fresh = self._coordinator.check_update(peer, header, first.rest.manifest)
         state = empty_arrays(self._coordinator.expected_update if fresh else [])
         receiver = BundleReceiver(list(state.values()), "update")
         self._receive(receiver, first, fresh)
@@ -76,7 +78,7 @@ class Service:
         if not receiver.complete:
             raise TensorError("the update ended before all the bytes of its manifest came; send it again")
         if fresh:
-            self._coordinator.submit(header, state)
+            self._coordinator.submit(peer, header, state)
         return pb.SubmitUpdateReply(duplicate=not fresh)
 
     def _receive(self, receiver: BundleReceiver, chunk: Bulk[pb.UpdateChunk], fresh: bool) -> None:
@@ -88,7 +90,7 @@ class Service:
         opening: Bulk[split.ActivationFrame] = await _first(frames)
         outbox: asyncio.Queue[Bulk[split.PushEvent]] = asyncio.Queue()
         self._coordinator.ledger.charge("up", opening.message_bytes)
-        pushing = self._coordinator.open_push(opening.rest.header, outbox.put_nowait)
+        pushing = self._coordinator.open_push(peer_of(context), opening.rest.header, outbox.put_nowait)
         writer = asyncio.create_task(_pump(outbox, context))
         try:
             async for frame in frames:

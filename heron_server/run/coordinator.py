@@ -36,7 +36,8 @@ from heron_server.rounds.actions import (
     Tell,
 )
 from heron_server.rounds.admission import check_counts, check_join, rules
-from heron_server.rounds.machine import Phase, Rounds
+from heron_server.rounds.machine import Member, Phase, Rounds
+from heron_server.run.peer import Peer, is_same_caller
 from heron_server.run.phases import RoundWork, Update
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Engine
@@ -61,6 +62,7 @@ class Watcher:
 class Pushing:
     """One open PushActivations stream."""
 
+    peer: Peer
     name: str
     session_id: str
     uploads: Uploads
@@ -78,6 +80,8 @@ class Coordinator:
         self.spec, self._settings, self._run_dir, self._clock = spec, settings, run_dir, clock
         self._observer = observer or Observer()
         self._watchers: dict[str, Watcher] = {}
+        self._joined_by: dict[str, Peer] = {}
+        """Who joined, for each session."""
         self._progress: tuple[str | None, float] = (None, clock())
         self._evaluation_bytes: dict[str, int] = {}
         """Client state fetched to evaluate it, by who keeps it for the next round."""
@@ -94,15 +98,18 @@ class Coordinator:
 
     # -- FederationService ---------------------------------------------------------------------------------------
 
-    def join(self, request: pb.JoinRequest) -> pb.JoinReply:
-        """Raises VersionMismatch, ConfigError, NameTaken, JoinRefused, or Unreachable once the server stops."""
+    def join(self, peer: Peer, request: pb.JoinRequest) -> pb.JoinReply:
+        """A session of its own for `peer`.
+
+        Raises VersionMismatch, ConfigError, NameTaken, JoinRefused, or Unreachable once the server stops.
+        """
         self.ledger.charge_session()
         self.ledger.charge_call()
         self.ledger.charge("up", request.ByteSize())
         check_join(request)
         session_id = "" if request.dry_run else uuid.uuid4().hex
         if not request.dry_run:
-            self._admit(request, session_id)
+            self._admit(peer, request, session_id)
         reply = pb.JoinReply(
             run_id=self.run_id, run_spec_json=self.spec.model_dump_json(), session_id=session_id,
             heartbeat_s=self._settings.heartbeat_s, silence_s=self._settings.silence_s,
@@ -110,40 +117,54 @@ class Coordinator:
         self.ledger.charge("down", reply.ByteSize())
         return reply
 
-    def _admit(self, request: pb.JoinRequest, session_id: str) -> None:
+    def _admit(self, peer: Peer, request: pb.JoinRequest, session_id: str) -> None:
         if self._draining:
             raise Unreachable("the server is stopping; try again once it is back")
         name = request.client_name
         self._perform(self._rounds.join(name, request.instance_key, session_id, self._clock()))
+        live = {member.session_id for member in self._rounds.members.values()}
+        self._joined_by = {old: who for old, who in self._joined_by.items() if old in live} | {session_id: peer}
         self._observer.note(f"{name} joined")
 
-    def watch(self, session_id: str, send: Callable[[pb.RoundEvent], None], cut: Callable[[HeronError], None]) -> None:
+    def _member(self, peer: Peer, session_id: str) -> Member:
+        """Whose session it is; raises UnknownSession, also where another peer joined with it."""
+        member = self._rounds.member(session_id)
+        if not is_same_caller(self._joined_by[session_id], peer):
+            raise UnknownSession("this session is not the caller's; join again")
+        return member
+
+    def watch(
+        self, peer: Peer, session_id: str, send: Callable[[pb.RoundEvent], None], cut: Callable[[HeronError], None]
+    ) -> None:
         """The session's event stream; raises UnknownSession."""
-        self._rounds.member(session_id)
+        self._member(peer, session_id)
         self.ledger.charge_call()
         self._watchers[session_id] = Watcher(send, cut)
         self._perform(self._rounds.watch_opened(session_id, self._clock()))
 
-    def beat(self, beat: pb.Beat) -> None:
+    def beat(self, peer: Peer, beat: pb.Beat) -> None:
+        """A sign of life; raises UnknownSession."""
         self.ledger.charge("up", beat.ByteSize())
-        self._rounds.beat(beat.session_id, self._clock())
+        self._rounds.beat(self._member(peer, beat.session_id).session_id, self._clock())
 
     def watch_lost(self, session_id: str) -> None:
+        """The session's event stream has ended or broken."""
         if self._watchers.pop(session_id, None) is not None:
             self._perform(self._rounds.watch_lost(session_id, self._clock()))
 
-    def leave(self, request: pb.LeaveRequest) -> pb.LeaveReply:
+    def leave(self, peer: Peer, request: pb.LeaveRequest) -> pb.LeaveReply:
+        """The client ends in good order; raises UnknownSession."""
         self.ledger.charge_call()
-        name = self._rounds.member(request.session_id).name
+        name = self._member(peer, request.session_id).name
         self._observer.note(f"{name} left: {request.reason[:500]}")
         self._perform(self._rounds.leave(request.session_id, self._clock(), request.reason[:500]))
         return pb.LeaveReply()
 
-    def model(self, request: pb.FetchModelRequest) -> dict[str, Array]:
+    def model(self, peer: Peer, request: pb.FetchModelRequest) -> dict[str, Array]:
         """The client state of a version, as this client gets it; raises UnknownSession or StaleTerm."""
         self.ledger.charge_call()
         self.ledger.charge("up", request.ByteSize())
-        name = self._rounds.member(request.session_id).name
+        name = self._member(peer, request.session_id).name
         if request.version not in self.work.states.versions:
             raise StaleTerm(f"client state {request.version} is not the current one; wait for the next event")
         state = self.work.states.of(request.version, self._rounds.table.get(name))
@@ -161,10 +182,10 @@ class Coordinator:
         self._evaluation_bytes.clear()
         self.work.open_round(term, number, participants)
 
-    def check_update(self, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
+    def check_update(self, peer: Peer, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
         """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
         self.ledger.charge_call()
-        name = self._rounds.member(header.session_id).name
+        name = self._member(peer, header.session_id).name
         self._check_place(header)
         if self.work.has_update(name):
             return False
@@ -175,10 +196,10 @@ class Coordinator:
             check_counts(header, name)
         return True
 
-    def submit(self, header: pb.UpdateHeader, state: dict[str, Array]) -> None:
+    def submit(self, peer: Peer, header: pb.UpdateHeader, state: dict[str, Array]) -> None:
         """A whole update; counted once all its uploads are consumed. Raises TensorError for NaN and Inf, and StaleTerm
         where its round was abandoned while its bytes were on their way."""
-        name = self._rounds.member(header.session_id).name
+        name = self._member(peer, header.session_id).name
         self._check_place(header)
         with self._costs_the_round(name):
             self.work.states.check_values(state, f"client {name!r}, update of round {header.round}")
@@ -194,20 +215,20 @@ class Coordinator:
 
     # -- SplitService --------------------------------------------------------------------------------------------
 
-    def open_push(self, opening: split.FrameHeader, send: Send) -> Pushing:
+    def open_push(self, peer: Peer, opening: split.FrameHeader, send: Send) -> Pushing:
         """A PushActivations stream; raises UnknownSession, StaleTerm or TensorError."""
         self.ledger.charge_call()
-        name = self._rounds.member(opening.session_id).name
+        name = self._member(peer, opening.session_id).name
         uploads = self.work.uploads
         if opening.run_id != self.run_id or uploads is None:
             raise StaleTerm(f"no uploads are wanted now in run {self.run_id}; wait for the next event")
         with self._costs_the_round(name):
             uploads.open(name, opening, send)
-        return Pushing(name, opening.session_id, uploads, send)
+        return Pushing(peer, name, opening.session_id, uploads, send)
 
     def frame(self, pushing: Pushing, bulk: Bulk[split.ActivationFrame]) -> None:
         """One frame of an open stream; a bad one costs its client the round."""
-        self._rounds.member(pushing.session_id)
+        self._member(pushing.peer, pushing.session_id)
         if pushing.uploads is not self.work.uploads:
             raise StaleTerm("the round or evaluation of these uploads is over; drop them and wait for the next event")
         if self._progress[0] == pushing.name:
@@ -216,6 +237,7 @@ class Coordinator:
             pushing.uploads.frame(pushing.name, bulk)
 
     def push_closed(self, pushing: Pushing) -> None:
+        """The stream has ended or broken."""
         pushing.uploads.closed(pushing.name, pushing.send)
 
     @contextmanager

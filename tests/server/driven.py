@@ -22,12 +22,14 @@ from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
 from heron_server.planning.plan import uploads_per_round
 from heron_server.run.coordinator import Coordinator
+from heron_server.run.peer import Peer
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Engine
 from heron_server.training.worker import InlineJobs
 
 MODEL = tiny.mlp()
 HELD_OUT = 6
+PEER = Peer("driven")
 
 
 class Server:
@@ -66,16 +68,18 @@ class Server:
 class Client:
     """Speaks to the coordinator as a transport does; sends made-up activations that depend on name, round and step."""
 
-    def __init__(self, coordinator: Coordinator, name: str, key: bytes = b"k" * 16) -> None:
-        self.coordinator, self.name = coordinator, name
+    def __init__(
+        self, coordinator: Coordinator, name: str, key: bytes = b"k" * 16, peer: Peer = PEER
+    ) -> None:
+        self.coordinator, self.name, self.peer = coordinator, name, peer
         request = pb.JoinRequest(protocol_version=PROTOCOL_VERSION, client_name=name, instance_key=key)
-        self.reply = coordinator.join(request)
+        self.reply = coordinator.join(peer, request)
         self.session = self.reply.session_id
         self.events: list[pb.RoundEvent] = []
         self.answers: list[split.PushEvent] = []
         self.bulks: list[Bulk[split.PushEvent]] = []
         self.cut = False
-        coordinator.watch(self.session, self.events.append, lambda _: setattr(self, "cut", True))
+        coordinator.watch(peer, self.session, self.events.append, lambda _: setattr(self, "cut", True))
 
     def heard(self, kind: str) -> list[Any]:
         return [getattr(e, kind) for e in self.events if e.WhichOneof("event") == kind]
@@ -93,7 +97,7 @@ class Client:
         told = self.begins if purpose == split.PURPOSE_TRAIN else self.heard("evaluation_begins")[-1]
         self.place = {"term": told.term, "round": told.round, "purpose": purpose}
         opening = split.FrameHeader(run_id=self.reply.run_id, session_id=self.session, steps=steps, **self.place)
-        self.pushing = self.coordinator.open_push(opening, self._answered)
+        self.pushing = self.coordinator.open_push(self.peer, opening, self._answered)
 
     def _answered(self, bulk: Bulk[split.PushEvent]) -> None:
         self.bulks.append(bulk)
@@ -112,7 +116,7 @@ class Client:
 
     def fetch(self, version: int | None = None) -> dict[str, Array]:
         wanted = self.begins.version if version is None else version
-        return self.coordinator.model(pb.FetchModelRequest(session_id=self.session, version=wanted))
+        return self.coordinator.model(self.peer, pb.FetchModelRequest(session_id=self.session, version=wanted))
 
     def state(self) -> dict[str, Array]:
         """What goes up: the fetched tensors, each moved by the client's letter."""
@@ -127,13 +131,13 @@ class Client:
             "session_id": self.session, "num_samples": 10, "held_out_samples": HELD_OUT, **header,
         }  # fmt: skip
         update = pb.UpdateHeader(**fields, figures=pb.ClientFigures(mean_loss=1.0, forward_passes=8))
-        fresh = self.coordinator.check_update(update, manifest_of(state))
+        fresh = self.coordinator.check_update(self.peer, update, manifest_of(state))
         if fresh:
-            self.coordinator.submit(update, state)
+            self.coordinator.submit(self.peer, update, state)
         return fresh
 
     def leave(self) -> None:
-        self.coordinator.leave(pb.LeaveRequest(session_id=self.session, reason="enough"))
+        self.coordinator.leave(self.peer, pb.LeaveRequest(session_id=self.session, reason="enough"))
 
 
 def play_round(clients: list[Client], backwards: bool = False) -> None:

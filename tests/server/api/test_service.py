@@ -22,6 +22,9 @@ class Deaf:
     def __init__(self) -> None:
         self.reading = asyncio.Event()
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
     async def write(self, event: Any) -> None:
         await self.reading.wait()
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from server.driven import HELD_OUT, Array, Client, Server, Start, play_round
+from server.driven import HELD_OUT, PEER, Array, Client, Server, Start, play_round
 
 from heron_core.errors import (
     CheckpointError,
@@ -247,10 +247,10 @@ def test_an_update_whose_round_is_abandoned_while_its_bytes_come_is_stale(start:
     header = pb.UpdateHeader(
         run_id=slow.reply.run_id, term=begins.term, round=begins.round, session_id=slow.session, num_samples=10
     )
-    assert server.coordinator.check_update(header, manifest_of(state))
+    assert server.coordinator.check_update(PEER, header, manifest_of(state))
     server.coordinator.client_failed("a", "told so")  # both are here: the round begins anew at once
     with pytest.raises(StaleTerm, match="the update is of 1, 1"):
-        server.coordinator.submit(header, state)
+        server.coordinator.submit(PEER, header, state)
     assert not server.coordinator.work.has_update("b")
 
 
@@ -301,7 +301,7 @@ def test_a_join_that_makes_no_sense_is_refused(
     server = start()
     good = {"protocol_version": PROTOCOL_VERSION, "client_name": "a", "instance_key": b"k" * 16}
     with pytest.raises(error, match=message):
-        server.coordinator.join(pb.JoinRequest(**{**good, **fields}))
+        server.coordinator.join(PEER, pb.JoinRequest(**{**good, **fields}))
     assert server.coordinator.clients_present == 0
 
 
@@ -335,9 +335,9 @@ def test_only_the_present_client_state_can_be_fetched(start: Start) -> None:
     (client, _) = server.clients("ab")
     for version in (1, 99):
         with pytest.raises(StaleTerm, match=f"client state {version} is not the current one"):
-            server.coordinator.model(pb.FetchModelRequest(session_id=client.session, version=version))
+            server.coordinator.model(PEER, pb.FetchModelRequest(session_id=client.session, version=version))
     with pytest.raises(UnknownSession):
-        server.coordinator.model(pb.FetchModelRequest(session_id="nobody", version=0))
+        server.coordinator.model(PEER, pb.FetchModelRequest(session_id="nobody", version=0))
 
 
 def test_the_silent_client_whose_turn_it_is_is_dropped_at_the_step_deadline(start: Start) -> None:
