@@ -40,7 +40,7 @@ class Surroundings:
         spec, network, whole_bytes = self._spec, self._settings.network, upload_bytes(self._spec, model)
         return figures(
             self.rounds, link_of(network), compute_of(network, spec, model), local_steps=spec.method.local_steps,
-            upload_period=spec.method.upload_period, most_slots=byte_budget // whole_bytes,
+            upload_period=spec.method.upload_period, byte_budget=byte_budget, upload_bytes=whole_bytes,
             window=window_of(whole_bytes // pieces_of(spec.method)),
         )  # fmt: skip
 

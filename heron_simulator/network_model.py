@@ -24,13 +24,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from heron_core.wire.codec import MAX_UNACKNOWLEDGED, UNACKNOWLEDGED_BYTES
+from heron_core.wire.window import MAX_UNACKNOWLEDGED, may_follow
 from heron_server.metrics.ledger import framed
+from heron_server.uploads.scheduler import upload_slots
 
 
 def window_of(micro_batch_bytes: int) -> int:
-    """Micro-batches of this many bytes of tensors that a client may have unacknowledged."""
-    return MAX_UNACKNOWLEDGED if 2 * micro_batch_bytes <= UNACKNOWLEDGED_BYTES else 1
+    """Micro-batches of this many bytes of tensors each that a client may have unacknowledged."""
+    window = 1
+    while may_follow(window, (window + 1) * micro_batch_bytes):
+        window += 1
+    return window
 
 
 @dataclass(frozen=True)
@@ -176,15 +180,15 @@ Rounds = Mapping[tuple[int, int], Mapping[int, Sent]]
 
 
 def figures(
-    rounds: Rounds, link: Link, compute: Compute, *, local_steps: int, upload_period: int, most_slots: int,
-    window: int = MAX_UNACKNOWLEDGED,
+    rounds: Rounds, link: Link, compute: Compute, *, local_steps: int, upload_period: int, byte_budget: int,
+    upload_bytes: int, window: int = MAX_UNACKNOWLEDGED,
 ) -> Figures:  # fmt: skip
-    """Of a whole recorded run; the server's room is for at most `most_slots` uploads. An abandoned round is free."""
+    """Of a whole recorded run; the server holds uploads up to `byte_budget`. An abandoned round is free."""
     took = []
     for _, by_rank in sorted(rounds.items()):
         present = [sent for _, sent in sorted(by_rank.items()) if sent.update]
         if present:
-            slots = max(2, min(most_slots, 2 * len(by_rank) + 2))
+            slots = upload_slots(byte_budget, upload_bytes, len(by_rank))
             took.append(round_seconds(
                 present, link, compute, local_steps=local_steps, upload_period=upload_period, slots=slots, window=window
             ))  # fmt: skip

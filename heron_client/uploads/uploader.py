@@ -10,8 +10,9 @@ from heron_client.uploads.cut_inbox import CutInbox
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_core.errors import StaleTerm
 from heron_core.pb.v1 import split_pb2 as pb
-from heron_core.wire.codec import MAX_UNACKNOWLEDGED, UNACKNOWLEDGED_BYTES, manifest_of, pieces
+from heron_core.wire.codec import manifest_of, pieces
 from heron_core.wire.frames import Bulk
+from heron_core.wire.window import may_follow
 
 
 class WorkLost(Exception):
@@ -50,7 +51,7 @@ class Uploader:
             return
         self.listen()
         assert self._stream is not None
-        while upload.step >= self._credit_steps or self._holds_enough(upload):
+        while upload.step >= self._credit_steps or not self._may_leave(upload):
             if not self._apply(self._stream.receive(wait_s)):
                 yield
         self._unacknowledged.append(upload)
@@ -89,10 +90,9 @@ class Uploader:
         if self._stream is not None:
             self._stream.close()
 
-    def _holds_enough(self, upload: Upload) -> bool:
-        held = len(self._unacknowledged)
+    def _may_leave(self, upload: Upload) -> bool:
         together = sum(each.size_bytes for each in (*self._unacknowledged, upload))
-        return held >= MAX_UNACKNOWLEDGED or (held > 0 and together > UNACKNOWLEDGED_BYTES)
+        return may_follow(len(self._unacknowledged), together)
 
     def _apply(self, bulk: Bulk[pb.PushEvent] | None) -> bool:
         if bulk is None:

@@ -23,11 +23,6 @@ Expected = Sequence[tuple[str, str, tuple[int, ...]]]
 CHUNK_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 4 << 20
 MAX_MESSAGE_BYTES = 16 << 20
-MAX_UNACKNOWLEDGED = 2
-"""Micro-batches that a client may have sent and not heard of."""
-UNACKNOWLEDGED_BYTES = 32 << 20
-"""A micro-batch waits for the acknowledgement of the one before where both together are more: next to whole batches of
-large maps a second one in flight would make up a quarter of the client's peak, and saves no more than a round trip."""
 
 DTYPES: dict[int, np.dtype[Any]] = {
     pb.DTYPE_FLOAT32: np.dtype("<f4"),

@@ -19,6 +19,7 @@ from heron_core.spec.run_spec import OptimizerSpec, RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning import plan
 from heron_server.text.units import bytes_text
+from heron_server.uploads.scheduler import upload_slots
 
 EVALUATION_ROWS = 256
 """Samples of the test set at a time."""
@@ -130,7 +131,7 @@ def _uploads(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> list
     if not method.uploads and not plan.clients_evaluate(spec, settings.test_data):
         return []
     step, activations = plan.upload_bytes(spec, model), plan.activation_bytes(spec, model)
-    slots = plan.upload_slots(settings.byte_budget, step, drawn)
+    slots = upload_slots(settings.byte_budget, step, drawn)
     purpose = "" if method.uploads else ", for evaluation by the clients"
     whose = f"{slots} of {bytes_text(step)}, by server.byte_budget and the clients{purpose}"
     items = [Item("uploads", slots * step, whose,

@@ -141,11 +141,6 @@ def upload_bytes(spec: RunSpec, model: SplitModel) -> int:
     return activation_bytes(spec, model) + spec.method.batch_size * LABEL_BYTES
 
 
-def upload_slots(byte_budget: int, step_bytes: int, clients: int) -> int:
-    """Whole steps the server holds at once: what the budget allows, and no more than two a client need."""
-    return max(2, min(byte_budget // step_bytes, 2 * clients + 2))
-
-
 def uploads_per_round(spec: RunSpec) -> int:
     """Of one client."""
     return methods.uploads_per_round(spec.method)

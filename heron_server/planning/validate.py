@@ -19,6 +19,7 @@ from heron_server.planning.warnings import method_cautions, model_cautions, serv
 from heron_server.run.prepare import check_run
 from heron_server.text.tables import Section, plain_text
 from heron_server.text.units import bytes_text, macs_text, number_text, percent_text
+from heron_server.uploads.scheduler import upload_slots
 
 
 def describe(spec: RunSpec, settings: ServerSettings) -> str:
@@ -190,7 +191,7 @@ def _server(
 ) -> Section:
     clients, uploads, step = spec.federation.clients, plan.uploads_per_round(spec), plan.upload_bytes(spec, model)
     drawn = plan.participants(spec)
-    slots, steps = plan.upload_slots(settings.byte_budget, step, drawn), drawn * uploads
+    slots, steps = upload_slots(settings.byte_budget, step, drawn), drawn * uploads
     who = f"{clients} clients" if drawn == clients else f"{drawn} of {clients} clients, drawn anew for each"
     received = [
         ("uploads", f"{uploads} a client and round, every {_ordinal(spec.method.upload_period)}local step"),

@@ -18,7 +18,7 @@ from heron_server.metrics.counts import Counts
 from heron_server.metrics.ledger import Ledger
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.records import Records
-from heron_server.planning.plan import upload_bytes, upload_slots, uploads_per_round
+from heron_server.planning.plan import upload_bytes, uploads_per_round
 from heron_server.rounds.actions import Action
 from heron_server.rounds.machine import Phase, Rounds
 from heron_server.storage.checkpoint import Boundary
@@ -27,6 +27,7 @@ from heron_server.training.trainer import Engine
 from heron_server.training.worker import Jobs
 from heron_server.uploads.assembly import Room, Staging, Step
 from heron_server.uploads.cut_gradients import CutGradients
+from heron_server.uploads.scheduler import upload_slots
 from heron_server.uploads.uploads import Uploads
 
 

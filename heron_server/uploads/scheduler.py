@@ -16,6 +16,11 @@ Turn = tuple[str, int]
 """(client name, step)"""
 
 
+def upload_slots(byte_budget: int, upload_bytes: int, clients: int) -> int:
+    """Whole uploads the server holds at once: what the budget allows, and no more than two a client need."""
+    return max(2, min(byte_budget // upload_bytes, 2 * clients + 2))
+
+
 class Intake:
     """One round's (or evaluation's) uploads."""
 

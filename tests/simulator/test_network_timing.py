@@ -103,7 +103,7 @@ def test_a_round_ends_with_its_slowest_update() -> None:
 
 def test_those_who_vanished_take_no_time_and_abandoned_rounds_are_free() -> None:
     rounds = {(1, 1): {0: sent(0), 1: Sent(fetch=1)}, (1, 2): {0: Sent()}, (2, 2): {0: sent(0)}}
-    found = figures(rounds, LATENCY, NOTHING, local_steps=4, upload_period=1, most_slots=9)
+    found = figures(rounds, LATENCY, NOTHING, local_steps=4, upload_period=1, byte_budget=9, upload_bytes=1)
     assert found.round_s == (4.0, 4.0)
 
 

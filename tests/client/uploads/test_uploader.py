@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heron_client.uploads.upload import Upload
-from heron_client.uploads.uploader import MAX_UNACKNOWLEDGED, UNACKNOWLEDGED_BYTES, Uploader
+from heron_client.uploads.uploader import Uploader
 from heron_core.errors import StaleTerm, Unreachable
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.frames import Bulk
+from heron_core.wire.window import MAX_UNACKNOWLEDGED, UNACKNOWLEDGED_BYTES
 
 OPENING = pb.FrameHeader(run_id="r", session_id="s", term=4, round=2, purpose=pb.PURPOSE_TRAIN, steps=9)
 

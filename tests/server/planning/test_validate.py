@@ -113,11 +113,6 @@ def test_the_plan_of_a_block_wise_step_says_what_each_probe_counts() -> None:
     assert line in lines(describe(spec, ServerSettings(device="cpu")))
 
 
-def test_slots_are_what_the_budget_holds_and_no_more_than_clients_can_fill() -> None:
-    assert plan.upload_slots(1000, 100, 3) == 8
-    assert plan.upload_slots(350, 100, 3) == 3
-
-
 def test_the_servers_side_and_the_data_of_a_digits_run() -> None:
     text = lines(describe(digits(), ServerSettings(device="cpu")))
     assert "evaluation by the server, on its own 360 samples" in text

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heron_server.uploads.scheduler import Intake, Order, Turn
+from heron_server.uploads.scheduler import Intake, Order, Turn, upload_slots
 
 
 def credits_of(intake: Intake, names: Iterable[str]) -> dict[str, int]:
@@ -16,6 +16,12 @@ def credits_of(intake: Intake, names: Iterable[str]) -> dict[str, int]:
 
 def done(intake: Intake, names: Iterable[str]) -> bool:
     return intake.all_released and all(intake.client_done(name) for name in names)
+
+
+def test_slots_are_what_the_budget_holds_at_least_two_and_no_more_than_clients_can_fill() -> None:
+    assert upload_slots(1000, 100, 3) == 8
+    assert upload_slots(350, 100, 3) == 3
+    assert upload_slots(100, 100, 3) == 2
 
 
 def test_canonical_order_takes_a_step_of_each_in_rank_order() -> None:
