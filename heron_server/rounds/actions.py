@@ -17,7 +17,7 @@ class Tell:
 
 @dataclass(frozen=True)
 class Fence:
-    """Cut this session's streams; it is no longer anybody."""
+    """Cut this session's streams: the session is no longer valid, or its client has been silent for too long."""
 
     session_id: str
     taken_over: bool = False
@@ -26,6 +26,8 @@ class Fence:
 
 @dataclass(frozen=True)
 class OpenRound:
+    """Take uploads and updates of these clients."""
+
     term: int
     round: int
     participants: tuple[str, ...]
@@ -34,18 +36,24 @@ class OpenRound:
 
 @dataclass(frozen=True)
 class DropFromRound:
+    """Take nothing more from this participant; what its uploads have trained stays."""
+
     name: str
     reason: str
 
 
 @dataclass(frozen=True)
 class Aggregate:
+    """Make one client state of the updates, then report `aggregated`."""
+
     names: tuple[str, ...]
     """Whose updates count, in rank order."""
 
 
 @dataclass(frozen=True)
 class Evaluate:
+    """Report `evaluated` once the server's test set is counted, or `clients_evaluate` where it has none."""
+
     names: tuple[str, ...]
     """Who could evaluate, in rank order, where the server has no test set."""
 
@@ -59,19 +67,19 @@ class SkipEvaluation:
 
 @dataclass(frozen=True)
 class Commit:
-    pass
+    """Make the round's checkpoint durable, then report `committed`."""
 
 
 @dataclass(frozen=True)
 class Restore:
-    """Back to the last boundary."""
+    """Raise the term durably and go back to the last checkpoint, then report `restored`."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Finish:
-    pass
+    """The run is over."""
 
 
 Action = Tell | Fence | OpenRound | DropFromRound | Aggregate | Evaluate | SkipEvaluation | Commit | Restore | Finish

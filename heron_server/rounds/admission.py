@@ -10,7 +10,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import generator
 from heron_core.version import PROTOCOL_VERSION
 from heron_server.config import ServerSettings
-from heron_server.rounds.machine import Rules
+from heron_server.rounds.rules import Rules
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_SAMPLES = 1 << 40

@@ -1,43 +1,79 @@
-"""The events that the rounds machine has told to clients."""
+"""What clients are told: the events that the rounds machine sends."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.rounds.actions import Tell
+from heron_server.rounds.members import Member
 
 
-def round_begins(session_id: str, term: int, number: int, rank: int, clients: int) -> Tell:
+@dataclass(frozen=True)
+class Place:
+    """Where a client stands in the run as a round begins."""
+
+    term: int
+    round: int
+    rank: int
+    clients: int
+
+
+def round_begins(session_id: str, place: Place) -> Tell:
     """A round trains on the client state of the round before."""
-    begins = pb.RoundBegins(term=term, round=number, rank=rank, clients=clients, version=number - 1)
+    begins = pb.RoundBegins(
+        term=place.term, round=place.round, rank=place.rank, clients=place.clients, version=place.round - 1
+    )
     return Tell(session_id, pb.RoundEvent(round_begins=begins))
 
 
-def evaluation_begins(session_id: str, term: int, number: int, rank: int, clients: int) -> Tell:
+def evaluation_begins(session_id: str, place: Place) -> Tell:
     """A round's own client state is evaluated."""
-    begins = pb.EvaluationBegins(term=term, round=number, rank=rank, clients=clients, version=number)
+    begins = pb.EvaluationBegins(
+        term=place.term, round=place.round, rank=place.rank, clients=place.clients, version=place.round
+    )
     return Tell(session_id, pb.RoundEvent(evaluation_begins=begins))
 
 
-def round_ends(session_ids: Iterable[str], term: int, number: int, *, committed: bool) -> list[Tell]:
+def round_ends(members: Iterable[Member], term: int, number: int, *, committed: bool) -> list[Tell]:
+    """The round is durable, or it was abandoned."""
     ends = pb.RoundEvent(round_ends=pb.RoundEnds(term=term, round=number, committed=committed))
-    return [Tell(session_id, ends) for session_id in session_ids]
+    return [Tell(member.session_id, ends) for member in members]
 
 
 def dropped(session_id: str, term: int, number: int, reason: str) -> Tell:
+    """The client has no part in this round any more."""
     return Tell(session_id, pb.RoundEvent(dropped=pb.Dropped(term=term, round=number, reason=reason)))
 
 
-def waiting(session_id: str, reason: str) -> Tell:
+def gathering(session_id: str, present: int, wanted: int) -> Tell:
+    """The next round waits for clients."""
+    return _waiting(session_id, f"{present} of {wanted} clients are here")
+
+
+def not_drawn(session_id: str, number: int) -> Tell:
+    """A round has begun with others."""
+    return _waiting(session_id, f"not drawn for round {number}; you may be in the next")
+
+
+def under_way(session_id: str, number: int, *, some_are_drawn: bool) -> Tell:
+    """The client came too late for this round, or has done its part in it."""
+    chance = "may be drawn for" if some_are_drawn else "take part in"
+    return _waiting(session_id, f"round {number} is under way; you {chance} the next")
+
+
+def _waiting(session_id: str, reason: str) -> Tell:
     return Tell(session_id, pb.RoundEvent(waiting=pb.Waiting(reason=reason)))
 
 
-def draining(session_ids: Iterable[str], reason: str) -> list[Tell]:
+def draining(members: Iterable[Member], reason: str) -> list[Tell]:
+    """The server stops; clients shall keep trying."""
     event = pb.RoundEvent(draining=pb.Draining(reason=reason))
-    return [Tell(session_id, event) for session_id in session_ids]
+    return [Tell(member.session_id, event) for member in members]
 
 
 def finished(session_id: str, rounds_done: int) -> Tell:
+    """The run is over."""
     line = f"the run has ended after {rounds_done} rounds"
     return Tell(session_id, pb.RoundEvent(finished=pb.Finished(rounds_done=rounds_done, summary=line)))

@@ -36,7 +36,8 @@ from heron_server.rounds.actions import (
     Tell,
 )
 from heron_server.rounds.admission import check_counts, check_join, rules
-from heron_server.rounds.machine import Member, Phase, Rounds
+from heron_server.rounds.machine import Phase, Rounds
+from heron_server.rounds.members import Member
 from heron_server.run.peer import Peer, is_same_caller
 from heron_server.run.phases import RoundWork, Update
 from heron_server.storage.run_dir import RunDir
@@ -86,13 +87,12 @@ class Coordinator:
         self._evaluation_bytes: dict[str, int] = {}
         """Client state fetched to evaluate it, by who keeps it for the next round."""
         self._draining = False
-        self._rounds = Rounds(rules(spec, settings))
-        self.work = RoundWork(
-            spec, settings, engine, run_dir, jobs, test, self._observer, self._rounds, self._perform, clock
-        )
+        self.work = RoundWork(spec, settings, engine, run_dir, jobs, test, self._observer, self._perform, clock)
         self.ledger = self.work.ledger
-        self.run_id = self.work.resume() if resume else self.work.begin()
-        self._rounds.term = run_dir.raise_term()
+        start = self.work.resume() if resume else self.work.begin()
+        self.run_id: str = start["run_id"]
+        self._rounds = Rounds(rules(spec, settings), run_dir.raise_term(), start["table"], start["rounds_done"])
+        self.work.rounds = self._rounds
         self.expected_update = self.work.states.expected_update
         self.finished = self._rounds.phase is Phase.FINISHED
 
@@ -122,13 +122,13 @@ class Coordinator:
             raise Unreachable("the server is stopping; try again once it is back")
         name = request.client_name
         self._perform(self._rounds.join(name, request.instance_key, session_id, self._clock()))
-        live = {member.session_id for member in self._rounds.members.values()}
+        live = {member.session_id for member in self._rounds.members}
         self._joined_by = {old: who for old, who in self._joined_by.items() if old in live} | {session_id: peer}
         self._observer.note(f"{name} joined")
 
     def _member(self, peer: Peer, session_id: str) -> Member:
         """Whose session it is; raises UnknownSession, also where another peer joined with it."""
-        member = self._rounds.member(session_id)
+        member = self._rounds.members.of_session(session_id)
         if not is_same_caller(self._joined_by[session_id], peer):
             raise UnknownSession("this session is not the caller's; join again")
         return member
@@ -157,7 +157,7 @@ class Coordinator:
         self.ledger.charge_call()
         name = self._member(peer, request.session_id).name
         self._observer.note(f"{name} left: {request.reason[:500]}")
-        self._perform(self._rounds.leave(request.session_id, self._clock(), request.reason[:500]))
+        self._perform(self._rounds.leave(request.session_id, request.reason[:500]))
         return pb.LeaveReply()
 
     def model(self, peer: Peer, request: pb.FetchModelRequest) -> dict[str, Array]:
@@ -208,6 +208,8 @@ class Coordinator:
 
     def _check_place(self, header: pb.UpdateHeader) -> None:
         now = (self.run_id, self._rounds.term, self._rounds.rounds_done + 1)
+        if self._rounds.phase is Phase.RESTORING:
+            raise StaleTerm(f"round {now[2]} was abandoned; drop its work and wait for the next event")
         if (header.run_id, header.term, header.round) != now:
             raise StaleTerm(
                 f"the server is at term {now[1]}, round {now[2]}; the update is of {header.term}, {header.round}"
@@ -251,7 +253,7 @@ class Coordinator:
 
     def client_failed(self, name: str, reason: str) -> None:
         """What the client sent cannot be used: it is out of this round, the others go on."""
-        self._perform(self._rounds.client_failed(name, reason, self._clock()))
+        self._perform(self._rounds.client_failed(name, reason))
 
     # -- time and the end ----------------------------------------------------------------------------------------
 
@@ -287,7 +289,7 @@ class Coordinator:
 
     @property
     def clients_present(self) -> int:
-        return sum(m.connected for m in self._rounds.members.values())
+        return len(self._rounds.members.connected)
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from heron_core.arrays import Array
 from heron_core.data.source import Source
@@ -46,10 +47,12 @@ class RoundWork:
 
     def __init__(
         self, spec: RunSpec, settings: ServerSettings, engine: Engine, run_dir: RunDir, jobs: Jobs, test: Source | None,
-        observer: Observer, rounds: Rounds, perform: Callable[[list[Action]], None], clock: Callable[[], float],
+        observer: Observer, perform: Callable[[list[Action]], None], clock: Callable[[], float],
     ) -> None:  # fmt: skip
         self._spec, self._settings, self.engine, self._run_dir, self._jobs = spec, settings, engine, run_dir, jobs
-        self._test, self._observer, self._rounds, self._perform, self._clock = test, observer, rounds, perform, clock
+        self._test, self._observer, self._perform, self._clock = test, observer, perform, clock
+        self.rounds: Rounds
+        """Set once the run has begun or is resumed."""
         self.ledger = Ledger()
         self.records = Records(spec)
         self.uploads: Uploads | None = None
@@ -64,30 +67,28 @@ class RoundWork:
 
     # -- beginning and resuming ----------------------------------------------------------------------------------
 
-    def begin(self) -> str:
+    def begin(self) -> dict[str, Any]:
         """A new run: its first boundary is on the disk before its first round."""
         self._run_id = self._run_dir.begin(self._spec)
-        self._run_dir.save(self._boundary(0))
-        return self._run_id
+        boundary = self._boundary(0, {})
+        self._run_dir.save(boundary)
+        return boundary.facts
 
-    def resume(self) -> str:
-        """Goes on from the last boundary on the disk."""
+    def resume(self) -> dict[str, Any]:
+        """Goes on from the last boundary on the disk; returns its facts."""
         boundary = self._run_dir.resume(self._spec)
         facts = boundary.facts
         self._run_id = facts["run_id"]
-        self._rounds.table, self._rounds.rounds_done = facts["table"], facts["rounds_done"]
         self.ledger.__dict__.update(facts["ledger"])
         self.records.restore(facts["records"])
         self._run_dir.restore_log(self.records.history)
         self._load(boundary)
-        if self._rounds.rounds_done >= self._spec.rounds:
-            self._rounds.phase = Phase.FINISHED
-        self._observer.note(f"resumed {self._run_id} after round {self._rounds.rounds_done} of {self._spec.rounds}")
-        return self._run_id
+        self._observer.note(f"resumed {self._run_id} after round {facts['rounds_done']} of {self._spec.rounds}")
+        return facts
 
     def model_sha256(self) -> str:
         """SHA-256 over what is one for all of the client states, without moments, and the back's state."""
-        common = self.states.common(self._rounds.rounds_done)
+        common = self.states.common(self.rounds.rounds_done)
         client = {f"client.{n}": t for n, t in common.items() if not n.startswith("moments.")}
         return state_sha256({**client, **self.engine.back_tensors()})
 
@@ -106,7 +107,7 @@ class RoundWork:
 
     def drop(self, name: str, reason: str) -> None:
         """A participant is out of the round; what was applied of it stays."""
-        self._observer.note(f"{name} is dropped from round {self._rounds.rounds_done + 1}: {reason}")
+        self._observer.note(f"{name} is dropped from round {self.rounds.rounds_done + 1}: {reason}")
         self.records.dropped(name, reason)
         self._waiting.pop(name, None)
         if self.uploads is not None:
@@ -142,7 +143,7 @@ class RoundWork:
         self.uploads = None
 
     def _train(self, number: int, name: str, step: Step) -> None:
-        rank = self._rounds.table[name]
+        rank = self.rounds.table[name]
         self._consume(name, step, lambda: self.engine.train(name, rank, number, step))
 
     def _consume(self, name: str, step: Step, job: Callable[[], CutGradients | None]) -> None:
@@ -170,7 +171,7 @@ class RoundWork:
                 return
             if isinstance(error, TensorError):
                 uploads.consumed(name, number)
-                self._perform(self._rounds.client_failed(name, str(error), self._clock()))
+                self._perform(self.rounds.client_failed(name, str(error)))
             else:
                 self._fail(error)
 
@@ -181,22 +182,22 @@ class RoundWork:
         if self.uploads is None or not self.uploads.intake.client_done(name):
             return
         if self.uploads.purpose == split.PURPOSE_EVALUATE:
-            if self._rounds.phase is Phase.EVALUATING:
-                self._perform(self._rounds.client_evaluated(name))
-        elif name in self._waiting and self._rounds.is_active(name):
+            if self.rounds.phase is Phase.EVALUATING:
+                self._perform(self.rounds.client_evaluated(name))
+        elif name in self._waiting and self.rounds.is_active(name):
             self._updates[name] = self._waiting.pop(name)
             if not uploads_per_round(self._spec):
                 self._observer.step_done()
             self.records.client_figures(name, self._updates[name].figures)
-            self._perform(self._rounds.update_received(name, self._clock()))
+            self._perform(self.rounds.update_received(name))
 
     # -- after training ------------------------------------------------------------------------------------------
 
     def aggregate(self, names: tuple[str, ...]) -> None:
         """The Fed-Server's average, in rank order, in float64.  Eq. 8."""
-        updates = {self._rounds.table[name]: self._updates[name] for name in names}
+        updates = {self.rounds.table[name]: self._updates[name] for name in names}
         weights = self.states.weights([u.num_samples for u in updates.values()])
-        version = self._rounds.rounds_done
+        version = self.rounds.rounds_done
 
         def job() -> float | None:
             mean_loss = self.engine.take_mean_loss()
@@ -211,7 +212,7 @@ class RoundWork:
         def done(mean_loss: float | None) -> None:
             self.records.server_loss = mean_loss
             self._end_uploads()
-            self._perform(self._rounds.aggregated(self._clock()))
+            self._perform(self.rounds.aggregated(self._clock()))
 
         self._jobs.submit(job, done, self._fail)
 
@@ -237,9 +238,9 @@ class RoundWork:
             self._counted(self._counts)
             return
         self.uploads = self._make_uploads(
-            split.PURPOSE_EVALUATE, self._rounds.term, self._rounds.rounds_done + 1, steps, self._count
+            split.PURPOSE_EVALUATE, self.rounds.term, self.rounds.rounds_done + 1, steps, self._count
         )
-        self._perform(self._rounds.clients_evaluate(tuple(steps), self._clock()))
+        self._perform(self.rounds.clients_evaluate(tuple(steps)))
 
     def skip_evaluation(self, name: str) -> None:
         """The client is lost: its room goes to the others."""
@@ -258,13 +259,13 @@ class RoundWork:
 
     def _counted(self, counts: Counts) -> None:
         self._counts = counts
-        self._perform(self._rounds.evaluated())
+        self._perform(self.rounds.evaluated())
 
     def commit(self) -> None:
         """Makes the round durable; only then is it over."""
         self._end_uploads()
-        done_rounds = self._rounds.rounds_done + 1
-        names = [n for n in self._rounds.participants if n in self._updates]
+        done_rounds = self.rounds.rounds_done + 1
+        names = [n for n in self.rounds.lineup.participants if n in self._updates]
         record = self.records.round_done(done_rounds, names, self._counts, self._clock())
 
         def done(_: None) -> None:
@@ -272,25 +273,27 @@ class RoundWork:
             self._updates = {}
             self._run_dir.log_round(record)
             self._observer.round_done(record)
-            self._perform(self._rounds.committed(self._clock()))
+            self._perform(self.rounds.committed(self._clock()))
 
-        self._jobs.submit(lambda: self._run_dir.save(self._boundary(done_rounds)), done, self._fail)
+        table = dict(self.rounds.table)
+        self._jobs.submit(lambda: self._run_dir.save(self._boundary(done_rounds, table)), done, self._fail)
 
     def restore(self, reason: str) -> None:
         """Back to the last boundary; the term is raised, durably, so that nothing stale is taken."""
         self._observer.note(reason)
         self._end_uploads()
         self._waiting, self._updates = {}, {}
-        self._rounds.term = self._run_dir.raise_term()
-        self._jobs.submit(
-            lambda: self._load(self._run_dir.last()),
-            lambda _: self._perform(self._rounds.restored(self._clock())),
-            self._fail,
-        )
 
-    def _boundary(self, rounds_done: int) -> Boundary:
+        def job() -> int:
+            term = self._run_dir.raise_term()
+            self._load(self._run_dir.last())
+            return term
+
+        self._jobs.submit(job, lambda term: self._perform(self.rounds.restored(term, self._clock())), self._fail)
+
+    def _boundary(self, rounds_done: int, table: dict[str, int]) -> Boundary:
         facts = {
-            "run_id": self._run_id, "rounds_done": rounds_done, "table": dict(self._rounds.table),
+            "run_id": self._run_id, "rounds_done": rounds_done, "table": table,
             "ledger": self.ledger.as_dict(), "records": self.records.as_dict(),
         }  # fmt: skip
         return Boundary(facts, {**self.states.tensors(rounds_done), **self.engine.tensors()})

@@ -47,7 +47,7 @@ def gradients(client: Client) -> list[tuple[int, float, Array]]:
 
 
 def tensors(server: Server) -> dict[str, Array]:
-    return server.coordinator.work._boundary(server.coordinator.rounds_done).tensors
+    return server.coordinator.work._boundary(server.coordinator.rounds_done, {}).tensors
 
 
 # -- cut gradients -----------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_a_boundary_whose_buffers_or_clients_do_not_fit_the_model_is_not_resumed
     play_round(clients)
     play_round(clients)
     work = server.coordinator.work
-    boundary = work._boundary(server.coordinator.rounds_done)
+    boundary = work._boundary(server.coordinator.rounds_done, {})
     assert harm in boundary.tensors
     spoiled = {**boundary.tensors, harm: np.zeros((5, 5), np.float32)}
     with pytest.raises(CheckpointError, match=rf"does not fit the model.*\({harm}\)"):

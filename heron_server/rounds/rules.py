@@ -1,0 +1,27 @@
+"""The numbers that the rounds machine goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Seconds are those of the driver's clock."""
+
+    rounds: int
+    clients: int
+    min_clients: int
+    per_round: int = 0
+    """Clients drawn for each round, of those who are there. 0: all of them."""
+    order: Callable[[int, int], Sequence[int]] = lambda number, ranks: range(ranks)
+    """(round, R) -> a permutation of the ranks 0 to R - 1: a round takes its clients in this order."""
+    open_ended: bool = False
+    """Clients bring their own data, so more than `clients` may join."""
+    quorum: float = 0.5
+    round_deadline_s: float = 600.0
+    start_wait_s: float = 0.0
+    rejoin_s: float = 60.0
+    silence_s: float = 30.0
+    grace_s: float = 10.0
