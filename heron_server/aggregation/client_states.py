@@ -6,7 +6,7 @@ is being evaluated. A client that has given nothing yet stands at the start: hea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +14,8 @@ import numpy as np
 from heron_core.arrays import Array
 from heron_core.errors import TensorError
 from heron_core.spec.methods import Place, goes_up, moment_tensors, place_of
-from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.run_spec import MethodSpec
 from heron_core.wire.codec import Expected, check_finite, expected_of
-from heron_server.aggregation.rules import RULES, average
 from heron_server.storage.checkpoint import misfits
 
 Arrays = dict[str, Array]
@@ -32,20 +31,23 @@ class Snapshot:
     """Kept and own tensors of each rank that is no longer at the start."""
 
 
-def zero_moments(spec: RunSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> Arrays:
+def zero_moments(method: MethodSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> Arrays:
     """The client optimiser's state at the start, where it travels."""
     weights = [(name, tensor.size) for name, tensor in tensors.items() if name not in buffers]
-    return {name: np.zeros(shape, dtype) for name, dtype, shape in moment_tensors(spec.method, weights)}
+    return {name: np.zeros(shape, dtype) for name, dtype, shape in moment_tensors(method, weights)}
 
 
 class ClientStates:
-    """All versions that can be fetched. `tensors`: the initial client state without moments, in the client's order."""
+    """All versions that can be fetched."""
 
-    def __init__(self, spec: RunSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> None:
-        self._rule = RULES[spec.federation.aggregation]
-        self._most_steps = spec.rounds * spec.method.local_steps
-        start = {**tensors, **zero_moments(spec, tensors, buffers)}
-        self._places: dict[str, Place] = {n: place_of(spec.method, n, buffer=n in buffers) for n in start}
+    def __init__(
+        self, method: MethodSpec, most_steps: int, tensors: Mapping[str, Array], buffers: frozenset[str]
+    ) -> None:
+        """`tensors`: the initial client state without moments, in the client's order. `most_steps`: a client's local
+        steps in the whole run."""
+        self._most_steps = most_steps
+        start = {**tensors, **zero_moments(method, tensors, buffers)}
+        self._places: dict[str, Place] = {n: place_of(method, n, buffer=n in buffers) for n in start}
         self._start = {n: t for n, t in start.items() if self._places[n] in ("kept", "own")}
         self.versions = {0: Snapshot({n: t for n, t in start.items() if n not in self._start})}
         self.expected_update: Expected = [e for e in expected_of(start) if goes_up(self._places[e[0]])]
@@ -74,20 +76,19 @@ class ClientStates:
                 f"{update['moments.steps']}"
             )
 
-    def weights(self, num_samples: Sequence[int]) -> list[float]:
-        """Of the average, in rank order."""
-        return self._rule(num_samples)
-
-    def averaged(self, updates: Sequence[Mapping[str, Array]], weights: Sequence[float]) -> Arrays:
-        """The Fed-Server's average, in rank order, in float64.  Eq. 8."""
-        names = [name for name, place in self._places.items() if place == "averaged"]
-        return average([{name: update[name] for name in names} for update in updates], weights)
+    def averaged_part(self, update: Mapping[str, Array]) -> Arrays:
+        """Those of an update's tensors that aggregation makes one of."""
+        return {name: update[name] for name, place in self._places.items() if place == "averaged"}
 
     def advance(
         self, version: int, averaged: Mapping[str, Array], shared: Mapping[str, Array],
         updates: Mapping[int, Mapping[str, Array]],
     ) -> None:  # fmt: skip
-        """The version after `version`; `shared` holds at least the shared tensors as they are now."""
+        """The version after `version`.
+
+        `averaged`: what aggregation made of the averaged parts. `shared`: at least the shared tensors as they are now.
+        `updates`: by rank, of all whose kept tensors are to be taken.
+        """
         before = self.versions[version]
         common = {n: averaged[n] if place == "averaged" else shared[n]
                   for n, place in self._places.items() if place in ("averaged", "shared")}  # fmt: skip

@@ -14,6 +14,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
 from heron_server.aggregation.client_states import ClientStates
+from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
 from heron_server.metrics.counts import Counts
 from heron_server.metrics.ledger import Ledger
@@ -57,7 +58,8 @@ class RoundWork:
         self.records = Records(spec)
         self.uploads: Uploads | None = None
         self._room = Room(engine.model.activations, spec.method.batch_size)
-        self.states = ClientStates(spec, engine.client_state(), engine.client_buffers)
+        most_steps = spec.rounds * spec.method.local_steps
+        self.states = ClientStates(spec.method, most_steps, engine.client_state(), engine.client_buffers)
         self.failure: HeronError | None = None
         self._run_id = ""
         self._counts = Counts()
@@ -196,16 +198,17 @@ class RoundWork:
     def aggregate(self, names: tuple[str, ...]) -> None:
         """The Fed-Server's average, in rank order, in float64.  Eq. 8."""
         updates = {self.rounds.table[name]: self._updates[name] for name in names}
-        weights = self.states.weights([u.num_samples for u in updates.values()])
+        samples = {rank: update.num_samples for rank, update in updates.items()}
         version = self.rounds.rounds_done
 
         def job() -> float | None:
             mean_loss = self.engine.take_mean_loss()
             given = {rank: update.state for rank, update in updates.items()}
-            averaged = self.states.averaged(list(given.values()), weights)
-            self.engine.load_client_state(averaged)
-            self.engine.end_round(list(given), weights)
-            self.states.advance(version, averaged, self.engine.client_state(), given)
+            parts = {rank: self.states.averaged_part(state) for rank, state in given.items()}
+            made = RULES[self._spec.federation.aggregation].aggregate(parts, samples)
+            self.engine.load_client_state(made.state)
+            self.engine.end_round(list(made.weights), list(made.weights.values()))
+            self.states.advance(version, made.state, self.engine.client_state(), given)
             self._align(version + 1)
             return mean_loss
 

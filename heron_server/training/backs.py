@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from heron_core.arrays import Array
 from heron_core.spec.run_spec import OptimizerSpec
-from heron_server.aggregation.rules import average
+from heron_server.aggregation.mean import average
 from heron_server.training.optimizers import load_state_tensors, make_optimizer, state_tensors
 
 

@@ -10,6 +10,7 @@ import torch
 from heron_core.errors import TensorError
 from heron_core.spec.run_spec import RunSpec
 from heron_server.aggregation.client_states import ClientStates
+from heron_server.aggregation.rules import RULES
 from heron_server.planning.plan import client_state, state_bytes
 from heron_server.training.trainer import Engine
 
@@ -25,7 +26,15 @@ def states(**method: Any) -> ClientStates:
 
 def made(spec: RunSpec) -> tuple[ClientStates, Engine]:
     engine = Engine(spec, tiny.mlp(), torch.device("cpu"))
-    return ClientStates(spec, engine.client_state(), engine.client_buffers), engine
+    most_steps = spec.rounds * spec.method.local_steps
+    return ClientStates(spec.method, most_steps, engine.client_state(), engine.client_buffers), engine
+
+
+def advance(held: ClientStates, given: dict[int, dict[str, Any]], shared: dict[str, Any] | None = None) -> None:
+    """The version after the first, by the uniform mean."""
+    parts = {rank: held.averaged_part(state) for rank, state in given.items()}
+    averaged = RULES["uniform"].aggregate(parts, dict.fromkeys(given, 1)).state
+    held.advance(0, averaged, shared or {}, given)
 
 
 def update(held: ClientStates, add: float, rank: int = 0, version: int = 0) -> dict[str, Any]:
@@ -88,7 +97,7 @@ def test_moments_cover_what_the_client_s_optimiser_moves_and_start_at_zero(metho
 def test_kept_tensors_come_back_to_their_own_client_and_the_average_to_all() -> None:
     held = states(**KEPT)
     given = {0: update(held, 1.0), 2: update(held, 5.0)}
-    held.advance(0, held.averaged(list(given.values()), [0.5, 0.5]), {}, given)
+    advance(held, given)
     for rank, first in ((0, 1.0), (1, 0.0), (2, 5.0)):
         fetched = held.of(1, rank)
         assert np.all(fetched["moments.first"] == first) and fetched["moments.steps"] == first
@@ -100,7 +109,7 @@ def test_kept_tensors_come_back_to_their_own_client_and_the_average_to_all() -> 
 def test_averaged_moments_are_common_and_steps_the_maximum() -> None:
     held = states(name="heron", moments="averaged")
     given = {0: update(held, 1.0), 1: update(held, 4.0)}
-    held.advance(0, held.averaged(list(given.values()), [0.5, 0.5]), {}, given)
+    advance(held, given)
     for rank in (0, 1, 2):
         assert np.all(held.of(1, rank)["moments.first"] == 2.5) and held.of(1, rank)["moments.steps"] == 4
 
@@ -108,14 +117,14 @@ def test_averaged_moments_are_common_and_steps_the_maximum() -> None:
 def test_shared_tensors_are_the_server_s_and_updates_may_be_empty() -> None:
     held = states(name="frozen")
     shared = {n: t + 2 for n, t in held.common(0).items()}
-    held.advance(0, held.averaged([{}, {}], [0.5, 0.5]), shared, {0: {}, 1: {}})
+    advance(held, {0: {}, 1: {}}, shared)
     assert all(np.array_equal(t, shared[n]) for n, t in held.of(1, 0).items())
 
 
 def test_own_tensors_are_one_client_s_alone() -> None:
     held = states(name="fsl_sage")
     given = {0: update(held, 1.0), 1: update(held, 1.0)}
-    held.advance(0, held.averaged(list(given.values()), [0.5, 0.5]), {}, given)
+    advance(held, given)
     assert list(held.own(1, 0)) == HEAD
     held.set_own(1, 0, {n: t + 9 for n, t in held.own(1, 0).items()})
     np.testing.assert_array_equal(held.of(1, 0)[HEAD[0]], held.of(0, 0)[HEAD[0]] + 9)
@@ -126,7 +135,7 @@ def test_own_tensors_are_one_client_s_alone() -> None:
 def test_a_boundary_gives_every_client_its_own_state_back() -> None:
     held = states(**KEPT)
     given = {0: update(held, 1.0), 12: update(held, 5.0)}
-    held.advance(0, held.averaged(list(given.values()), [0.5, 0.5]), {}, given)
+    advance(held, given)
     saved = held.tensors(1)
     assert {"clients.12.moments.first", "clients.0.moments.steps"} <= set(saved)
     again = states(**KEPT)
@@ -141,7 +150,7 @@ def test_a_boundary_gives_every_client_its_own_state_back() -> None:
 def test_a_boundary_that_does_not_fit_is_told_by_name(harm: str) -> None:
     held = states(**KEPT)
     given = {0: update(held, 1.0)}
-    held.advance(0, held.averaged(list(given.values()), [1.0]), {}, given)
+    advance(held, given)
     assert states(**KEPT).misfits({**held.tensors(1), harm: np.zeros(3, np.float32)}) == [harm]
     without = {name: t for name, t in held.tensors(1).items() if name != harm}
     assert states(**KEPT).misfits(without) == ([] if harm == "clients.0.unknown" else [harm])
