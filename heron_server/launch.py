@@ -18,7 +18,7 @@ from heron_server.display.report import print_final_table
 from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir
 from heron_server.text.units import seconds_text
-from heron_simulator.faults import Surroundings
+from heron_simulator.conditions import Conditions
 from heron_simulator.settings import NetworkSettings, SimulateSettings
 from heron_simulator.simulator import simulate, with_clients
 
@@ -52,16 +52,16 @@ def run_simulation(
     """Simulates the run and prints the final table. One client file serves all clients, several serve one each."""
     if clients is not None:
         spec = with_clients(spec, clients)
-    surroundings = Surroundings(spec, conditions)
+    around = Conditions(spec, conditions)
     tables = [client_tables(path) for path in client_files]
     with make_display(log_format, sys.stdout) as display:
         result = simulate(
             spec, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables),
-            run_dir=run_dir_of(spec, settings), resume=resume, observer=display, around=surroundings.around,
+            run_dir=run_dir_of(spec, settings), resume=resume, observer=display, around=around.around,
         )  # fmt: skip
     if conditions.network != NetworkSettings() and log_format == "text":
         model = build_split_model(spec.model, data_folder=settings.data_folder)
-        network = surroundings.figures(model, settings.byte_budget)
+        network = around.figures(model, settings.byte_budget)
         print(f"over the network of [simulate]: {seconds_text(sum(network.round_s))} in all, "
               f"{seconds_text(sum(network.round_s) / max(1, len(network.round_s)))} a round")  # fmt: skip
     show([result.summary], log_format)

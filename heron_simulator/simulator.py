@@ -1,7 +1,7 @@
 """The simulator: the product's server and N of its clients in one process and one thread, over an in-process transport.
 
-The one place where the server side loads the client, and lazily. Clients take turns whenever they wait; uploads are
-handed over as objects, so the ledger charges what the same messages would weigh on the wire.
+Clients take turns whenever they wait; uploads are handed over as objects, so the ledger charges what the same messages
+would weigh on the wire.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from typing import Any
 
 from torch import nn
 
+from heron_client.config import ClientSettings
+from heron_client.session.runner import Runner
+from heron_client.transport.interface import PushStream, Transport
 from heron_core.arrays import Array
 from heron_core.config import validate
 from heron_core.data import Shares
 from heron_core.errors import ConfigError, HeronError, Internal
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.pb.v1 import tensors_pb2 as tensors
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.bulk import state_chunks, update_chunks
 from heron_core.wire.codec import manifest_of
@@ -38,6 +42,8 @@ from heron_server.training.worker import InlineJobs
 
 NO_DEADLINES = {"silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf}
 """In one thread a client is never late: it waits for its turn to compute."""
+ClientTables = Mapping[str, object]
+"""What a client's file may say, not yet checked."""
 PEER = Peer("in-process")
 
 
@@ -54,11 +60,11 @@ def simulate(
     *,
     clients: int | None = None,
     settings: ServerSettings | None = None,
-    client_settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    client_settings: ClientTables | Sequence[ClientTables] | None = None,
     run_dir: Path | None = None,
     resume: bool = False,
     observer: Observer | None = None,
-    around: Callable[[InProcess], Any] | None = None,
+    around: Callable[[Transport], Transport] | None = None,
 ) -> Simulation:
     """Runs `run_spec` with N simulated clients; `clients` overrides federation.clients.
 
@@ -89,10 +95,8 @@ def with_clients(run_spec: RunSpec, clients: int) -> RunSpec:
     return RunSpec.model_validate(tables)
 
 
-def _participants(count: int, given: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Every ClientSettings; raises ConfigError. Where one table serves all, they are called client-0 and so on."""
-    from heron_client.config import ClientSettings
-
+def _participants(count: int, given: ClientTables | Sequence[ClientTables]) -> list[ClientSettings]:
+    """Every client's settings; raises ConfigError. Where one table serves all, they are called client-0 and so on."""
     width = len(str(count - 1))
     if isinstance(given, Mapping):
         tables = [{**given, "name": f"client-{i:0{width}d}"} for i in range(count)]
@@ -107,10 +111,8 @@ def _participants(count: int, given: Mapping[str, Any] | Sequence[Mapping[str, A
 
 
 def _run_clients(
-    coordinator: Coordinator, participants: list[Any], around: Callable[[InProcess], Any]
+    coordinator: Coordinator, participants: list[ClientSettings], around: Callable[[Transport], Transport]
 ) -> None:
-    from heron_client.session.runner import Runner
-
     runners, shares = [], Shares()
     for settings in participants:
         key = hashlib.blake2b(settings.name.encode(), digest_size=16).digest()
@@ -135,7 +137,7 @@ def _run_clients(
         raise Internal("every simulated client stopped before the run was over")
 
 
-class InProcess:
+class InProcess(Transport):
     """A client's Transport that calls the coordinator directly and never waits."""
 
     def __init__(self, coordinator: Coordinator) -> None:
@@ -162,7 +164,7 @@ class InProcess:
     def report(self, round_number: int, step: int) -> None:
         """Nobody waits for a sign of life inside one process."""
 
-    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[Any, dict[str, Array]]:
+    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
         state = self._coordinator.model(PEER, request)
         for chunk in state_chunks(state):
             self._coordinator.ledger.charge("down", chunk.message_bytes, "client_state_down", chunk.payload_bytes)
@@ -191,7 +193,7 @@ class InProcess:
         self._cut = error
 
 
-class InProcessPush:
+class InProcessPush(PushStream):
     """A PushStream that hands frames over as they are."""
 
     def __init__(self, coordinator: Coordinator, opening: split.FrameHeader) -> None:

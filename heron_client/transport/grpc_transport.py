@@ -18,6 +18,7 @@ from heron_core.arrays import Array
 from heron_core.errors import REASON_KEY, HeronError, TensorError, Unreachable, from_reason
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.pb.v1 import tensors_pb2 as tensors
 from heron_core.wire.bulk import update_chunks
 from heron_core.wire.channel import CLIENT_OPTIONS
 from heron_core.wire.codec import BundleReceiver, announced, empty_arrays
@@ -80,7 +81,7 @@ class GrpcTransport:
         if self._watch is not None:
             self._watch.place = (round_number, step)
 
-    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[Any, dict[str, Array]]:
+    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
         call: Any = self._bulk.unary_stream(
             FEDERATION + "FetchModel", pb.FetchModelRequest.SerializeToString, deserializer(pb.StateChunk)
         )

@@ -6,11 +6,12 @@ Every call raises a PeerError: Unreachable when the connection is gone (retry), 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.pb.v1 import tensors_pb2 as tensors
 from heron_core.wire.frames import Bulk
 
 
@@ -47,7 +48,7 @@ class Transport(Protocol):
         """The place the next heartbeat shall tell."""
         ...
 
-    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[Any, dict[str, Array]]:
+    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
         """The bundle's manifest and arrays."""
         ...
 

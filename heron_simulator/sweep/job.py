@@ -33,16 +33,16 @@ def perform(job: dict[str, Any]) -> Row:
     from heron_core.models import build_split_model
     from heron_core.spec.run_spec import RunSpec
     from heron_server.config import ServerSettings
-    from heron_simulator.faults import Surroundings
+    from heron_simulator.conditions import Conditions
     from heron_simulator.settings import SimulateSettings
     from heron_simulator.simulator import simulate
 
     spec, server = RunSpec.model_validate(job["spec"]), ServerSettings.model_validate(job["server"])
-    surroundings = Surroundings(spec, SimulateSettings.model_validate(job["simulate"]))
+    conditions = Conditions(spec, SimulateSettings.model_validate(job["simulate"]))
     began = perf_counter()
-    found = simulate(spec, settings=server, around=surroundings.around)
+    found = simulate(spec, settings=server, around=conditions.around)
     wall_s = perf_counter() - began
-    network = surroundings.figures(build_split_model(spec.model, data_folder=server.data_folder), server.byte_budget)
+    network = conditions.figures(build_split_model(spec.model, data_folder=server.data_folder), server.byte_budget)
     return row_of(found.summary, spec.federation.clients, network, wall_s)
 
 

@@ -1,4 +1,4 @@
-"""The virtual clock of heron_server/network.py against real sockets behind a relay that delays every byte."""
+"""The virtual clock of heron_simulator/network_model.py against real sockets behind a relay that delays every byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from processes import Bench, Relay, spec_of
 
 from heron_core.models import build_split_model
-from heron_simulator.faults import Surroundings
+from heron_simulator.conditions import Conditions
 from heron_simulator.settings import SimulateSettings
 from heron_simulator.simulator import simulate
 
@@ -62,9 +62,9 @@ def tables(method: dict[str, Any]) -> dict[str, Any]:
 def predicted(method: dict[str, Any]) -> float:
     """Seconds of one round on the virtual clock."""
     spec = spec_of(tables(method))
-    surroundings = Surroundings(spec, SimulateSettings.model_validate({"network": {"latency_ms": 1000 * LATENCY_S}}))
-    simulate(spec, around=surroundings.around)
-    return surroundings.figures(build_split_model(spec.model), 1 << 30).round_s[-1]
+    conditions = Conditions(spec, SimulateSettings.model_validate({"network": {"latency_ms": 1000 * LATENCY_S}}))
+    simulate(spec, around=conditions.around)
+    return conditions.figures(build_split_model(spec.model), 1 << 30).round_s[-1]
 
 
 def measured(bench: Bench, name: str, method: dict[str, Any]) -> float:

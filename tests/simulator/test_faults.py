@@ -1,92 +1,71 @@
-"""Recorder and drop-outs around simulated clients: what they note, what they change, what not."""
+"""Drop-outs alone, over a transport that only has events."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import deque
 
 import pytest
-import tiny
 
-from heron_core.models import build_split_model
-from heron_core.spec.run_spec import RunSpec
-from heron_server.metrics.ledger import SESSION_UP_BYTES
-from heron_simulator.faults import Surroundings, compute_of, upload_shares
-from heron_simulator.settings import NetworkSettings, SimulateSettings
-from heron_simulator.simulator import simulate
+from heron_core.errors import Unreachable
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_simulator.faults import DroppingOut
 
-SPEC = RunSpec.model_validate({
-    "rounds": 3, "method": {"local_steps": 3, "batch_size": 8}, "federation": {"clients": 4},
-    "data": {"train_limit": 200, "test_limit": 50},
-})  # fmt: skip
-JOINT: dict[str, Any] = {"auxiliary_update": "zo"}
+WAITING = pb.RoundEvent(waiting=pb.Waiting(reason="for the others"))
 
 
-def run(**settings: Any) -> tuple[dict[str, Any], Surroundings]:
-    surroundings = Surroundings(SPEC, SimulateSettings(**settings))
-    return simulate(SPEC, around=surroundings.around).summary, surroundings
+def begins(number: int, term: int = 1, rank: int = 0) -> pb.RoundEvent:
+    return pb.RoundEvent(round_begins=pb.RoundBegins(term=term, round=number, rank=rank, clients=4))
 
 
-def test_recording_changes_no_bit_and_notes_every_upload() -> None:
-    summary, surroundings = run()
-    assert summary["model_sha256"] == simulate(SPEC).summary["model_sha256"]
-    assert sorted(surroundings.rounds) == [(1, 1), (1, 2), (1, 3)]
-    for by_rank in surroundings.rounds.values():
-        assert sorted(by_rank) == [0, 1, 2, 3]
-        assert all([len(upload) for upload in sent.uploads] == [1, 1, 1] for sent in by_rank.values())
+class Events:
+    """A Transport that has events, and notes who leaves."""
+
+    def __init__(self, *events: pb.RoundEvent) -> None:
+        self.events = deque(events)
+        self.left: list[pb.LeaveRequest] = []
+
+    def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
+        """Nothing to do."""
+
+    def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
+        return self.events.popleft() if self.events else None
+
+    def leave(self, request: pb.LeaveRequest) -> None:
+        self.left.append(request)
 
 
-def test_recorded_bytes_are_the_ledgers_but_for_calls_and_sessions() -> None:
-    summary, surroundings = run()
-    noted = sum(sent.wire_up for by_rank in surroundings.rounds.values() for sent in by_rank.values())
-    calls = summary["ledger"]["wire_up"] - noted
-    assert 0 < calls < 4 * (SESSION_UP_BYTES + 2000) + noted * 0.02
+def client(inner: Events, chance: float, seed: int = 0) -> DroppingOut:
+    transport = DroppingOut(inner, seed, chance)
+    transport.watch("s", 1.0, 1.0)
+    return transport
 
 
-def test_some_clients_vanish_and_come_back_the_same_way_each_time() -> None:
-    summary, surroundings = run(dropout=0.4)
-    again, _ = run(dropout=0.4)
-    dropped = [record["dropped"] for record in summary["history"]]
-    assert sum(dropped) > 0
-    assert [record["participants"] for record in summary["history"]] == [4 - count for count in dropped]
-    assert summary["rounds_done"] == 3
-    assert again["model_sha256"] == summary["model_sha256"]
-    assert "simulate.dropout" in next(iter(summary["history"][dropped.index(max(dropped))]["dropped_reasons"].values()))
-    assert all(len(by_rank) == 4 for by_rank in surroundings.rounds.values()), "who vanished was told of the round"
+def vanishes(event: pb.RoundEvent, chance: float = 0.5, seed: int = 0) -> bool:
+    try:
+        client(Events(event), chance, seed).next_event(0)
+    except Unreachable:
+        return True
+    return False
 
 
-def test_a_slow_network_makes_rounds_long_and_takes_no_time() -> None:
-    slow = NetworkSettings(latency_ms=1000, up_mbit_per_s=1, down_mbit_per_s=1)
-    summary, surroundings = run(network=slow)
-    found = surroundings.figures(build_split_model(SPEC.model), 1 << 30)
-    assert len(found.round_s) == 3
-    assert all(seconds > 8 for seconds in found.round_s)
-    assert summary["wall_s"] < sum(found.round_s)
-    assert found.messages_up > 4 * 3 * 5
+def test_a_client_that_vanishes_leaves_its_session_first() -> None:
+    inner = Events(begins(3))
+    with pytest.raises(Unreachable, match="vanished from round 3"):
+        client(inner, 1 - 2**-53).next_event(0)
+    assert [(request.session_id, "round 3" in request.reason) for request in inner.left] == [("s", True)]
 
 
-@pytest.mark.parametrize(
-    ("method", "shares"),
-    [  # the front takes 30 and the head 18 multiply-accumulates a sample, their weights' gradients as many again
-        ({"name": "frozen", "micro_batch": 2}, (1 / 2, 1)),
-        (JOINT, (1 / 2,)),
-        ({**JOINT, "zo": {"num_directions": 2}, "micro_batch": 2}, (1 / 6, 2 / 6)),
-        ({**JOINT, "zo": {"scope": "micro_batch"}, "micro_batch": 2}, (1 / 4, 3 / 4)),
-        ({"zo": {"scope": "sample"}, "micro_batch": 2, "auxiliary_update": "server"}, (1 / 4, 3 / 4)),
-        ({}, ((30 + 18 + 18) / (2 * (30 + 18) + 18),)),
-        ({"name": "cse_fsl"}, (1,)),
-        ({"name": "cse_fsl", "micro_batch": 2}, (1 / 2, 1)),
-        ({"name": "fsl_sage", "micro_batch": 1}, (1 / 4, 2 / 4, 3 / 4, 1)),
-        ({"name": "sflv2"}, (30 / 60,)),
-    ],
-)
-def test_activations_leave_once_what_comes_before_them_is_computed(
-    method: dict[str, Any], shares: tuple[float, ...]
-) -> None:
-    assert upload_shares(tiny.spec(method=method), tiny.mlp()) == pytest.approx(shares)
+def test_a_client_vanishes_from_nothing_but_rounds() -> None:
+    transport = client(Events(WAITING), 1 - 2**-53)
+    assert transport.next_event(0) == WAITING
+    assert transport.next_event(0) is None
 
 
-def test_a_step_takes_its_multiply_accumulates_or_what_the_settings_say() -> None:
-    spec, model = tiny.spec(method=JOINT), tiny.mlp()
-    step_s = compute_of(NetworkSettings(client_gmacs_per_s=1e-6), spec, model).step_s
-    assert step_s == pytest.approx(4 * 2 * (30 + 18) / 1000)
-    assert compute_of(NetworkSettings(client_gmacs_per_s=1e-6, compute_s_per_step=3), spec, model).step_s == 3
+def test_who_vanishes_is_a_matter_of_seed_round_term_and_rank_alone() -> None:
+    places = [{"number": n, "term": t, "rank": r} for n in range(1, 5) for t in (1, 2) for r in range(4)]
+    found = [vanishes(begins(**place)) for place in places]
+    assert found == [vanishes(begins(**place)) for place in places]
+    assert 0 < sum(found) < len(found)
+    assert found != [vanishes(begins(**place), seed=1) for place in places]
+    first, second = ([f for f, place in zip(found, places, strict=True) if place["term"] == t] for t in (1, 2))
+    assert first != second, "a round that was abandoned comes again with other absences"

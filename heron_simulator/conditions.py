@@ -1,0 +1,71 @@
+"""What the [simulate] table means for one run: what stands around each client, and how long the network would take."""
+
+from __future__ import annotations
+
+from heron_client.transport.interface import Transport
+from heron_core.models.split_model import SplitModel
+from heron_core.spec.methods import method_of
+from heron_core.spec.run_spec import MethodSpec, RunSpec
+from heron_server.planning.macs import base_macs, client_step_macs
+from heron_server.planning.plan import upload_bytes
+from heron_simulator.faults import DroppingOut
+from heron_simulator.network_model import Compute, Figures, Link, figures, window_of
+from heron_simulator.recording import Recording, RecordingTransport
+from heron_simulator.settings import NetworkSettings, SimulateSettings
+
+
+class Conditions:
+    """Those of one simulated run; give `around` to `simulate`, and ask for the figures after it."""
+
+    def __init__(self, spec: RunSpec, settings: SimulateSettings) -> None:
+        self._spec, self._settings = spec, settings
+        self.recording: Recording = {}
+
+    def around(self, transport: Transport) -> Transport:
+        """The client's transport, recorded, with faults where the settings want them."""
+        recorded = RecordingTransport(transport, self.recording)
+        dropout = self._settings.dropout
+        return DroppingOut(recorded, self._spec.seed, dropout) if dropout else recorded
+
+    def figures(self, model: SplitModel, byte_budget: int) -> Figures:
+        """Messages, and seconds of each round on the virtual clock."""
+        method, network, whole_bytes = self._spec.method, self._settings.network, upload_bytes(self._spec, model)
+        return figures(
+            self.recording, link_of(network), compute_of(network, self._spec, model),
+            local_steps=method.local_steps, upload_period=method.upload_period, byte_budget=byte_budget,
+            upload_bytes=whole_bytes, window=window_of(whole_bytes // micro_batches_of(method)),
+        )  # fmt: skip
+
+
+def link_of(network: NetworkSettings) -> Link:
+    """Each client's link; a rate of 0 in both settings is no limit."""
+    rates = (rate or network.mbit_per_s or float("inf") for rate in (network.up_mbit_per_s, network.down_mbit_per_s))
+    return Link(network.latency_ms / 1e3, *(1e6 * rate for rate in rates))
+
+
+def compute_of(network: NetworkSettings, spec: RunSpec, model: SplitModel) -> Compute:
+    """A local step takes as long as its multiply-accumulates, or as the settings say."""
+    step_s = network.compute_s_per_step
+    if not step_s and network.client_gmacs_per_s:
+        step_s = client_step_macs(spec, model) / (network.client_gmacs_per_s * 1e9)
+    return Compute(step_s, upload_shares(spec, model), network.server_s_per_step)
+
+
+def upload_shares(spec: RunSpec, model: SplitModel) -> tuple[float, ...]:
+    """Share of a local step's multiply-accumulates after which each micro-batch's activations leave.
+
+    Cut gradients: after the forward pass. Losses alone: after the micro-batch's base pass, and the probes of the
+    micro-batches before it where each is probed before the next begins. Else: after all that there is to do for it.
+    """
+    count, front = micro_batches_of(spec.method), method_of(spec.method).front
+    base = base_macs(spec, model) / client_step_macs(spec, model)
+    if front not in ("zeroth_order", "cut_gradients"):
+        return tuple((number + 1) / count for number in range(count))
+    if spec.method.zo.scope == "batch":
+        return tuple(base * (number + 1) / count for number in range(count))
+    return tuple((number + base) / count for number in range(count))
+
+
+def micro_batches_of(method: MethodSpec) -> int:
+    """Micro-batches of one local step."""
+    return method.batch_size // method.micro_batch_rows
