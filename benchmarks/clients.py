@@ -118,7 +118,7 @@ class ProductClient:
         from heron_core.device import to_input
 
         rows = self.spec.method.micro_batch_rows
-        x = self.source.batch(np.arange(self.spec.method.batch_size))[0]
+        (x,), _ = self.source.batch(np.arange(self.spec.method.batch_size))
         return [to_input(x[i : i + rows], self.device, self.model.channels_last) for i in range(0, len(x), rows)]
 
     @torch.inference_mode()

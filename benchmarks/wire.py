@@ -24,6 +24,7 @@ from torch import nn
 
 from heron_core.arrays import TensorSpec
 from heron_core.models.split_model import SplitModel
+from heron_core.models.tasks.classification import Classification
 from heron_core.spec.run_spec import RunSpec
 from heron_server.training.trainer import Engine
 
@@ -34,7 +35,8 @@ def tiny_model() -> SplitModel:
     """The paper's cut, and next to no parameters: rounds begin and end at once."""
     return SplitModel(
         front=lambda: nn.Linear(1, 1), auxiliary=lambda: nn.Linear(1, 1), back=lambda: nn.Linear(1, 1),
-        input=TensorSpec("input", (3, 32, 32)), activations=(TensorSpec("activations", (64, 32, 32)),), classes=10,
+        inputs=(TensorSpec("input", (3, 32, 32)),), activations=(TensorSpec("activations", (64, 32, 32)),),
+        task=Classification(10),
     )  # fmt: skip
 
 
@@ -112,8 +114,10 @@ def throughput(rows: int, steps: int, pieces: int, runs: int) -> None:
             runs, lambda: tcp_seconds(sender, tcp, total, buffer), lambda: grpc_seconds(sender, engine, steps)
         )
         sender.close()
+
     def rate(seconds: list[float]) -> float:
         return total / MIB / median(seconds)
+
     print(f"\n{steps} uploads of {rows} rows ({rows * ROW_BYTES // MIB} MiB), {pieces} micro-batches each, {runs} runs")
     table(["", "MiB/s median", "least", "most"], [
         ["raw TCP", rate(raw), total / MIB / max(raw), total / MIB / min(raw)],

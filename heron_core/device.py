@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -28,8 +30,12 @@ def resolve_device(wanted: str) -> torch.device:
     return device
 
 
-def to_input(x: Array, device: torch.device, channels_last: bool = False) -> Tensor:
-    """A batch [B, ...] as float32, in torch's own aligned memory: kernels may differ by alignment and by layout."""
-    layout = torch.channels_last if channels_last and x.ndim == 4 else torch.contiguous_format
-    tensor = torch.empty(x.shape, dtype=torch.float32, device=device, memory_format=layout)
-    return tensor.copy_(torch.from_numpy(x))
+def to_inputs(arrays: Sequence[Array], device: torch.device, channels_last: bool = False) -> tuple[Tensor, ...]:
+    """A batch's arrays [B, ...] in torch's own aligned memory: kernels may differ by alignment and by layout."""
+    return tuple(_to_input(array, device, channels_last) for array in arrays)
+
+
+def _to_input(array: Array, device: torch.device, channels_last: bool) -> Tensor:
+    source = torch.from_numpy(array)
+    layout = torch.channels_last if channels_last and array.ndim == 4 else torch.contiguous_format
+    return torch.empty(array.shape, dtype=source.dtype, device=device, memory_format=layout).copy_(source)

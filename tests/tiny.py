@@ -10,6 +10,7 @@ from torch import nn
 from heron_core.arrays import TensorSpec
 from heron_core.data.source import ArraySource
 from heron_core.models.split_model import SplitModel
+from heron_core.models.tasks.classification import Classification
 from heron_core.spec.run_spec import RunSpec
 
 CLASSES = 3
@@ -21,9 +22,9 @@ def mlp(dropout: float = 0.0, **options: Any) -> SplitModel:
         front=lambda: nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Dropout(dropout)),
         auxiliary=lambda: nn.Linear(6, CLASSES),
         back=lambda: nn.Sequential(nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, CLASSES)),
-        input=TensorSpec("input", (5,)),
+        inputs=(TensorSpec("input", (5,)),),
         activations=(TensorSpec("activations", (6,)),),
-        classes=CLASSES,
+        task=Classification(CLASSES),
         **options,
     )
 
@@ -40,14 +41,15 @@ def conv(norm: str) -> SplitModel:
 
     return SplitModel(
         front=lambda: layer(1), auxiliary=head, back=lambda: nn.Sequential(layer(4), head()),
-        input=TensorSpec("input", (1, 6, 6)), activations=(TensorSpec("activations", (4, 6, 6)),), classes=CLASSES,
+        inputs=(TensorSpec("input", (1, 6, 6)),), activations=(TensorSpec("activations", (4, 6, 6)),),
+        task=Classification(CLASSES),
     )  # fmt: skip
 
 
 def source(model: SplitModel, samples: int = 24, seed: int = 0) -> ArraySource:
     """Labels follow the sign pattern of the first inputs, so that something can be learned."""
     rng = np.random.Generator(np.random.Philox(seed))
-    x = rng.standard_normal((samples, *model.input.shape), dtype=np.float32)
+    x = rng.standard_normal((samples, *model.inputs[0].shape), dtype=np.float32)
     flat = x.reshape(samples, -1)
     labels = (flat[:, 0] > 0).astype(np.int64) + (flat[:, 1] > 0)
     return ArraySource(x, labels)

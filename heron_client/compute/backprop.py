@@ -10,23 +10,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from heron_client.compute.torch_backend import ClientCompute, row_major
+from heron_client.compute.torch_backend import Arrays, ClientCompute, row_major
 from heron_core.arrays import Array
-from heron_core.models.split_model import as_tuple
 from heron_core.streams import Part
 
 
 @torch.enable_grad()
 def loss_gradient(
-    compute: ClientCompute, x: Array, labels: Array, path: tuple[Part, ...], rows: int, *, keep_activations: bool
+    compute: ClientCompute, x: Arrays, labels: Array, path: tuple[Part, ...], rows: int, *, keep_activations: bool
 ) -> tuple[float, list[Array], Tensor]:
     """As `compute.forward`, and the gradient [D] of this piece's share of the mean loss over `rows` samples."""
     with compute.stream(path):
-        activations = compute.front(compute.input(x))
-        outputs = compute.head(activations)
+        activations = compute.activations(x)
+        outputs = compute.head(*activations)
     losses_B = compute.loss(outputs, labels)
     del outputs
-    sent = [a.detach() for a in as_tuple(activations)] if keep_activations else []
+    sent = [a.detach() for a in activations] if keep_activations else []
     del activations
     gradient_D = _gradient([losses_B.sum() / rows], compute.moved_parameters())
     kept = [row_major(a) for a in sent]  # where that copies, not next to the whole graph
@@ -35,19 +34,19 @@ def loss_gradient(
 
 @torch.no_grad()
 def head_gradient(
-    compute: ClientCompute, x: Array, labels: Array, path: tuple[Part, ...], rows: int, *, keep_activations: bool
+    compute: ClientCompute, x: Arrays, labels: Array, path: tuple[Part, ...], rows: int, *, keep_activations: bool
 ) -> tuple[Tensor, list[Array], Tensor]:
     """As `compute.losses`, and the head's gradient of this piece's share of the mean loss over `rows` samples.
 
     The graph is the head's alone: it begins at the detached activations.
     """
     with compute.stream(path):
-        activations = compute.front(compute.input(x))
+        activations = compute.activations(x)
         with torch.enable_grad():
-            losses_B = compute.loss(compute.head(activations), labels)
+            losses_B = compute.loss(compute.head(*activations), labels)
             share = losses_B.sum() / rows
     gradient_H = _gradient([share], compute.moved_parameters("auxiliary."))
-    kept = [row_major(a) for a in as_tuple(activations)] if keep_activations else []
+    kept = [row_major(a) for a in activations] if keep_activations else []
     return losses_B.detach(), kept, gradient_H
 
 
@@ -55,10 +54,10 @@ class Cut:
     """The front's forward in train mode, its graph kept until the gradient at the cut comes."""
 
     @torch.enable_grad()
-    def __init__(self, compute: ClientCompute, x: Array, path: tuple[Part, ...]) -> None:
+    def __init__(self, compute: ClientCompute, x: Arrays, path: tuple[Part, ...]) -> None:
         self._compute = compute
         with compute.stream(path):
-            self._activations = as_tuple(compute.front(compute.input(x)))
+            self._activations = compute.activations(x)
 
     def arrays(self) -> list[Array]:
         """What is sent, [B, ...] each."""

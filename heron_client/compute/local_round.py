@@ -107,7 +107,9 @@ class LocalRound:
         indices = self._order.at((self._round - 1) * method.local_steps + step)
         x, labels = self._source.batch(indices)
         rows = method.micro_batch_rows
-        pieces = [(x[i : i + rows], labels[i : i + rows]) for i in range(0, len(indices), rows)]
+        pieces = [
+            (tuple(array[i : i + rows] for array in x), labels[i : i + rows]) for i in range(0, len(indices), rows)
+        ]
         path = ("round", self._round, "client", self._rank, "step", step)
         return Batch(path, pieces, method.batch_size, self._sends(step))
 

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from heron_client.compute.optimizers import UpdateRule, make_update_rule
 from heron_core.arrays import Array
-from heron_core.device import to_input, use_threads
-from heron_core.models.split_model import Activations, SplitModel, as_tuple
+from heron_core.device import to_inputs, use_threads
+from heron_core.models.split_model import SplitModel, Tensors, activations_of
 from heron_core.spec.methods import goes_up, method_of, moment_tensors, moves, place_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import Part, seeded_torch
+
+Arrays = tuple[Array, ...]
+"""A batch of the model's inputs, in its order."""
 
 
 class ClientCompute:
@@ -35,7 +38,7 @@ class ClientCompute:
         self._to_train_mode()
         self._net.requires_grad_(False)
         self._trainable = {n: p for n, p in self._net.named_parameters() if model.trainable(n)}
-        self._buffers = dict(self._net.named_buffers())
+        self._buffers = model.learned_buffers(self._net)
         self._moved = {n: p for n, p in self._trainable.items() if moves(self._spec, n)}
         for name, parameter in self._moved.items():
             parameter.requires_grad_(self._backpropagates(name))
@@ -135,7 +138,7 @@ class ClientCompute:
     # -- passes without a graph ----------------------------------------------------------------------------------
 
     def forward(
-        self, x: Array, labels: Array, path: tuple[Part, ...], *, keep_activations: bool
+        self, x: Arrays, labels: Array, path: tuple[Part, ...], *, keep_activations: bool
     ) -> tuple[float, list[Array]]:
         """Sum of the per-sample losses (float64) of one piece, and its activations [B, ...] if they are kept."""
         losses_B, kept = self.losses(x, labels, path, keep_activations=keep_activations)
@@ -143,35 +146,33 @@ class ClientCompute:
 
     @torch.inference_mode()
     def losses(
-        self, x: Array, labels: Array, path: tuple[Part, ...], *, keep_activations: bool
+        self, x: Arrays, labels: Array, path: tuple[Part, ...], *, keep_activations: bool
     ) -> tuple[Tensor, list[Array]]:
         """Per-sample losses [B] of one piece, and its activations [B, ...] if they are kept.
 
         Runs in train mode: batch statistics, dropout masks from the stream `path`, the same for every probe.
         """
-        losses_B, activations = self._losses(lambda: self._front(self.input(x)), labels, path)
-        return losses_B, [row_major(a) for a in as_tuple(activations)] if keep_activations else []
+        losses_B, activations = self._losses(lambda: self.activations(x), labels, path)
+        return losses_B, [row_major(a) for a in activations] if keep_activations else []
 
     @torch.inference_mode()
-    def losses_from(self, front: Callable[[], Activations], labels: Array, path: tuple[Part, ...]) -> Tensor:
+    def losses_from(self, front: Callable[[], Tensors], labels: Array, path: tuple[Part, ...]) -> Tensor:
         """Per-sample losses [B] of one piece, its activations computed by `front`, e.g. from some stage on."""
         return self._losses(front, labels, path)[0]
 
-    def _losses(
-        self, front: Callable[[], Activations], labels: Array, path: tuple[Part, ...]
-    ) -> tuple[Tensor, Activations]:
+    def _losses(self, front: Callable[[], Tensors], labels: Array, path: tuple[Part, ...]) -> tuple[Tensor, Tensors]:
         with self.stream(path):
             activations = front()
-            outputs = self._head(activations)
+            outputs = self._head(*activations)
         return self.loss(outputs, labels), activations
 
     @torch.inference_mode()
-    def evaluation_activations(self, x: Array) -> list[Array]:
+    def evaluation_activations(self, x: Arrays) -> list[Array]:
         """Activations [B, ...] in evaluation mode, under the loaded state."""
         self.use_threads()
         self._net.eval()
         try:
-            return [row_major(a) for a in as_tuple(self._front(self.input(x)))]
+            return [row_major(a) for a in self.activations(x)]
         finally:
             self._to_train_mode()
 
@@ -192,12 +193,13 @@ class ClientCompute:
         """The auxiliary head, in fedavg the back; the identity where the client has the front alone."""
         return self._head
 
-    def input(self, x: Array) -> Tensor:
-        return to_input(x, self._device, self._model.channels_last)
+    def activations(self, x: Arrays) -> Tensors:
+        """What the front gives for the model's inputs [B, ...]."""
+        return activations_of(self._front, to_inputs(x, self._device, self._model.channels_last))
 
     def loss(self, outputs: Tensor, labels: Array) -> Tensor:
         """Per-sample losses [B]."""
-        return self._model.loss(outputs, torch.from_numpy(labels).to(self._device))
+        return self._model.task.losses(outputs, torch.from_numpy(labels).to(self._device))
 
     @contextmanager
     def stream(self, path: tuple[Part, ...]) -> Iterator[None]:

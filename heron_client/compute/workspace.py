@@ -47,8 +47,10 @@ class Workshop:
 
     @property
     def class_histogram(self) -> list[int]:
+        """Training samples of each class; empty where a label is not one class."""
         assert self._train is not None
-        return data.class_histogram(self._train.labels, self.model.classes)
+        classes = self.model.classes
+        return data.class_histogram(self._train.labels, classes) if classes else []
 
     def prepare(self, rank: int, clients: int) -> bool:
         """Deals this client's data; True if that changed anything."""
@@ -59,7 +61,7 @@ class Workshop:
             self._train, self._held_out = data.split_holdout(self._own, spec.data.holdout, spec.seed, rank)
         else:
             self._train = self._shares.of(spec.data, spec.seed, self._settings.data.folder, rank, clients)
-        data.check_source(self._train, self.model.input.shape, self.model.classes)
+        data.check_source(self._train, self.model.inputs, self.model.task.labels)
         self._order = BatchOrder(spec.seed, rank, len(self._train), spec.method.batch_size)
         self._dealt = (rank, clients)
         return True
@@ -89,4 +91,6 @@ class Workshop:
 
     def _load_own(self) -> Source:
         own = self._settings.data
-        return data.load_own(own.source, path=own.path, options=own.options, input_shape=self.model.input.shape)
+        return data.load_own(
+            own.source, path=own.path, options=own.options, inputs=self.model.inputs, labels=self.model.task.labels
+        )

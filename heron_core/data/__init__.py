@@ -4,11 +4,12 @@ NumPy only: importing this package imports no torch, scikit-learn, scipy or Pill
 source that reads images.
 """
 
+from heron_core.data.adapted import AdaptedDataset
 from heron_core.data.batches import BatchOrder, batch_indices
 from heron_core.data.checks import check_source
 from heron_core.data.experiment import Experiment, Shares, client_share, load_experiment, share_sizes
 from heron_core.data.partition import class_histogram
-from heron_core.data.source import AdaptedDataset, ArraySource, Normalisation, Source, Subset
+from heron_core.data.source import ArraySource, Normalisation, Source, Subset
 from heron_core.data.sources.own import load_own, split_holdout
 
 __all__ = [

@@ -17,6 +17,8 @@ from heron_core.errors import ModelError
 from heron_core.models.heads.auxiliary import auxiliary_factory
 from heron_core.models.names import nearest
 from heron_core.models.split_model import SplitModel, probe_shapes
+from heron_core.models.tasks.classification import Classification
+from heron_core.models.tasks.task import Task
 from heron_core.models.tracing import trace_around
 from heron_core.streams import seeded_torch
 
@@ -26,14 +28,18 @@ class CutModule:
     """A user's whole network and the submodule to cut after: a factory may return it for a SplitModel."""
 
     module_factory: Callable[[], nn.Module]
-    """Builds the whole network, mapping float32 [B, *input_shape] to logits [B, classes]."""
+    """Builds the whole network, mapping an input [B, *input_shape] to the task's outputs, as logits [B, classes]."""
     cut: str
     """Name of a submodule as in `named_modules()`. The run file's model.cut, if set, takes its place."""
     input_shape: tuple[int, ...]
     """Of one sample, without the batch."""
-    classes: int
+    classes: int = 0
+    """Of a classification, where no task is given."""
     auxiliary: str | None = None
     """The head on the cut: gap_linear, flatten_linear, conv_gap_linear. None: model.auxiliary's."""
+    task: Task | None = None
+    """None: to classify into `classes`."""
+    input_dtype: str = "float32"
 
 
 def split_cut_module(made: CutModule, *, cut: str = "", auxiliary: str = "gap_linear") -> SplitModel:
@@ -42,22 +48,22 @@ def split_cut_module(made: CutModule, *, cut: str = "", auxiliary: str = "gap_li
     Each part builds the whole network under its own seed and keeps its half. ModelError: no such submodule,
     more than its one output crosses the cut, or a forward that cannot be traced.
     """
-    place = cut or made.cut
+    place, task = cut or made.cut, made.task or Classification(made.classes)
     with seeded_torch(0, "init", "probe"):
         front = split_module(made.module_factory(), place)[0].eval()
-        inputs = TensorSpec("input", tuple(made.input_shape))
-        activations = probe_shapes(front, (inputs,), f"the model up to {place}")
+        inputs = (TensorSpec("input", tuple(made.input_shape), made.input_dtype),)
+        activations = probe_shapes(front, inputs, f"the model up to {place}")
     if len(activations) != 1:
         raise ModelError(
             f"{place} gives {len(activations)} tensors, one may cross the cut; cut elsewhere or return a SplitModel"
         )
     return SplitModel(
         front=lambda: split_module(made.module_factory(), place)[0],
-        auxiliary=auxiliary_factory(made.auxiliary or auxiliary, activations[0].shape, made.classes),
+        auxiliary=auxiliary_factory(made.auxiliary or auxiliary, activations[0].shape, task.output_shape),
         back=lambda: split_module(made.module_factory(), place)[1],
-        input=inputs,
+        inputs=inputs,
         activations=activations,
-        classes=made.classes,
+        task=task,
     )
 
 

@@ -110,12 +110,16 @@ def _call(factory: Callable[..., Any], spec: ModelSpec) -> object:
 
 
 def _check_promises(spec: ModelSpec, model: SplitModel) -> None:
-    if spec.input_shape and spec.input_shape != model.input.shape:
+    takes = model.inputs[0].shape
+    if spec.input_shape and spec.input_shape != takes:
         raise ModelError(
-            f"model.input_shape is {list(spec.input_shape)}, {spec.name} takes {list(model.input.shape)}; "
+            f"model.input_shape is {list(spec.input_shape)}, {spec.name} takes {list(takes)}; "
             "make them agree or leave it empty"
         )
-    if spec.classes and spec.classes != model.classes:
+    if spec.task and spec.task != model.task.name:
         raise ModelError(
-            f"model.classes is {spec.classes}, {spec.name} has {model.classes}; make them agree or leave it 0"
+            f'model.task is "{spec.task}", {spec.name} is for "{model.task.name}"; make them agree or leave it empty'
         )
+    outputs = model.classes or model.task.output_shape[-1]
+    if spec.classes and spec.classes != outputs:
+        raise ModelError(f"model.classes is {spec.classes}, {spec.name} has {outputs}; make them agree or leave it 0")

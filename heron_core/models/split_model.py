@@ -3,53 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from heron_core.arrays import TensorSpec
 from heron_core.errors import ModelError, TensorError
+from heron_core.models.tasks.task import Task
 from heron_core.streams import seeded_torch
 
 Part = Literal["front", "auxiliary", "back"]
-Activations = Tensor | tuple[Tensor, ...]
+Tensors = tuple[Tensor, ...]
+"""A batch of the inputs, or of the activations, in the order of their specs."""
 
 
-def cross_entropy_per_sample(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-    """Softmax cross-entropy of each sample, float32 [B]."""
-    return F.cross_entropy(logits_BK, labels_B, reduction="none")
-
-
-def count_correct(logits_BK: Tensor, labels_B: Tensor) -> int:
-    """Samples whose largest logit is the label's."""
-    return int((logits_BK.argmax(dim=1) == labels_B).sum())
+def everything(name: str) -> bool:
+    """Any parameter, any buffer."""
+    return True
 
 
 @dataclass(frozen=True)
 class SplitModel:
     """A network cut in two, with an auxiliary head on the cut.
 
-    `front`, `auxiliary` and `back` are factories: a client builds only the first two. front maps a float32
-    input [B, *input.shape] to the activations (one tensor, or a tuple in the order of `activations`);
-    auxiliary and back map activations to outputs that `loss(outputs, labels)` turns into per-sample losses [B].
+    `front`, `auxiliary` and `back` are factories of modules: a client builds only the first two. front is called with
+    the inputs, one argument each, and gives the activations: a tensor, or a tuple in the order of `activations`.
+    auxiliary and back are called with the activations, one argument each, and give the task's outputs
+    [B, *task.output_shape].
     """
 
     front: Callable[[], nn.Module]
     auxiliary: Callable[[], nn.Module]
     back: Callable[[], nn.Module]
-    input: TensorSpec
+    inputs: tuple[TensorSpec, ...]
     activations: tuple[TensorSpec, ...]
-    classes: int
-    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy_per_sample
-    correct: Callable[[Tensor, Tensor], int] = count_correct
+    task: Task
     channels_last: bool = False
     """Lay images out channels last on the way in. With BatchNorm on a CPU that is a third faster; without, activations
     leave in wire order and need no copy. It decides the last bits, so it is the model's, not a machine's choice."""
-    trainable: Callable[[str], bool] = field(default=lambda name: True)
+    trainable: Callable[[str], bool] = everything
     """Of a client state name such as `front.conv1.weight`: is it perturbed?"""
+    learned: Callable[[str], bool] = everything
+    """Of a persistent buffer such as `front.norm.running_mean`: is it learned, so that it travels and is averaged?"""
 
     def build(self, part: Part, seed: int) -> nn.Module:
         """The named part, initialised from the stream (seed, "init", part) whatever was built before."""
@@ -57,13 +54,26 @@ class SplitModel:
             factory: Callable[[], nn.Module] = getattr(self, part)
             return factory()
 
-    def check_labels(self, labels_B: Tensor) -> None:
-        """Raises TensorError unless every label lies in [0, classes)."""
-        if labels_B.numel() and not (int(labels_B.min()) >= 0 and int(labels_B.max()) < self.classes):
-            raise TensorError(
-                f"labels must lie in 0..{self.classes - 1}, "
-                f"got {int(labels_B.min())}..{int(labels_B.max())}; check the data or model.classes"
-            )
+    @property
+    def classes(self) -> int:
+        """How many classes, where a sample's label is one class; else 0."""
+        return self.task.labels.classes
+
+    @property
+    def uploaded(self) -> tuple[TensorSpec, ...]:
+        """What a client sends for each sample: the activations, then the labels."""
+        return (*self.activations, self.task.labels.tensor)
+
+    def learned_buffers(self, module: nn.Module) -> dict[str, Tensor]:
+        """Those of a module with the parts' names that travel: persistent, and learned."""
+        persistent = module.state_dict(keep_vars=True)
+        return {name: b for name, b in module.named_buffers() if name in persistent and self.learned(name)}
+
+    def check_labels(self, labels: Tensor) -> None:
+        """Raises TensorError unless these labels [B, ...], on the CPU, are the task's."""
+        problem = self.task.labels.problem(labels.numpy())
+        if problem:
+            raise TensorError(f"{problem}; check the data or model.classes")
 
 
 class ClientModel(nn.Module):
@@ -83,17 +93,19 @@ class AssembledModel(nn.Module):
         self.front = front
         self.back = back
 
-    def forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.back(self.front(x))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.back(*activations_of(self.front, inputs))
         return outputs
 
 
-def as_tuple(activations: Activations) -> tuple[Tensor, ...]:
-    return activations if isinstance(activations, tuple) else (activations,)
+def activations_of(front: nn.Module, inputs: Tensors) -> Tensors:
+    """What the front gives, always as a tuple."""
+    given = front(*inputs)
+    return tuple(given) if isinstance(given, tuple | list) else (given,)
 
 
 def probe_shapes(module: nn.Module, inputs: Sequence[TensorSpec], what: str) -> tuple[TensorSpec, ...]:
-    """The specs of what `module` returns for two zero samples; ModelError names both shapes on a misfit."""
+    """The specs of what `module` returns for two zero samples; ModelError names both shapes where it refuses them."""
     batch = tuple(torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
     outputs = _outputs(module, batch, inputs, what)
     if not all(isinstance(out, Tensor) for out in outputs):
@@ -109,12 +121,10 @@ def probe_shapes(module: nn.Module, inputs: Sequence[TensorSpec], what: str) -> 
     )
 
 
-def _outputs(
-    module: nn.Module, batch: tuple[Tensor, ...], inputs: Sequence[TensorSpec], what: str
-) -> tuple[Tensor, ...]:
+def _outputs(module: nn.Module, batch: Tensors, inputs: Sequence[TensorSpec], what: str) -> Tensors:
     try:
         with torch.inference_mode():
-            return as_tuple(module(batch[0] if len(batch) == 1 else batch))
+            return activations_of(module, batch)
     except Exception as error:
         came = ", ".join(f"{s.name} {list(s.shape)} {s.dtype}" for s in inputs)
         raise ModelError(f"{what} does not accept {came} per sample: {error}") from None
@@ -146,7 +156,7 @@ def check_parts(model: SplitModel, seed: int = 0) -> None:
     For the server and `validate`: a client has no use for the back.
     """
     front = model.build("front", seed).eval()
-    found = probe_shapes(front, (model.input,), "front")
+    found = probe_shapes(front, model.inputs, "front")
     if [(s.shape, s.dtype) for s in found] != [(s.shape, s.dtype) for s in model.activations]:
         raise ModelError(
             f"the model promises activations {[(s.name, s.shape, s.dtype) for s in model.activations]}, "
@@ -156,9 +166,13 @@ def check_parts(model: SplitModel, seed: int = 0) -> None:
     for part in parts:
         module = model.build(part, seed)
         outputs = probe_shapes(module.eval(), model.activations, part)
-        if len(outputs) != 1 or outputs[0].shape[-1:] != (model.classes,):
+        if [s.shape for s in outputs] != [model.task.output_shape]:
             raise ModelError(
-                f"{part} must give [B, {model.classes}] for model.classes = {model.classes}, "
-                f"it gives {[['B', *s.shape] for s in outputs]}"
+                f"{part} must give {_batch(model.task.output_shape)} for the task {model.task.name}, "
+                f"it gives {' and '.join(_batch(s.shape) for s in outputs)}; mend the factory, or its task"
             )
         check_keeps_input(module, model.activations, part)
+
+
+def _batch(shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(['B', *map(str, shape)])}]"

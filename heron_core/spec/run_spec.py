@@ -36,8 +36,11 @@ class ModelSpec(Settings):
     """ResNet stem: small is 3x3 without pooling for 32x32 images, imagenet is 7x7 with pooling."""
     input_shape: tuple[Positive, ...] = ()
     """Shape of one input sample without the batch, e.g. [3, 32, 32]. Empty: the family's default."""
+    task: Literal["", "classification", "regression", "multi_label", "per_pixel", "next_token"] = ""
+    """What the model is for. A built-in family does classification, regression or multi_label; your own factory says
+    itself. Empty: the family's default (classification), or the factory's."""
     classes: Count = 0
-    """Number of classes. 0: the family's default (10)."""
+    """Number of classes (of labels with multi_label, of values with regression). 0: the family's default (10)."""
     widths: tuple[Positive, ...] = ()
     """Hidden widths of mlp (empty: [64, 64, 32]); channels of the convolutions of digits_cnn ([8, 16, 32]) and
     cifar_cnn ([16, 32, 32])."""
@@ -255,7 +258,7 @@ class RunSpec(Settings):
         pieces = method.micro_batch_rows < method.batch_size
         if pieces and self.model.norm == "batch" and not method.ghost_batch_norm:
             raise ValueError(
-                f"micro_batch = {method.micro_batch} with norm = \"batch\" normalises each piece by itself, which is "
-                "another computation; use norm = \"group\", micro_batch = 0, or say ghost_batch_norm = true"
+                f'micro_batch = {method.micro_batch} with norm = "batch" normalises each piece by itself, which is '
+                'another computation; use norm = "group", micro_batch = 0, or say ghost_batch_norm = true'
             )
         return self

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from heron_core.measures import Measured
 
 
 @dataclass
@@ -10,8 +12,10 @@ class Counts:
     """An evaluation in progress."""
 
     samples: int = 0
-    correct: int = 0
-    auxiliary_correct: int | None = None
-    """None where there is no head, or one for each client."""
+    measured: Measured = field(default_factory=dict)
+    """The sums behind the task's metrics."""
+    auxiliary: Measured = field(default_factory=dict)
+    """The same of the auxiliary head; empty where there is none, or one for each client."""
     loss_sum: float = 0.0
     class_counts: list[int] | None = None
+    """Samples of each class, where a label is one."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from heron_core.measures import Measured, Metric
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.counts import Counts
@@ -17,8 +19,8 @@ SUMMARY_SCHEMA = 1
 class Records:
     """Collects what the clients measured and what the server counted."""
 
-    def __init__(self, spec: RunSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: RunSpec, metrics: Sequence[Metric]) -> None:
+        self._spec, self._metrics = spec, metrics
         self.history: list[Record] = []
         self.clients: dict[str, Record] = {}
         """The last figures of each client by name."""
@@ -55,24 +57,33 @@ class Records:
         figures = [self._round_figures[name] for name in names if name in self._round_figures]
         self._step_seconds += [f.step_seconds_median for f in figures]
         self._peaks += [f.peak_bytes for f in figures if f.peak_bytes]
-        samples = counts.samples
+        samples, judged = counts.samples, self._metrics[0]
+        measured, auxiliary = self._values(counts.measured), self._values(counts.auxiliary)
         record = {
             "round": number,
-            "accuracy": counts.correct / samples if samples else None,
+            "accuracy": measured.get("accuracy"),
             "loss": counts.loss_sum / samples if samples else None,
             "wall_s": now - self._began,
             "participants": len(names),
             "dropped": len(self._dropped),
             "dropped_reasons": dict(self._dropped),
-            "auxiliary_accuracy": _share(counts.auxiliary_correct, samples),
+            "auxiliary_accuracy": auxiliary.get("accuracy"),
             "majority_accuracy": max(counts.class_counts) / samples if samples and counts.class_counts else None,
             "client_loss": _mean([f.mean_loss for f in figures]),
             "client_loss_first": _mean([f.first_loss for f in figures]),
             "client_loss_last": _mean([f.last_loss for f in figures]),
             "server_loss": self.server_loss,
-        }
+            "metric": {"name": judged.name, "value": measured.get(judged.name),
+                       "higher_is_better": judged.higher_is_better, "is_share": judged.is_share},
+            "metrics": measured,
+            "auxiliary_metrics": auxiliary,
+        }  # fmt: skip
         self.history.append(record)
         return record
+
+    def _values(self, measured: Measured) -> dict[str, float | None]:
+        """Each metric's value, where it was measured."""
+        return {m.name: m.value(*measured[m.name]) for m in self._metrics if m.name in measured}
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -104,6 +115,9 @@ class Records:
             "loss": last.get("loss"),
             "majority_accuracy": last.get("majority_accuracy"),
             "auxiliary_accuracy": last.get("auxiliary_accuracy"),
+            "metric": last.get("metric"),
+            "metrics": last.get("metrics"),
+            "auxiliary_metrics": last.get("auxiliary_metrics"),
             "wall_s": sum(record["wall_s"] for record in self.history),
             "model_sha256": model_sha256,
             "ledger": ledger,
@@ -122,7 +136,3 @@ class Records:
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _share(correct: int | None, samples: int) -> float | None:
-    return correct / samples if correct is not None and samples else None

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from heron_core.arrays import TensorSpec
 from heron_core.models.families.stages import Trunk
-from heron_core.models.split_model import Part, SplitModel
+from heron_core.models.split_model import Part, SplitModel, Tensors
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 
@@ -137,7 +137,7 @@ def part_layers(spec: RunSpec, model: SplitModel, part: Part) -> list[Layer]:
 
     hooks = [h for child in names for h in (child.register_forward_pre_hook(enter), child.register_forward_hook(leave))]
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        module(_sample(_inputs(model, part)))
+        module(*_sample(_inputs(model, part)))
     for hook in hooks:
         hook.remove()
     return layers
@@ -185,14 +185,13 @@ def _chained(layers: Sequence[Layer], *, frozen_head: bool) -> list[Layer]:
 def _forward_macs(module: nn.Module, inputs: Sequence[TensorSpec]) -> int:
     """Multiply-accumulates of one sample's forward pass, by torch's own counter."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        module.eval()(_sample(inputs))
+        module.eval()(*_sample(inputs))
     return int(counter.get_total_flops()) // 2
 
 
 def _inputs(model: SplitModel, part: Part) -> tuple[TensorSpec, ...]:
-    return (model.input,) if part == "front" else model.activations
+    return model.inputs if part == "front" else model.activations
 
 
-def _sample(inputs: Sequence[TensorSpec]) -> Any:
-    sample = tuple(torch.zeros(1, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
-    return sample[0] if len(sample) == 1 else sample
+def _sample(inputs: Sequence[TensorSpec]) -> Tensors:
+    return tuple(torch.zeros(1, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)

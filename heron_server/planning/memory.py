@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 import torch
@@ -151,9 +150,9 @@ def _work(spec: RunSpec, model: SplitModel) -> list[Item]:
     """The larger of a training step's graph and gradients, and an evaluation batch's maps."""
     rows, weights = spec.method.batch_size, _sizes(model, "back", spec.seed)[0]
     back = _maps(model.build("back", spec.seed), model.activations)
-    whole = _maps(AssembledModel(model.build("front", spec.seed), model.build("back", spec.seed)), (model.input,))
+    whole = _maps(AssembledModel(model.build("front", spec.seed), model.build("back", spec.seed)), model.inputs)
     evaluation = Item(
-        "one evaluation batch", EVALUATION_ROWS * (whole.widest + prod(model.input.shape) * 4),
+        "one evaluation batch", EVALUATION_ROWS * (whole.widest + sum(s.bytes_per_sample for s in model.inputs)),
         f"{EVALUATION_ROWS} samples, input and widest layer", "the model",
     )  # fmt: skip
     if not method_of(spec.method).uploads:
@@ -207,7 +206,7 @@ def _maps(module: nn.Module, inputs: tuple[TensorSpec, ...]) -> Maps:
             layer.register_forward_hook(partial(_measure, maps))
     sample = tuple(torch.zeros(1, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
     with torch.inference_mode():
-        module.eval()(sample[0] if len(sample) == 1 else sample)
+        module.eval()(*sample)
     return maps
 
 

@@ -8,14 +8,13 @@ from math import prod, sqrt
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from heron_core.models.split_model import SplitModel
 from heron_core.spec import methods
 from heron_core.spec.methods import Place, goes_up, method_of, moment_tensors, place_of
 from heron_core.spec.run_spec import RunSpec
 
-LABEL_BYTES = 8
 FLOAT32_STEP = 2.0**-24
 """Relative rounding error of one float32 operation."""
 
@@ -54,7 +53,8 @@ def client_state(spec: RunSpec, model: SplitModel) -> list[StateTensor]:
         module = model.build(part, spec.seed)
         named = ((f"{part}.{n}", p) for n, p in module.named_parameters())
         weights += [entry(name, p, "weights") for name, p in named if model.trainable(name)]
-        buffers += [entry(f"{part}.{n}", b, "buffer") for n, b in module.named_buffers()]
+        learned = model.learned_buffers(nn.ModuleDict({part: module}))
+        buffers += [entry(name, b, "buffer") for name, b in learned.items()]
     return [*weights, *buffers, *_moments(spec, weights)]
 
 
@@ -132,13 +132,17 @@ def perturbation(spec: RunSpec, perturbed: int, classes: int) -> Perturbation:
 
 def activation_bytes(spec: RunSpec, model: SplitModel) -> int:
     """Bytes of one upload's activations, without labels."""
-    per_sample = sum(prod(s.shape) * np.dtype(s.dtype).itemsize for s in model.activations)
-    return spec.method.batch_size * per_sample
+    return spec.method.batch_size * sum(s.bytes_per_sample for s in model.activations)
+
+
+def label_bytes(spec: RunSpec, model: SplitModel) -> int:
+    """Bytes of one upload's labels."""
+    return spec.method.batch_size * model.task.labels.tensor.bytes_per_sample
 
 
 def upload_bytes(spec: RunSpec, model: SplitModel) -> int:
     """Bytes of one whole upload: B samples at the cut, and their labels."""
-    return activation_bytes(spec, model) + spec.method.batch_size * LABEL_BYTES
+    return activation_bytes(spec, model) + label_bytes(spec, model)
 
 
 def uploads_per_round(spec: RunSpec) -> int:
@@ -179,7 +183,7 @@ def round_traffic(spec: RunSpec, model: SplitModel) -> Traffic:
     activations = clients * uploads_per_round(spec) * activation_bytes(spec, model)
     return Traffic(
         activations_up=activations,
-        labels_up=clients * uploads_per_round(spec) * spec.method.batch_size * LABEL_BYTES,
+        labels_up=clients * uploads_per_round(spec) * label_bytes(spec, model),
         cut_gradients_down=activations if method_of(spec.method).returns_cut_gradients else 0,
         client_state_up=clients * state.up,
         client_state_down=clients * state.down,

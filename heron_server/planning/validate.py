@@ -31,7 +31,7 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
     """Model, compute, traffic, server, data, and what to be careful about."""
     model, device, test = check_run(spec, settings)
     parameters = plan.client_parameters(spec, model)
-    change = plan.perturbation(spec, parameters["perturbed"], model.classes)
+    change = plan.perturbation(spec, parameters["perturbed"], model.task.output_shape[-1])
     sizes, missing = _share_sizes(spec, settings)
     evaluator = _evaluator(spec, test)
     cautions = [
@@ -58,7 +58,7 @@ def _model(spec: RunSpec, model: SplitModel, parameters: dict[str, int]) -> Sect
     head = f"{parameters['auxiliary']:,} parameters, {chosen.auxiliary}: {ratio:.1f} times the front"
     beside = "averaged, and run whole on the clients" if method.front == "whole_model" else "on the server"
     return Section(f"{spec.name}: {spec.method.name} on {chosen.name}", [
-        ("input", _shape(model.input, rows)),
+        *(("" if i else "input", _shape(s, rows)) for i, s in enumerate(model.inputs)),
         ("cut", f"after {chosen.cut}" if chosen.cut else "the family's default"),
         *(("" if i else "crosses the cut", f"{s.name} {_shape(s, rows)}") for i, s in enumerate(model.activations)),
         ("front", f"{parameters['front']:,} parameters, normalisation: {chosen.norm}"),
@@ -142,7 +142,7 @@ def _scope(spec: RunSpec) -> str:
 
 
 def _traffic(spec: RunSpec, model: SplitModel) -> Section:
-    activations, labels = plan.activation_bytes(spec, model), spec.method.batch_size * plan.LABEL_BYTES
+    activations, labels = plan.activation_bytes(spec, model), plan.label_bytes(spec, model)
     tensors = plan.client_state(spec, model)
     state, a_round = plan.state_bytes(spec, tensors), plan.round_traffic(spec, model)
 
@@ -186,9 +186,7 @@ def _places(tensors: Sequence[plan.StateTensor]) -> str:
     return ", ".join(f"{bytes_text(held[p])} {p} ({meaning})" for p, meaning in PLACES.items() if held[p])
 
 
-def _server(
-    spec: RunSpec, settings: ServerSettings, model: SplitModel, device: str, evaluator: str | None
-) -> Section:
+def _server(spec: RunSpec, settings: ServerSettings, model: SplitModel, device: str, evaluator: str | None) -> Section:
     clients, uploads, step = spec.federation.clients, plan.uploads_per_round(spec), plan.upload_bytes(spec, model)
     drawn = plan.participants(spec)
     slots, steps = upload_slots(settings.byte_budget, step, drawn), drawn * uploads
@@ -222,7 +220,7 @@ def _data(spec: RunSpec, model: SplitModel, sizes: list[int], test: Source | Non
     if sizes:
         low, middle, high = (f"{n:,.0f}" for n in (min(sizes), median(sizes), max(sizes)))
         rows.append(("samples a client", f"smallest {low}, median {middle}, largest {high}"))
-    if test is not None:
+    if test is not None and model.classes:
         share = max(data.class_histogram(test.labels, model.classes)) / max(1, len(test))
         rows.append(("majority-class accuracy", f"{percent_text(share)} on what is evaluated"))
     return Section("Data", rows)

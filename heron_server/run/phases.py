@@ -55,9 +55,9 @@ class RoundWork:
         self.rounds: Rounds
         """Set once the run has begun or is resumed."""
         self.ledger = Ledger()
-        self.records = Records(spec)
+        self.records = Records(spec, engine.model.task.metrics)
         self.uploads: Uploads | None = None
-        self._room = Room(engine.model.activations, spec.method.batch_size)
+        self._room = Room(engine.model.uploaded, spec.method.batch_size)
         most_steps = spec.rounds * spec.method.local_steps
         self.states = ClientStates(spec.method, most_steps, engine.client_state(), engine.client_buffers)
         self.failure: HeronError | None = None
@@ -126,13 +126,17 @@ class RoundWork:
         self._settle(name)
 
     def _make_uploads(
-        self, purpose: split.Purpose, term: int, number: int, steps: dict[str, int],
+        self,
+        purpose: split.Purpose,
+        term: int,
+        number: int,
+        steps: dict[str, int],
         on_step: Callable[[str, Step], None],
     ) -> Uploads:
-        method, cut = self._spec.method, self.engine.model.activations
+        method, uploaded = self._spec.method, self.engine.model.uploaded
         exact = purpose == split.PURPOSE_TRAIN
         stagings = {
-            name: Staging(name, cut, count, method.batch_size, method.micro_batch_rows, exact, self._room)
+            name: Staging(name, uploaded, count, method.batch_size, method.micro_batch_rows, exact, self._room)
             for name, count in steps.items()
         }
         slots = upload_slots(self._settings.byte_budget, upload_bytes(self._spec, self.engine.model), len(steps))

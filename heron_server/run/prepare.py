@@ -44,16 +44,18 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torc
     device = resolve_device(settings.device)
     refuse_contradictions(spec, settings, model)
     refuse_above_limit(server_memory(spec, settings, model), settings)
-    test = load_test(spec, settings, model.input.shape)
+    test = load_test(spec, settings, model)
     if test is not None:
-        data.check_source(test, model.input.shape, model.classes)
+        data.check_source(test, model.inputs, model.task.labels)
     return model, device, test
 
 
-def load_test(spec: RunSpec, settings: ServerSettings, input_shape: tuple[int, ...]) -> Source | None:
+def load_test(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> Source | None:
     """The test set the settings name, or None where the clients evaluate; ConfigError for a share below one batch."""
     if settings.test_data in ("npz", "image_folder"):
-        return data.load_own(settings.test_data, path=settings.test_path, options={}, input_shape=input_shape)
+        return data.load_own(
+            settings.test_data, path=settings.test_path, options={}, inputs=model.inputs, labels=model.task.labels
+        )
     if spec.data.source == "client":
         return None
     try:

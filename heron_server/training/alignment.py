@@ -31,9 +31,9 @@ Streams = Callable[..., AbstractContextManager[None]]
 class UploadBuffers:
     """Each client's newest whole uploads, on the CPU, in order of arrival."""
 
-    def __init__(self, spec: RunSpec, cut: Sequence[TensorSpec]) -> None:
+    def __init__(self, spec: RunSpec, uploaded: Sequence[TensorSpec]) -> None:
         rows = spec.method.batch_size
-        self._expected = [(s.name, s.dtype, (rows, *s.shape)) for s in cut] + [("labels", "int64", (rows,))]
+        self._expected = [(s.name, s.dtype, (rows, *s.shape)) for s in uploaded]
         self._names = [name for name, _, _ in self._expected]
         self._uploads = max(1, spec.method.alignment.buffer_samples // rows)
         self._by_rank: dict[int, deque[list[Tensor]]] = {}
@@ -78,7 +78,7 @@ def cut_gradients(model: SplitModel, module: nn.Module, cut: Cut, labels_B: Tens
     """d (sum of the per-sample losses) / d activations through `module`, for each floating-point tensor of the cut."""
     leaves = tuple(t.detach().requires_grad_() if t.is_floating_point() else t for t in cut)
     with torch.enable_grad():
-        losses_B = model.loss(module(leaves[0] if len(leaves) == 1 else leaves), labels_B)
+        losses_B = model.task.losses(module(*leaves), labels_B)
         wanted = [t for t in leaves if t.requires_grad]
         return torch.autograd.grad(losses_B.sum(), wanted, create_graph=graph, materialize_grads=True)
 
@@ -127,7 +127,7 @@ class AlignedHeads:
 
     def __init__(self, spec: RunSpec, model: SplitModel, device: torch.device) -> None:
         self._spec, self._model, self._device = spec, model, device
-        self.buffers = UploadBuffers(spec, model.activations)
+        self.buffers = UploadBuffers(spec, model.uploaded)
         self._head = model.build("auxiliary", spec.seed).to(device).train()
 
     def due(self, round_number: int) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from heron_core.errors import ModelError, TensorError
-from heron_core.models.split_model import Activations, SplitModel, as_tuple
+from heron_core.models.split_model import SplitModel, Tensors
 from heron_core.spec.run_spec import RunSpec
 from heron_server.training.optimizers import make_optimizer
 
@@ -22,7 +22,7 @@ class TrainedHead:
         self._moved = [p for n, p in head.named_parameters() if model.trainable(f"auxiliary.{n}")]
         self.optimizer = make_optimizer(spec.server_optimizer, self._moved)
 
-    def loss(self, activations: Activations, labels_B: Tensor, whose: str) -> Tensor:
+    def loss(self, activations: Tensors, labels_B: Tensor, whose: str) -> Tensor:
         """Mean of the per-sample losses, with its graph; raises as `finite_loss` does."""
         self.module.train()
         for parameter in self._moved:
@@ -69,19 +69,17 @@ def buffers_restored_on_error(*modules: nn.Module) -> Iterator[None]:
         raise
 
 
-def finite_loss(
-    model: SplitModel, module: nn.Module, activations: Activations, labels_B: Tensor, whose: str
-) -> Tensor:
+def finite_loss(model: SplitModel, module: nn.Module, activations: Tensors, labels_B: Tensor, whose: str) -> Tensor:
     """Mean of the per-sample losses [], with its graph. TensorError where these activations make it infinite or NaN.
 
     ModelError where activations of one do too: then the client is not to blame.
     """
-    loss = model.loss(module(activations), labels_B).mean()
+    loss = model.task.losses(module(*activations), labels_B).mean()
     if torch.isfinite(loss):
         return loss
-    ones = tuple(torch.ones_like(t) if t.is_floating_point() else t for t in as_tuple(activations))
+    ones = tuple(torch.ones_like(t) if t.is_floating_point() else t for t in activations)
     with torch.no_grad():
-        spoiled = not torch.isfinite(model.loss(module(ones[0] if len(ones) == 1 else ones), labels_B).mean())
+        spoiled = not torch.isfinite(model.task.losses(module(*ones), labels_B).mean())
     if spoiled:
         raise ModelError(
             f"the server's loss must be finite, got {float(loss.detach())}; lower server_optimizer.lr and resume"

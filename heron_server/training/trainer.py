@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from heron_core.arrays import Array
 from heron_core.data.source import Source
-from heron_core.device import to_input, use_threads
+from heron_core.device import to_inputs, use_threads
 from heron_core.errors import TensorError
-from heron_core.models.split_model import Activations, AssembledModel, SplitModel, as_tuple
+from heron_core.measures import added
+from heron_core.models.split_model import AssembledModel, SplitModel, Tensors, activations_of
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import seeded_torch
@@ -70,7 +71,7 @@ class Engine:
 
     @property
     def client_buffers(self) -> frozenset[str]:
-        return frozenset(name for name, _ in self.client.named_buffers())
+        return frozenset(self.model.learned_buffers(self.client))
 
     @torch.no_grad()
     def load_client_state(self, state: Mapping[str, Array]) -> None:
@@ -82,7 +83,7 @@ class Engine:
     def _client_tensors(self) -> dict[str, Tensor]:
         parameters = self.client.named_parameters()
         trainable = {n: p for n, p in parameters if n.startswith("back.") or self.model.trainable(n)}
-        return {**trainable, **dict(self.client.named_buffers())}
+        return {**trainable, **self.model.learned_buffers(self.client)}
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ class Engine:
                 with seeded_torch(self._spec.seed, *path, "auxiliary"):
                     head_loss = head.loss(activations, labels_B, whose)
             with seeded_torch(self._spec.seed, *path):
-                loss = finite_loss(self.model, trainee.module, cut[0] if len(cut) == 1 else cut, labels_B, whose)
+                loss = finite_loss(self.model, trainee.module, cut, labels_B, whose)
                 if loss.requires_grad:
                     loss.backward()  # type: ignore[no-untyped-call]
         trainee.optimizer.step()
@@ -127,9 +128,8 @@ class Engine:
             self.alignment.buffers.keep(rank, step)
         return self._returned(step.step, loss, cut) if self._method.returns_cut_gradients else None
 
-    def _leaves(self, activations: Activations) -> tuple[Tensor, ...]:
+    def _leaves(self, cut: Tensors) -> Tensors:
         """The cut, whose gradients are wanted where the method returns them."""
-        cut = as_tuple(activations)
         if not self._method.returns_cut_gradients:
             return cut
         return tuple(t.detach().requires_grad_() if t.is_floating_point() else t for t in cut)
@@ -169,18 +169,18 @@ class Engine:
         self.model.check_labels(step.labels_B)
         activations, labels_B = self._move(step)
         self.back.eval()
-        outputs = self.back(activations)
+        outputs = self.back(*activations)
         self.back.train()
+        task = self.model.task
         counts.samples += len(labels_B)
-        counts.correct += self.model.correct(outputs, labels_B)
+        counts.measured = added(counts.measured, task.measure(outputs, labels_B))
         if self.head is not None:
-            correct = self.model.correct(self.head(activations), labels_B)
-            counts.auxiliary_correct = (counts.auxiliary_correct or 0) + correct
-        counts.loss_sum += float(self.model.loss(outputs, labels_B).double().sum())
-        classes = self.model.classes
-        histogram = torch.bincount(step.labels_B.reshape(-1), minlength=classes)[:classes].tolist()
-        before = counts.class_counts or [0] * len(histogram)
-        counts.class_counts = [a + b for a, b in zip(before, histogram, strict=True)]
+            counts.auxiliary = added(counts.auxiliary, task.measure(self.head(*activations), labels_B))
+        counts.loss_sum += float(task.losses(outputs, labels_B).double().sum())
+        if classes := self.model.classes:
+            histogram = torch.bincount(step.labels_B, minlength=classes).tolist()
+            before = counts.class_counts or [0] * len(histogram)
+            counts.class_counts = [a + b for a, b in zip(before, histogram, strict=True)]
 
     @torch.inference_mode()
     def evaluate(self, test: Source, batch_rows: int = 256) -> Counts:
@@ -188,14 +188,13 @@ class Engine:
         counts = Counts()
         for number, start in enumerate(range(0, len(test), batch_rows)):
             x, labels = test.batch(np.arange(start, min(start + batch_rows, len(test))))
-            activations = self.client["front"](to_input(x, self._device, self.model.channels_last))
-            parts = activations if isinstance(activations, tuple) else (activations,)
-            self.count(Step(number, parts, torch.from_numpy(labels)), counts)
+            activations = activations_of(self.client["front"], to_inputs(x, self._device, self.model.channels_last))
+            self.count(Step(number, activations, torch.from_numpy(labels)), counts)
         return counts
 
-    def _move(self, step: Step) -> tuple[Activations, Tensor]:
+    def _move(self, step: Step) -> tuple[Tensors, Tensor]:
         moved = tuple(a.to(self._device, non_blocking=True) for a in step.activations)
-        return moved[0] if len(moved) == 1 else moved, step.labels_B.to(self._device, non_blocking=True)
+        return moved, step.labels_B.to(self._device, non_blocking=True)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 

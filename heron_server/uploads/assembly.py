@@ -42,20 +42,20 @@ class Room:
     It never holds more of them than were in use at once, and so stays within the byte budget.
     """
 
-    def __init__(self, cut: tuple[TensorSpec, ...], batch_rows: int) -> None:
-        self._cut, self._batch_rows = cut, batch_rows
+    def __init__(self, uploaded: tuple[TensorSpec, ...], batch_rows: int) -> None:
+        self._uploaded, self._batch_rows = uploaded, batch_rows
         self._free: list[list[Tensor]] = []
+        self._recycles = not any(spec.variable for spec in uploaded)
 
-    def take(self, rows: int) -> list[Tensor]:
-        """The cut's tensors [rows, ...] and labels [rows], uninitialised, in torch's own aligned memory."""
+    def take(self, rows: int, length: int = 0) -> list[Tensor]:
+        """The uploaded tensors [rows, ...], uninitialised, in torch's own aligned memory; `length`: of sequences."""
         if rows == self._batch_rows and self._free:
             return self._free.pop()
-        cut = [torch.empty(rows, *s.shape, dtype=getattr(torch, s.dtype)) for s in self._cut]
-        return [*cut, torch.empty(rows, dtype=torch.int64)]
+        return [torch.empty(rows, *s.sized(length), dtype=getattr(torch, s.dtype)) for s in self._uploaded]
 
     def give(self, step: Step) -> None:
         """The step is consumed: nobody may look at its tensors any more."""
-        if len(step.labels_B) == self._batch_rows:
+        if self._recycles and len(step.labels_B) == self._batch_rows:
             self._free.append([*step.activations, step.labels_B])
 
 
@@ -63,15 +63,15 @@ class Staging:
     """One client's uploads of one round, in order. Raises TensorError and stores nothing that does not fit."""
 
     def __init__(
-        self, client: str, cut: tuple[TensorSpec, ...], steps: int, batch_rows: int, micro_rows: int, exact: bool,
+        self, client: str, uploaded: tuple[TensorSpec, ...], steps: int, batch_rows: int, micro_rows: int, exact: bool,
         room: Room | None = None,
     ) -> None:  # fmt: skip
-        self._client, self._cut, self._room = client, cut, room or Room(cut, batch_rows)
+        self._client, self._uploaded, self._room = client, uploaded, room or Room(uploaded, batch_rows)
         self.steps, self._batch_rows, self._micro_rows, self._exact = steps, batch_rows, micro_rows, exact
         self.sequence = 0
         """Micro-batches received whole."""
         self._step = 0
-        self._rows = 0
+        self._rows = self._length = 0
         self._buffers: list[Tensor] = []
         self._receiver: BundleReceiver | None = None
         self._micro = 0
@@ -102,11 +102,13 @@ class Staging:
         shape = header.manifest.tensors[0].shape if header.manifest.tensors else ()
         rows = int(shape[0]) if shape else 0
         self._check_rows(header, rows, origin)
-        expected = [(s.name, s.dtype, (rows, *s.shape)) for s in self._cut] + [("labels", "int64", (rows,))]
+        length = self._check_length(header, origin)
+        expected = [(s.name, s.dtype, (rows, *s.sized(length))) for s in self._uploaded]
         check_manifest(header.manifest, expected, origin)
         if not self._rows:
-            self._buffers = self._room.take(header.batch_rows)
-        self._micro, self._label_bytes = rows, 8 * rows
+            self._buffers = self._room.take(header.batch_rows, length)
+            self._length = length
+        self._micro, self._label_bytes = rows, self._buffers[-1][:rows].numel() * self._buffers[-1].element_size()
         return BundleReceiver([b[self._rows : self._rows + rows].numpy() for b in self._buffers], origin)
 
     def _check_rows(self, header: pb.FrameHeader, rows: int, origin: str) -> None:
@@ -121,6 +123,18 @@ class Staging:
             )
         if self._buffers and self._rows and header.batch_rows != len(self._buffers[0]):
             raise TensorError(f"{origin}: the step began with {len(self._buffers[0])} rows, got {header.batch_rows}")
+
+    def _check_length(self, header: pb.FrameHeader, origin: str) -> int:
+        """How long the sequences of this upload are; 0 where none varies."""
+        at = next((i for i, spec in enumerate(self._uploaded) if spec.variable), None)
+        if at is None or at >= len(header.manifest.tensors):
+            return 0
+        longest, shape = self._uploaded[at].shape[0], header.manifest.tensors[at].shape
+        length = int(shape[1]) if len(shape) > 1 else 0
+        if not 1 <= length <= longest or (self._rows and length != self._length):
+            wanted = f"{self._length}, as in the upload's first micro-batch" if self._rows else f"1 to {longest}"
+            raise TensorError(f"{origin}: the sequences of an upload must be {wanted} long, got {length}")
+        return length
 
     def _finish(self) -> Taken:
         self._receiver = None

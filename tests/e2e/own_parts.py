@@ -6,6 +6,7 @@ from torch import nn
 
 from heron_core.arrays import TensorSpec
 from heron_core.models.split_model import SplitModel
+from heron_core.models.tasks.classification import Classification
 
 CLASSES = 3
 
@@ -16,9 +17,9 @@ def fitting(back_width: int = 6) -> SplitModel:
         front=lambda: nn.Sequential(nn.Linear(5, 6), nn.Tanh()),
         auxiliary=lambda: nn.Linear(6, CLASSES),
         back=lambda: nn.Linear(back_width, CLASSES),
-        input=TensorSpec("input", (5,)),
+        inputs=(TensorSpec("input", (5,)),),
         activations=(TensorSpec("activations", (6,)),),
-        classes=CLASSES,
+        task=Classification(CLASSES),
     )
 
 

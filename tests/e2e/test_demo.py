@@ -72,7 +72,7 @@ def accuracy_of(folder: Path) -> float:
     spec, _ = split_run_file(load_toml(DEMO_FILE), "demo", Path())
     test = load_experiment(spec.data, spec.seed).test
     assert len(test) == 360
-    x, labels = test.batch(np.arange(len(test)))
+    (x,), labels = test.batch(np.arange(len(test)))
     with torch.inference_mode():
         found = load_model(folder)(torch.from_numpy(x)).argmax(dim=1).numpy()
     return float((found == labels).mean())

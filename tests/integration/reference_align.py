@@ -29,7 +29,7 @@ def align(run, round_, rank, head, uploads):
     for n, (z, y) in enumerate(uploads):
         at = z.clone().requires_grad_()
         with seeded_torch(run.seed, *path, n):
-            loss = run.model.loss(run.back(at), y).sum()
+            loss = run.model.task.losses(run.back(at), y).sum()
         targets += torch.autograd.grad(loss, at)
     restore_buffers(run.back, kept)
     z, y, target = torch.cat([z for z, _ in uploads]), torch.cat([y for _, y in uploads]), torch.cat(targets)
@@ -40,7 +40,7 @@ def align(run, round_, rank, head, uploads):
             part = slice(start, start + settings.batch_size)
             at = z[part].clone().requires_grad_()
             with seeded_torch(run.seed, *path, "pass", number, b):
-                loss = run.model.loss(head(at), y[part]).sum()
+                loss = run.model.task.losses(head(at), y[part]).sum()
             [gradient] = torch.autograd.grad(loss, at, create_graph=True)
             rule.zero_grad()
             ((gradient - target[part]) ** 2).flatten(1).sum(1).mean().backward()

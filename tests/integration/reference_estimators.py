@@ -39,7 +39,7 @@ def heron(spec, folder=None):
                 if head == "server":  # it learns from what the back learns from
                     head_rule.zero_grad()
                     with seeded_torch(spec.seed, *run.upload_path(c.rank, round_, m), "auxiliary"):
-                        run.model.loss(heads[0](z.contiguous()), y).mean().backward()
+                        run.model.task.losses(heads[0](z.contiguous()), y).mean().backward()
                     head_rule.step()
         state = run.aggregate(clients, *moves)
         if head == "aligned" and round_ % method.alignment.every_rounds == 0:
@@ -68,7 +68,7 @@ def estimate(run, c, round_, m):
         for k, (x, y) in group:
             with torch.no_grad(), run.masks(c.rank, round_, m, k):
                 z = c.net["front"](x)
-                losses.append(run.model.loss(c.net["auxiliary"](z), y))
+                losses.append(run.model.task.losses(c.net["auxiliary"](z), y))
                 found.append(z)
         return losses, found
 
@@ -133,7 +133,7 @@ def added(total, more):
 def head_gradient(run, head, z, y):
     """The head's own gradient of the batch's mean loss on detached activations."""
     head.requires_grad_(True)
-    loss = run.model.loss(head(z), y).sum() / run.method.batch_size
+    loss = run.model.task.losses(head(z), y).sum() / run.method.batch_size
     gradient = flat(torch.autograd.grad(loss, list(head.parameters())))
     head.requires_grad_(False)
     return gradient
@@ -171,7 +171,7 @@ def block_slopes(run, c, theta_F, params, group, path, slope_along, base, gradie
                 with torch.no_grad():
                     for stage in stages[number:]:
                         z = stage(z)
-                    losses.append(run.model.loss(z, y))
+                    losses.append(run.model.task.losses(z, y))
             return mean(losses)
 
         slope = slope_along(loss_at, base)

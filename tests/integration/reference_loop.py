@@ -54,7 +54,7 @@ def reference_run(spec: RunSpec, folder=None) -> str:
         images = torch.empty(x.shape, memory_format=torch.channels_last if last else torch.contiguous_format)
         with torch.no_grad(), seeded_torch(spec.seed, "round", round_, "client", i, "step", m, "masks", piece):
             z = net.front(images.copy_(torch.from_numpy(x)))
-            loss = model.loss(net.auxiliary(z), torch.from_numpy(y))
+            loss = model.task.losses(net.auxiliary(z), torch.from_numpy(y))
         return float(loss.double().sum()), z
 
     for round_ in range(1, spec.rounds + 1):
@@ -67,7 +67,7 @@ def reference_run(spec: RunSpec, folder=None) -> str:
                     c["rule"] = make_optimizer(method.optimizer, [c["theta"]])
                 theta = c["theta"].detach().clone()
                 position = (round_ - 1) * method.local_steps + m
-                x, y = shares[i].batch(batch_indices(spec.seed, i, position, len(shares[i]), method.batch_size))
+                (x,), y = shares[i].batch(batch_indices(spec.seed, i, position, len(shares[i]), method.batch_size))
                 pieces = [(x[a : a + rows], y[a : a + rows]) for a in range(0, len(y), rows)]
                 base = [forward(px, py, round_, i, m, k) for k, (px, py) in enumerate(pieces)]
                 l0 = sum(s for s, _ in base) / len(y)
@@ -97,7 +97,7 @@ def reference_run(spec: RunSpec, folder=None) -> str:
                     server.zero_grad()
                     upload = m // method.upload_period
                     with seeded_torch(spec.seed, "server", "round", round_, "client", i, "step", upload):
-                        model.loss(back(z), torch.from_numpy(y)).mean().backward()  # Eq. 7
+                        model.task.losses(back(z), torch.from_numpy(y)).mean().backward()  # Eq. 7
                     server.step()
         for name, first in state.items():  # 4. aggregation, Eq. 8
             if first.is_floating_point():

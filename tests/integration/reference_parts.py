@@ -86,7 +86,7 @@ class Run:
         """The local step's batch as micro-batches of (images, labels)."""
         share, rows = self.shares[rank], self.method.micro_batch_rows
         position = (round_ - 1) * self.method.local_steps + m
-        x, y = share.batch(batch_indices(self.seed, rank, position, len(share), self.method.batch_size))
+        (x,), y = share.batch(batch_indices(self.seed, rank, position, len(share), self.method.batch_size))
         last = self.model.channels_last and x.ndim == 4
         layout = torch.channels_last if last else torch.contiguous_format
         return [
@@ -110,7 +110,7 @@ class Run:
         z = z.detach().contiguous().requires_grad_()
         rule.zero_grad()
         with seeded_torch(self.seed, *self.upload_path(rank, round_, m)):
-            self.model.loss(back(z), y).mean().backward()
+            self.model.task.losses(back(z), y).mean().backward()
         rule.step()
         return z.grad
 

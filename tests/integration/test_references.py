@@ -49,7 +49,7 @@ def centralised(spec: RunSpec) -> dict[str, torch.Tensor]:
         for m in range(spec.method.local_steps):
             [(x, y)] = run.pieces(0, round_, m)
             rule.zero_grad()
-            run.model.loss(net["back"](net["front"](x)), y).mean().backward()
+            run.model.task.losses(net["back"](net["front"](x)), y).mean().backward()
             rule.step()
     return dict(net.state_dict())
 
@@ -95,7 +95,9 @@ def test_alignment_brings_a_heads_cut_gradient_to_the_servers() -> None:
         total = 0.0
         for z, y in uploads:
             at = z.clone().requires_grad_()
-            ours, theirs = (torch.autograd.grad(run.model.loss(part(at), y).sum(), at)[0] for part in (head, run.back))
+            ours, theirs = (
+                torch.autograd.grad(run.model.task.losses(part(at), y).sum(), at)[0] for part in (head, run.back)
+            )
             total += float((ours - theirs).square().sum())
         return total
 

@@ -7,6 +7,7 @@
 from torch import Tensor, nn
 
 from heron_core.models import CutModule, SplitModel, TensorSpec
+from heron_core.models.tasks.classification import Classification
 
 FEATURES = 30
 CLASSES = 2
@@ -18,9 +19,9 @@ def tabular(width: int = 32) -> SplitModel:
         front=lambda: nn.Sequential(nn.Linear(FEATURES, width), nn.LayerNorm(width), nn.ReLU()),
         auxiliary=lambda: nn.Linear(width, CLASSES),
         back=lambda: nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, CLASSES)),
-        input=TensorSpec("input", (FEATURES,)),
+        inputs=(TensorSpec("input", (FEATURES,)),),
         activations=(TensorSpec("activations", (width,)),),
-        classes=CLASSES,
+        task=Classification(CLASSES),
     )
 
 
@@ -40,4 +41,4 @@ class Network(nn.Module):
 
 def whole_network(width: int = 32) -> CutModule:
     """Cut after `embed`; Heron adds the auxiliary head that model.auxiliary names."""
-    return CutModule(lambda: Network(width), cut="embed", input_shape=(FEATURES,), classes=CLASSES)
+    return CutModule(lambda: Network(width), cut="embed", input_shape=(FEATURES,), task=Classification(CLASSES))

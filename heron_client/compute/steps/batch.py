@@ -28,8 +28,8 @@ class Batch:
 
     path: tuple[Part, ...]
     """Names the step's random streams: ("round", r, "client", rank, "step", m)."""
-    pieces: list[tuple[Array, Array]]
-    """(inputs [rows, ...], labels int64 [rows]) of each micro-batch."""
+    pieces: list[tuple[tuple[Array, ...], Array]]
+    """(inputs [rows, ...], labels [rows, ...]) of each micro-batch."""
     rows: int
     """B: samples of the whole batch."""
     sends: bool

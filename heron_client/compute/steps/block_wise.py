@@ -95,6 +95,10 @@ def _recording(trunk: Trunk, stages: set[int]) -> Iterator[dict[int, list[Tensor
         yield found
 
 
+def _suffix(trunk: Trunk, stage: int, given: Tensor) -> tuple[Tensor]:
+    return (trunk.run_from(stage, given),)
+
+
 def _note_input(found: list[Tensor], _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     found.append(inputs[0])
 
@@ -123,7 +127,7 @@ def _loss_at(
             compute.set_theta(probe_P, block.start)
             total = 0.0
             for piece, (_, labels) in enumerate(batch.pieces):
-                suffix = partial(trunk.run_from, block.stage, inputs[piece][block.stage])
+                suffix = partial(_suffix, trunk, block.stage, inputs[piece][block.stage])
                 total += float(compute.losses_from(suffix, labels, batch.mask_path(piece)).double().sum())
             probing.forward_rows += share * batch.rows
             return batch.finite(total / batch.rows)

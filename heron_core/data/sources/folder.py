@@ -29,9 +29,7 @@ class ImageFolder:
     Raises DataError for a missing folder, no images, an unknown class, and later for an unreadable image.
     """
 
-    def __init__(
-        self, path: Path, input_shape: tuple[int, ...], classes: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, path: Path, input_shape: tuple[int, ...], classes: Sequence[str] | None = None) -> None:
         if len(input_shape) != 3 or input_shape[0] not in MODES:
             raise DataError(
                 f"image_folder gives images [C, H, W] with C = 1 or 3, the model wants {list(input_shape)}; "
@@ -47,9 +45,7 @@ class ImageFolder:
             if file.suffix.lower() in SUFFIXES and file.is_file()
         ]
         if not found:
-            raise DataError(
-                f"no images in the sub-folders of {path} ({', '.join(self.class_names)}); check data.path"
-            )
+            raise DataError(f"no images in the sub-folders of {path} ({', '.join(self.class_names)}); check data.path")
         self._files = [file for file, _ in found]
         self._labels = np.array([label for _, label in found], dtype=np.int64)
 
@@ -62,7 +58,7 @@ class ImageFolder:
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         pixels = np.stack([self._pixels(self._files[i]) for i in indices])
-        return NORMALISATION.apply(pixels), self._labels[indices]
+        return (NORMALISATION.apply(pixels),), self._labels[indices]
 
     def _pixels(self, file: Path) -> NDArray[np.uint8]:
         """uint8 [C, H, W]."""

@@ -7,22 +7,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heron_core.arrays import Array
+from heron_core.arrays import Array, TensorSpec
 from heron_core.data.source import ArraySource
 from heron_core.data.sources.folder import NORMALISATION
 from heron_core.errors import DataError
+from heron_core.labels import LabelSpec
 
 
-def load_npz(path: Path, input_shape: tuple[int, ...]) -> ArraySource:
+def load_npz(path: Path, inputs: TensorSpec, labels: LabelSpec) -> ArraySource:
     """x float of any width becomes float32 as it is; uint8 is taken for pixels, 0..255 becomes -1..1.
 
-    y: integers. Raises DataError for a file, name, dtype, shape, count, NaN or Inf that cannot be used.
+    x: integers where the model takes integers. y: what the task's labels are. Raises DataError for a file, name, dtype,
+    shape, count, NaN or Inf that cannot be used.
     """
     x, y = _read(path)
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise DataError(
-            f"{path}: y must be integers [N], got {y.dtype} {list(y.shape)}; save class numbers from 0"
-        )
+    y, input_shape = _labels(path, y, labels), inputs.shape
     if x.shape[1:] != input_shape or x.ndim == 0:
         channels_last = len(input_shape) == 3 and x.shape[1:] == (*input_shape[1:], input_shape[0])
         advice = "save x.transpose(0, 3, 1, 2)" if channels_last else "reshape x or change model.input_shape"
@@ -33,13 +32,29 @@ def load_npz(path: Path, input_shape: tuple[int, ...]) -> ArraySource:
             f"{path}: x and y must hold the same number of samples, at least one, got {len(x)} and {len(y)}; "
             "save both again"
         )
+    if inputs.dtype == "int64":
+        if x.dtype.kind not in "iu":
+            raise DataError(f"{path}: x must be integers, as the model takes them, got {x.dtype}; save it so")
+        return ArraySource(x.astype(np.int64), y)
     if x.dtype == np.uint8:
         return ArraySource(x, y, NORMALISATION)
     if x.dtype.kind != "f":
-        raise DataError(
-            f"{path}: x must be floating point or uint8, got {x.dtype}; save x.astype(numpy.float32)"
-        )
+        raise DataError(f"{path}: x must be floating point or uint8, got {x.dtype}; save x.astype(numpy.float32)")
     return ArraySource(_finite(path, x), y)
+
+
+def _labels(path: Path, y: Array, labels: LabelSpec) -> Array:
+    """y as the task's labels: floats of any width where it wants floats, one number a sample as a vector of one."""
+    if labels.shape == ():
+        if y.ndim != 1 or y.dtype.kind not in "iu":
+            raise DataError(f"{path}: y must be integers [N], got {y.dtype} {list(y.shape)}; save class numbers from 0")
+        return y
+    if labels.shape == (1,) and y.ndim == 1:
+        y = y[:, None]
+    kinds = "f" if labels.dtype == "float32" else "iub"
+    if y.dtype.kind not in kinds or y.shape[1:] != labels.shape:
+        raise DataError(f"{path}: y must be {labels.tensor} a sample, got {y.dtype} {list(y.shape[1:])}; save it so")
+    return y.astype(labels.dtype)
 
 
 def _read(path: Path) -> tuple[Array, Array]:
@@ -50,13 +65,9 @@ def _read(path: Path) -> tuple[Array, Array]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return archive["x"], archive["y"]
     except KeyError as error:
-        raise DataError(
-            f"{path} must hold arrays named x and y: {error.args[0]}; save it with numpy.savez"
-        ) from None
+        raise DataError(f"{path} must hold arrays named x and y: {error.args[0]}; save it with numpy.savez") from None
     except Exception as error:  # zip, the decompressors and NumPy's header each raise their own
-        raise DataError(
-            f"{path} is not a readable .npz of plain arrays ({error}); save it with numpy.savez"
-        ) from error
+        raise DataError(f"{path} is not a readable .npz of plain arrays ({error}); save it with numpy.savez") from error
 
 
 def _finite(path: Path, x: Array) -> NDArray[np.float32]:
@@ -65,7 +76,5 @@ def _finite(path: Path, x: Array) -> NDArray[np.float32]:
     flat = out.reshape(len(out), -1)
     for i, row in enumerate(flat):
         if not np.isfinite(row).all():
-            raise DataError(
-                f"{path}: x must be finite in float32, sample {i} holds NaN or Inf; remove or mend it"
-            )
+            raise DataError(f"{path}: x must be finite in float32, sample {i} holds NaN or Inf; remove or mend it")
     return out

@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from heron_core.data.source import AdaptedDataset, Source, Subset
+from heron_core.arrays import TensorSpec
+from heron_core.data.adapted import AdaptedDataset
+from heron_core.data.source import Source, Subset
 from heron_core.errors import DataError
+from heron_core.labels import LabelSpec
 from heron_core.streams import generator
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def load_own(
-    source: str, *, path: Path | None, options: dict[str, Any], input_shape: tuple[int, ...]
+    source: str, *, path: Path | None, options: dict[str, Any], inputs: tuple[TensorSpec, ...], labels: LabelSpec
 ) -> Source:
     """`image_folder` and `npz` read `path`; `package.module:factory` gets `options`, and `path` if set.
 
@@ -26,7 +29,7 @@ def load_own(
     """
     if _FACTORY.fullmatch(source):
         given = {**options, "path": path} if path is not None else options
-        return _from_factory(source, given)
+        return _from_factory(source, given, inputs, labels)
     if source not in ("image_folder", "npz"):
         raise DataError(f"data.source must be image_folder, npz or package.module:factory, got {source!r}")
     if path is None:
@@ -35,16 +38,14 @@ def load_own(
         from heron_core.data.sources.npz import load_npz
 
         _only(options, source)
-        return load_npz(path, input_shape)
+        return load_npz(path, inputs[0], labels)
     from heron_core.data.sources.folder import ImageFolder
 
     _only(options, source, "classes")
-    return ImageFolder(path, input_shape, **options)
+    return ImageFolder(path, inputs[0].shape, **options)
 
 
-def split_holdout(
-    source: Source, fraction: float, seed: int, name_or_rank: str | int
-) -> tuple[Source, Source]:
+def split_holdout(source: Source, fraction: float, seed: int, name_or_rank: str | int) -> tuple[Source, Source]:
     """(train, held out): `fraction` of the samples, at least one unless 0, from the client's own stream.
 
     Raises DataError if nothing would be left to train on.
@@ -52,8 +53,7 @@ def split_holdout(
     num_held = max(1, round(fraction * len(source))) if fraction > 0 else 0
     if num_held >= len(source):
         raise DataError(
-            f"{len(source)} samples leave none to train on after holdout = {fraction}; "
-            "add data or lower data.holdout"
+            f"{len(source)} samples leave none to train on after holdout = {fraction}; add data or lower data.holdout"
         )
     order = generator(seed, "holdout", name_or_rank).permutation(len(source))
     return Subset(source, np.sort(order[num_held:])), Subset(source, np.sort(order[:num_held]))
@@ -64,7 +64,7 @@ def _only(options: dict[str, Any], source: str, *known: str) -> None:
         raise DataError(f"data.source = {source!r} takes options {list(known)}, got {unknown}; remove them")
 
 
-def _from_factory(name: str, options: dict[str, Any]) -> Source:
+def _from_factory(name: str, options: dict[str, Any], inputs: tuple[TensorSpec, ...], labels: LabelSpec) -> Source:
     module, _, attribute = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module), attribute)
@@ -76,11 +76,9 @@ def _from_factory(name: str, options: dict[str, Any]) -> Source:
             f"data.source = {name!r} with options {options} failed: {type(error).__name__}: {error}; "
             f"check that `python -c 'import {module}'` works here and that the factory takes these options"
         ) from error
-    return made if _is_source(made) else AdaptedDataset(made)
+    return made if _is_source(made) else AdaptedDataset(made, inputs, labels)
 
 
 def _is_source(made: Any) -> bool:
     """Looked up statically: merely asking an AdaptedDataset for `labels` reads every sample."""
-    return all(
-        hasattr(type(made), name) or name in getattr(made, "__dict__", ()) for name in ("labels", "batch")
-    )
+    return all(hasattr(type(made), name) or name in getattr(made, "__dict__", ()) for name in ("labels", "batch"))

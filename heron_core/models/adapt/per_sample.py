@@ -7,7 +7,7 @@ with one vector for all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 import torch
@@ -53,7 +53,7 @@ def per_sample_obstacle(model: SplitModel, seed: int) -> str | None:
     """
     front = model.build("front", seed).train()
     layers = dict(front.named_modules())
-    seen = _rows_seen(front, model.input, seed)
+    seen = _rows_seen(front, model.inputs, seed)
     names = [name for name, _ in front.named_parameters(remove_duplicate=False)]
     shared = _shared(front)
     for name in filter(lambda n: model.trainable(f"front.{n}"), names):
@@ -64,7 +64,7 @@ def per_sample_obstacle(model: SplitModel, seed: int) -> str | None:
     return None
 
 
-def _rows_seen(front: nn.Module, inputs: TensorSpec, seed: int) -> dict[str, set[int]]:
+def _rows_seen(front: nn.Module, inputs: Sequence[TensorSpec], seed: int) -> dict[str, set[int]]:
     """First dimensions of each called layer's outputs, for a batch of three."""
     rows: dict[str, set[int]] = {}
     for name, layer in front.named_modules():
@@ -72,9 +72,9 @@ def _rows_seen(front: nn.Module, inputs: TensorSpec, seed: int) -> dict[str, set
             layer.register_forward_hook(
                 lambda _layer, _inputs, out, name=name: rows.setdefault(name, set()).add(len(out))
             )
-    x = torch.zeros(_PROBE_ROWS, *inputs.shape, dtype=getattr(torch, inputs.dtype))
+    batch = [torch.zeros(_PROBE_ROWS, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs]
     with torch.inference_mode(), lean.whole_batches(), seeded_torch(seed, "per_sample"):
-        front(x)
+        front(*batch)
     return rows
 
 

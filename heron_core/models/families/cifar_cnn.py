@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 from heron_core.errors import ModelError
 from heron_core.models.families.digits_cnn import three_widths
 from heron_core.models.families.layers import ConvNorm, Norm
+from heron_core.models.families.outputs import vector_task
 from heron_core.models.families.stages import Network, Shape, Stage
 from heron_core.models.heads.auxiliary import GapLinear
 from heron_core.models.split_model import SplitModel
@@ -43,7 +44,7 @@ def cifar_cnn(spec: ModelSpec) -> SplitModel:
     shape = spec.input_shape or (3, 32, 32)
     if len(shape) != 3 or min(shape[1:]) < 4:
         raise ModelError(f"cifar_cnn needs model.input_shape [C, H, W] with H and W of 4 or more, got {list(shape)}")
-    classes = spec.classes or 10
-    stages = _stages(shape, three_widths(spec, WIDTHS), spec.norm, classes)
-    network = Network(stages, shape, classes, per_sample=spec.norm == "group")
+    task = vector_task(spec)
+    stages = _stages(shape, three_widths(spec, WIDTHS), spec.norm, task.output_shape[0])
+    network = Network(stages, shape, task, per_sample=spec.norm == "group")
     return network.split(spec.cut or "conv3", spec.auxiliary, "cifar_cnn")

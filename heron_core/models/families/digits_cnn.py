@@ -7,6 +7,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from heron_core.errors import ModelError
 from heron_core.models.families.layers import ConvNorm, Norm
+from heron_core.models.families.outputs import vector_task
 from heron_core.models.families.stages import Network, Shape, Stage
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import ModelSpec
@@ -69,8 +70,11 @@ def digits_cnn(spec: ModelSpec) -> SplitModel:
     shape = spec.input_shape or (1, 8, 8)
     if len(shape) != 3 or min(shape[1:]) < 4:
         raise ModelError(f"digits_cnn needs model.input_shape [C, H, W] with H and W of 4 or more, got {list(shape)}")
-    classes = spec.classes or 10
+    task = vector_task(spec)
     network = Network(
-        _stages(shape, three_widths(spec, WIDTHS), spec.norm, classes), shape, classes, per_sample=spec.norm == "group"
+        _stages(shape, three_widths(spec, WIDTHS), spec.norm, task.output_shape[0]),
+        shape,
+        task,
+        per_sample=spec.norm == "group",
     )
     return network.split(spec.cut or "conv2", spec.auxiliary, "digits_cnn")

@@ -7,6 +7,7 @@ from math import prod
 
 from torch import Tensor, nn
 
+from heron_core.models.families.outputs import vector_task
 from heron_core.models.families.stages import Network, Stage
 from heron_core.models.lean import relu
 from heron_core.models.split_model import SplitModel
@@ -37,7 +38,7 @@ def _stages(sizes: tuple[int, ...], classes: int) -> list[Stage]:
 def mlp(spec: ModelSpec) -> SplitModel:
     """Any input shape, default [1, 8, 8]; cut after hidden1 (default), hidden2, ...; model.norm is unused."""
     input_shape = spec.input_shape or (1, 8, 8)
-    classes = spec.classes or 10
+    task = vector_task(spec)
     sizes = (prod(input_shape), *(spec.widths or DEFAULT_WIDTHS))
-    network = Network(_stages(sizes, classes), input_shape, classes)
+    network = Network(_stages(sizes, task.output_shape[0]), input_shape, task)
     return network.split(spec.cut or "hidden1", spec.auxiliary, "mlp")

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from heron_core.errors import ModelError
 from heron_core.models.families.layers import ConvNorm, Norm, make_conv, make_norm
+from heron_core.models.families.outputs import vector_task
 from heron_core.models.families.stages import Network, Shape, Stage
 from heron_core.models.lean import convolve, normalise, overwrite, relu
 from heron_core.models.split_model import SplitModel
@@ -137,6 +138,6 @@ def resnet(spec: ModelSpec) -> SplitModel:
     shape = spec.input_shape or ((3, 32, 32) if spec.stem == "small" else (3, 224, 224))
     if len(shape) != 3:
         raise ModelError(f"{spec.name} needs model.input_shape [C, H, W], got {list(shape)}")
-    classes = spec.classes or 10
-    network = Network(_stages(spec, shape, classes), shape, classes, per_sample=spec.norm == "group")
+    task = vector_task(spec)
+    network = Network(_stages(spec, shape, task.output_shape[0]), shape, task, per_sample=spec.norm == "group")
     return network.split(spec.cut or "layer1.0", spec.auxiliary, spec.name)

@@ -15,6 +15,7 @@ from heron_core.models.heads.auxiliary import auxiliary_factory
 from heron_core.models.lean import in_pieces, rows_per_piece
 from heron_core.models.names import nearest
 from heron_core.models.split_model import SplitModel
+from heron_core.models.tasks.task import Task
 
 Shape = tuple[int, ...]
 FLOAT_BYTES = 4
@@ -43,7 +44,7 @@ class Network:
 
     stages: Sequence[Stage]
     input_shape: Shape
-    classes: int
+    task: Task
     per_sample: bool = True
     """No stage mixes the samples of a batch in train mode (none is BatchNorm)."""
     cuts: tuple[str, ...] = field(init=False)
@@ -65,11 +66,11 @@ class Network:
         shape = front[-1].shape
         return SplitModel(
             front=lambda: Trunk(front, self.per_sample),
-            auxiliary=auxiliary_factory(auxiliary, shape, self.classes),
+            auxiliary=auxiliary_factory(auxiliary, shape, self.task.output_shape),
             back=lambda: Trunk(back, self.per_sample),
-            input=TensorSpec("input", self.input_shape),
+            inputs=(TensorSpec("input", self.input_shape),),
             activations=(TensorSpec("activations", shape),),
-            classes=self.classes,
+            task=self.task,
             channels_last=not self.per_sample,
         )
 

@@ -71,8 +71,8 @@ HEADS: Mapping[str, Callable[[Shape, int], nn.Module]] = {
 }
 
 
-def auxiliary_factory(name: str, shape: Shape, classes: int) -> Callable[[], nn.Module]:
-    """A factory of the named head for activations [B, *shape]. ModelError: unknown, or unfit for it."""
+def auxiliary_factory(name: str, shape: Shape, output_shape: Shape) -> Callable[[], nn.Module]:
+    """A factory of the named head: [B, *shape] to [B, *output_shape]. ModelError: unknown, or unfit for it."""
     if name not in HEADS:
         raise ModelError(f"unknown auxiliary head {name!r}{nearest(name, HEADS)}; take one of {', '.join(HEADS)}")
     if name == "conv_gap_linear" and len(shape) != 3:
@@ -80,4 +80,9 @@ def auxiliary_factory(name: str, shape: Shape, classes: int) -> Callable[[], nn.
             f"auxiliary conv_gap_linear needs activations [C, H, W], this cut gives {list(shape)}; "
             'take auxiliary = "gap_linear" or "flatten_linear"'
         )
-    return lambda: HEADS[name](shape, classes)
+    if len(output_shape) != 1:
+        raise ModelError(
+            f"auxiliary {name} gives one vector for each sample, the task wants {list(output_shape)}; "
+            "let your factory return a SplitModel with a head of its own"
+        )
+    return lambda: HEADS[name](shape, output_shape[0])

@@ -15,7 +15,7 @@ from heron_client.uploads.upload import Upload
 from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
 from heron_core.data.source import ArraySource, Source
-from heron_core.device import to_input
+from heron_core.device import to_inputs
 from heron_core.errors import DataError
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
@@ -113,10 +113,10 @@ def test_running_statistics_move_by_the_base_forward_only() -> None:
     spec = joint(method={"local_steps": 1, "zo": {"num_directions": 4, "difference": "central", "mu": 1.0}})
     model = tiny.conv("batch")
     ran = Ran(spec, model)
-    x, _ = tiny.source(model).batch(BatchOrder(spec.seed, 0, 24, 4).at(0))
+    (x,), _ = tiny.source(model).batch(BatchOrder(spec.seed, 0, 24, 4).at(0))
     front = model.build("front", spec.seed).train()
     with torch.inference_mode():
-        front(to_input(x, torch.device("cpu"), model.channels_last))
+        front(*to_inputs([x], torch.device("cpu"), model.channels_last))
     plain = {f"front.{name}": buffer.numpy() for name, buffer in front.named_buffers()}
     assert plain.keys() == {"front.1.running_mean", "front.1.running_var", "front.1.num_batches_tracked"}
     assert all(np.array_equal(ran.state[name], value) for name, value in plain.items())
@@ -206,7 +206,7 @@ def test_an_upload_is_the_base_forward_s_output_with_its_labels() -> None:
     for step, upload in enumerate(local.uploads()):
         thetas.append(compute.theta())  # the base point: the update comes after the upload
         front.load_state_dict(net(compute).front.state_dict())
-        x, labels = source.batch(order.at(step))
+        (x,), labels = source.batch(order.at(step))
         with torch.inference_mode():
             assert np.array_equal(upload.tensors["activations"], front(torch.from_numpy(x)).numpy())
         assert list(upload.tensors) == ["activations", "labels"]
@@ -269,7 +269,7 @@ def test_what_a_round_did_before_is_forgotten_once_the_state_is_fetched_again() 
 @pytest.mark.parametrize("other", [{"rank": 1}, {"round_number": 2}])
 def test_another_rank_or_round_gives_other_directions_and_batches(other: dict[str, int]) -> None:
     spec, model = joint(), tiny.mlp()
-    x, labels = tiny.source(model).batch(np.arange(1))
+    (x,), labels = tiny.source(model).batch(np.arange(1))
     one_sample = ArraySource(np.repeat(x, 24, axis=0), np.repeat(labels, 24))
     here, there = Ran(spec, model, source=one_sample), Ran(spec, model, source=one_sample, **other)
     assert not same(here.state, there.state), "the same batches, so other directions"
@@ -295,7 +295,7 @@ def test_a_step_learns_on_average() -> None:
 
 def test_a_nan_in_the_data_is_a_data_error_naming_round_and_step() -> None:
     model = tiny.mlp()
-    x, labels = tiny.source(model, samples=48).batch(np.arange(48))
+    (x,), labels = tiny.source(model, samples=48).batch(np.arange(48))
     order = BatchOrder(0, 0, 48, 4)
     x[order.at(6)] = np.nan  # round 2, step 2
     with pytest.raises(DataError, match=r"round 2, step 2: the auxiliary loss must be finite, got nan"):
@@ -330,7 +330,7 @@ def test_evaluation_uses_running_statistics_and_changes_nothing() -> None:
     (activations,) = compute.evaluation_activations(x)
     front = model.build("front", 0).eval()
     with torch.inference_mode():
-        np.testing.assert_allclose(activations, front(torch.from_numpy(x)).numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(activations, front(torch.from_numpy(x[0])).numpy(), rtol=1e-5, atol=1e-6)
     assert activations.flags.c_contiguous
     assert same(before, compute.state()) and net(compute).training
 

@@ -14,13 +14,11 @@ from heron_core.data import BatchOrder, Source, client_share, load_experiment, s
 from heron_core.errors import DataError
 from heron_core.spec.run_spec import DataSpec
 
-needs_digits = pytest.mark.skipif(
-    importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed"
-)
+needs_digits = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
 
 
 def content(source: Source) -> set[bytes]:
-    x, labels = source.batch(np.arange(len(source)))
+    (x,), labels = source.batch(np.arange(len(source)))
     return {sample.tobytes() + bytes([label]) for sample, label in zip(x, labels, strict=True)}
 
 
@@ -70,7 +68,7 @@ def test_a_rank_beyond_the_clients_is_refused() -> None:
 def test_a_share_can_be_walked_in_batches() -> None:
     spec = DataSpec()
     share = client_share(load_experiment(spec, 0, None), spec, 0, 1, 3)
-    x, labels = share.batch(BatchOrder(0, 1, len(share), 32).at(100))
+    (x,), labels = share.batch(BatchOrder(0, 1, len(share), 32).at(100))
     assert (x.shape, labels.shape) == ((32, 1, 8, 8), (32,))
 
 
@@ -137,8 +135,8 @@ def test_two_ranges_of_the_training_samples_share_none_and_are_all() -> None:
     whole = load_experiment(DataSpec(), 0).train
     parts = [load_experiment(DataSpec(train_range=r), seed).train for r, seed in (((0, 500), 1), ((500, 1437), 2))]
     assert [len(part) for part in parts] == [500, 937]
-    both = np.concatenate([part.batch(np.arange(len(part)))[0] for part in parts])
-    assert np.array_equal(both, whole.batch(np.arange(len(whole)))[0])
+    both = np.concatenate([part.batch(np.arange(len(part)))[0][0] for part in parts])
+    assert np.array_equal(both, whole.batch(np.arange(len(whole)))[0][0])
 
 
 @pytest.mark.parametrize("wrong", [(500, 500), (0, 1438), (5,)])

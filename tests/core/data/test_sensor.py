@@ -18,7 +18,7 @@ ALL = np.arange(6)
 
 def seen(half: Any = "train", seed: int = 0, rows: Any = ALL, **spec: Any) -> np.ndarray[Any, Any]:
     transform = Sensor(SensorSpec.model_validate(spec), seed, 3).of(half)
-    return ArraySource(IMAGES, np.zeros(6, np.int64), transform=transform).batch(np.asarray(rows))[0]
+    return ArraySource(IMAGES, np.zeros(6, np.int64), transform=transform).batch(np.asarray(rows))[0][0]
 
 
 def test_contrast_is_about_the_middle_and_brightness_is_added_and_clipped() -> None:
@@ -50,7 +50,7 @@ def test_uint8_images_are_seen_before_they_are_normalised_and_the_source_keeps_i
     before = x.copy()
     normalisation = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     flat = Sensor(SensorSpec(contrast=0.0), 0, 3).of("train")
-    assert np.all(ArraySource(x, np.zeros(6, np.int64), normalisation, flat).batch(ALL)[0] == 0)
+    assert np.all(ArraySource(x, np.zeros(6, np.int64), normalisation, flat).batch(ALL)[0][0] == 0)
     assert np.array_equal(x, before)
 
 
@@ -61,8 +61,8 @@ def test_the_plain_sensor_is_none_and_another_sees_both_halves() -> None:
     )
     rows = np.arange(30)
     for half in ("train", "test"):
-        assert np.array_equal(getattr(plain, half).batch(rows)[0], getattr(same, half).batch(rows)[0])
-        assert np.all(getattr(dark, half).batch(rows)[0] == 0.5)
+        assert np.array_equal(getattr(plain, half).batch(rows)[0][0], getattr(same, half).batch(rows)[0][0])
+        assert np.all(getattr(dark, half).batch(rows)[0][0] == 0.5)
 
 
 def test_numbers_for_other_channels_than_there_are_are_refused() -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heron_core.arrays import TensorSpec
 from heron_core.data import AdaptedDataset, ArraySource, Normalisation, Source, Subset, check_source
 from heron_core.errors import DataError
+from heron_core.labels import LabelSpec
 
 LABELS = np.array([2, 0, 1, 2, 1])
 
@@ -47,49 +49,49 @@ def sources() -> dict[str, Source]:
 @pytest.mark.parametrize("kind", list(sources()))
 def test_a_batch_is_float32_contiguous_with_int64_labels(kind: str) -> None:
     source = sources()[kind]
-    x, labels = source.batch(np.array([3, 1]))
+    (x,), labels = source.batch(np.array([3, 1]))
     assert (x.shape, x.dtype, x.flags.c_contiguous) == ((2, 3, 4, 4), np.float32, True)
     assert type(x) is np.ndarray and x.flags.aligned
     assert labels.dtype == source.labels.dtype == np.int64
     assert labels.tolist() == [2, 0] and source.labels.tolist() == LABELS.tolist()
-    check_source(source, (3, 4, 4), 3)
+    check_source(source, (TensorSpec("x", (3, 4, 4)),), LabelSpec(count=3))
 
 
 @pytest.mark.parametrize("kind", list(sources()))
 def test_a_sample_has_the_same_bits_in_every_batch(kind: str) -> None:
     source = sources()[kind]
-    whole, _ = source.batch(np.arange(5))
+    (whole,), _ = source.batch(np.arange(5))
     for i in range(5):
-        alone, _ = source.batch(np.array([i]))
+        (alone,), _ = source.batch(np.array([i]))
         assert np.array_equal(alone[0], whole[i])
 
 
 def test_uint8_is_normalised_per_channel() -> None:
     x = pixels()
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.1)
-    batch, _ = ArraySource(x, LABELS, Normalisation(mean, std)).batch(np.array([4]))
+    (batch,), _ = ArraySource(x, LABELS, Normalisation(mean, std)).batch(np.array([4]))
     for c in range(3):
         np.testing.assert_allclose(batch[0, c], (x[4, c] / 255 - mean[c]) / std[c], rtol=2e-6, atol=2e-6)
 
 
 def test_uint8_without_a_normalisation_becomes_0_to_1() -> None:
-    batch, _ = ArraySource(np.array([[0], [255]], dtype=np.uint8), np.array([0, 1])).batch(np.arange(2))
+    (batch,), _ = ArraySource(np.array([[0], [255]], dtype=np.uint8), np.array([0, 1])).batch(np.arange(2))
     assert batch.tolist() == [[0.0], [1.0]]
 
 
 def test_changing_a_batch_leaves_the_source_as_it_was() -> None:
     source = ArraySource(np.ones((2, 3), dtype=np.float32), np.array([0, 1]))
-    x, labels = source.batch(np.arange(2))
+    (x,), labels = source.batch(np.arange(2))
     x[:], labels[:] = 7, 7
-    assert source.batch(np.arange(2))[0].max() == 1 and source.labels.tolist() == [0, 1]
+    assert source.batch(np.arange(2))[0][0].max() == 1 and source.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
     ("x", "labels", "normalisation", "message"),
     [
-        (np.zeros((2, 3)), np.zeros(2, int), None, "float32 or uint8, got float64"),
+        (np.zeros((2, 3)), np.zeros(2, int), None, "float32, uint8 or int64, got float64"),
         (np.zeros((2, 3), np.float32), np.zeros(3, int), None, "2 samples need as many labels, got 3"),
-        (np.zeros((2, 3), np.float32), np.zeros(2), None, "labels must be integers"),
+        (np.zeros((2, 3), np.float32), np.array(["a", "b"]), None, "labels must be numbers"),
         (np.zeros((2, 3), np.float32), np.zeros(2, int), Normalisation(), "normalisation is for uint8"),
     ],
 )
@@ -121,7 +123,7 @@ def test_a_torch_dataset_is_adapted() -> None:
     torch = pytest.importorskip("torch")
     dataset = torch.utils.data.TensorDataset(torch.rand(3, 2), torch.tensor([0, 2, 1]))
     source = AdaptedDataset(dataset)
-    x, labels = source.batch(np.array([2, 0]))
+    (x,), labels = source.batch(np.array([2, 0]))
     assert np.array_equal(x, dataset.tensors[0][[2, 0]].numpy())
     assert labels.tolist() == [1, 0] and source.labels.tolist() == [0, 2, 1]
 
@@ -178,7 +180,7 @@ class Float64Source:
         return 1
 
     def batch(self, indices: Any) -> Any:
-        return np.zeros((len(indices), 2)), self.labels[indices]
+        return (np.zeros((len(indices), 2)),), self.labels[indices]
 
 
 @pytest.mark.parametrize(
@@ -189,9 +191,9 @@ class Float64Source:
         (ArraySource(np.zeros((1, 3), np.float32), np.array([0])), r"input shape \[2\], got \[3\]"),
         (ArraySource(np.full((1, 2), np.nan, np.float32), np.array([0])), "finite, the first one holds NaN"),
         (ArraySource(np.zeros((0, 2), np.float32), np.array([], int)), "holds no samples"),
-        (Float64Source(), "x float32 and labels int64"),
+        (Float64Source(), "x of a batch must be float32, as the model takes it, got float64"),
     ],
 )
 def test_data_that_does_not_fit_the_model_is_refused(source: Source, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        check_source(source, (2,), 5)
+        check_source(source, (TensorSpec("x", (2,)),), LabelSpec(count=5))

@@ -83,7 +83,7 @@ def test_gradients_flow_and_equal_those_of_a_smooth_reference(norm: str) -> None
     front, head = model.build("front", 0).double(), model.build("auxiliary", 0).double()
     x, labels = torch.rand(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
     parameter = front.get_parameter("layer1.0.conv2.weight")
-    loss = model.loss(head(front(x)), labels).sum()
+    loss = model.task.losses(head(front(x)), labels).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     assert parameter.grad is not None
     u = torch.randn(parameter.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -91,7 +91,7 @@ def test_gradients_flow_and_equal_those_of_a_smooth_reference(norm: str) -> None
     for sign in (1, -1):
         with torch.inference_mode():
             parameter.add_(u, alpha=sign * eps)
-            values.append(float(model.loss(head(front(x)), labels).sum()))
+            values.append(float(model.task.losses(head(front(x)), labels).sum()))
             parameter.sub_(u, alpha=sign * eps)
     slope = (values[0] - values[1]) / (2 * eps)
     assert slope == pytest.approx(float((parameter.grad * u).sum()), rel=1e-3)

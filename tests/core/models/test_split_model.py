@@ -11,6 +11,7 @@ from torch import nn
 from heron_core.errors import ModelError, TensorError
 from heron_core.models import ClientModel, SplitModel, TensorSpec, build_split_model, check_parts
 from heron_core.models.split_model import Part
+from heron_core.models.tasks.classification import Classification
 from heron_core.spec.run_spec import ModelSpec
 
 PARTS: tuple[Part, ...] = ("front", "auxiliary", "back")
@@ -52,8 +53,8 @@ def test_a_front_that_breaks_its_promise_names_both_shapes() -> None:
 
 
 def test_a_head_with_other_classes_is_named() -> None:
-    with pytest.raises(ModelError, match=r"auxiliary must give \[B, 7\].*gives \[\['B', 10\]\]"):
-        check_parts(replace(build_split_model(ModelSpec()), classes=7))
+    with pytest.raises(ModelError, match=r"auxiliary must give \[B, 7\].*gives \[B, 10\]"):
+        check_parts(replace(build_split_model(ModelSpec()), task=Classification(7)))
 
 
 def test_a_front_that_returns_no_tensor_is_named() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import tiny
 
+from heron_core.measures import pair
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.metrics.counts import Counts
 from heron_server.metrics.ledger import Ledger
@@ -33,16 +34,18 @@ def figures(loss: float = 1.0, seconds: float = 0.1, peak: int = 1000) -> pb.Cli
 
 
 def two_rounds() -> Records:
-    records = Records(tiny.spec())
+    records = Records(tiny.spec(), tiny.mlp().task.metrics)
     records.round_began(1, 100.0)
     records.client_figures("a", figures(1.0, 0.1, 1000))
     records.client_figures("b", figures(3.0, 0.3, 0))
-    records.round_done(1, ["a", "b"], Counts(10, 5, 4, 20.0, [7, 3]), 102.0)
+    records.round_done(
+        1, ["a", "b"], Counts(10, {"accuracy": pair(5, 10)}, {"accuracy": pair(4, 10)}, 20.0, [7, 3]), 102.0
+    )
     records.round_began(2, 200.0)
     records.dropped("b", "late")
     records.client_figures("a", figures(0.5, 0.2, 3000))
     records.server_loss = 0.25
-    records.round_done(2, ["a"], Counts(10, 8, 6, 10.0, [7, 3]), 203.0)
+    records.round_done(2, ["a"], Counts(10, {"accuracy": pair(8, 10)}, {"accuracy": pair(6, 10)}, 10.0, [7, 3]), 203.0)
     return records
 
 
@@ -69,6 +72,8 @@ def test_a_round_s_record_says_what_was_counted_and_measured() -> None:
         "round": 1, "accuracy": 0.5, "loss": 2.0, "wall_s": 2.0, "participants": 2, "dropped": 0, "dropped_reasons": {},
         "auxiliary_accuracy": 0.4, "majority_accuracy": 0.7, "client_loss": 2.0, "client_loss_first": 3.0,
         "client_loss_last": 1.0, "server_loss": None,
+        "metric": {"name": "accuracy", "value": 0.5, "higher_is_better": True, "is_share": True},
+        "metrics": {"accuracy": 0.5}, "auxiliary_metrics": {"accuracy": 0.4},
     }  # fmt: skip
     assert (second["participants"], second["dropped"], second["dropped_reasons"]) == (1, 1, {"b": "late"})
     assert second["client_loss"] == 0.5 and second["server_loss"] == 0.25
@@ -80,23 +85,23 @@ def test_the_summary_s_headline_is_the_last_round_s() -> None:
 
 
 def test_nan_is_null_and_what_was_never_measured_too() -> None:
-    records = Records(tiny.spec())
+    records = Records(tiny.spec(), tiny.mlp().task.metrics)
     records.round_began(1, 0.0)
     records.client_figures("a", figures(math.nan, math.inf, 0))
-    records.round_done(1, ["a"], Counts(4, 1, 1, math.nan, [4, 0]), 1.0)
+    records.round_done(1, ["a"], Counts(4, {"accuracy": pair(1, 4)}, {"accuracy": pair(1, 4)}, math.nan, [4, 0]), 1.0)
     made = summary(records)
     assert made["loss"] is None and made["history"][0]["client_loss"] is None
     assert made["client_step"]["seconds_median"] is None and made["client_step"]["peak_bytes_median"] is None
-    records = Records(tiny.spec())
+    records = Records(tiny.spec(), tiny.mlp().task.metrics)
     records.round_done(1, [], Counts(), 1.0)
     made = summary(records)
     assert made["accuracy"] is made["loss"] is made["majority_accuracy"] is None
-    empty = summary(Records(tiny.spec()))
+    empty = summary(Records(tiny.spec(), tiny.mlp().task.metrics))
     assert empty["accuracy"] is None and empty["history"] == [] and empty["wall_s"] == 0
 
 
 def test_records_survive_a_checkpoint_s_json() -> None:
     records = two_rounds()
-    again = Records(tiny.spec())
+    again = Records(tiny.spec(), tiny.mlp().task.metrics)
     again.restore(json.loads(json.dumps(records.as_dict())))
     assert summary(again) == summary(records)

@@ -39,11 +39,11 @@ def test_cut_gradients_of_a_linear_head_are_softmax_minus_target_times_its_weigh
 
 def test_integer_tensors_of_the_cut_have_no_gradient() -> None:
     class Masked(nn.Module):
-        def forward(self, cut: tuple[Tensor, Tensor]) -> Tensor:
-            return cut[0] * cut[1]
+        def forward(self, z: Tensor, mask: Tensor) -> Tensor:
+            return z * mask
 
     made = tiny.mlp()
-    model = SplitModel(made.front, made.auxiliary, made.back, made.input, (TensorSpec("z", (3,)),) * 2, 3)
+    model = SplitModel(made.front, made.auxiliary, made.back, made.inputs, (TensorSpec("z", (3,)),) * 2, made.task)
     cut = (torch.randn(4, 3), torch.ones(4, 3, dtype=torch.int64))
     assert [g.shape for g in cut_gradients(model, Masked(), cut, torch.zeros(4, dtype=torch.int64))] == [(4, 3)]
 
@@ -72,13 +72,13 @@ def test_alignment_is_the_written_formula_bit_for_bit() -> None:
     z_all, y_all, goals = torch.cat([c[0] for c, _ in uploads]), torch.cat([y for _, y in uploads]), []
     for (z,), y in uploads:
         z = z.clone().requires_grad_()
-        goals.append(torch.autograd.grad(model.loss(back(z), y).sum(), z)[0])
+        goals.append(torch.autograd.grad(model.task.losses(back(z), y).sum(), z)[0])
     goal = torch.cat(goals)
     adam = torch.optim.Adam(plain.parameters(), lr=1e-3, foreach=False)
     for _ in range(2):
         for a in range(0, 12, 5):
             z, y = z_all[a : a + 5].clone().requires_grad_(), y_all[a : a + 5]
-            (estimate,) = torch.autograd.grad(model.loss(plain(z), y).sum(), z, create_graph=True)
+            (estimate,) = torch.autograd.grad(model.task.losses(plain(z), y).sum(), z, create_graph=True)
             loss = ((estimate - goal[a : a + 5]) ** 2).flatten(1).sum(1).mean()
             adam.zero_grad()
             loss.backward()
@@ -108,7 +108,7 @@ def test_alignment_leaves_the_back_as_it_was() -> None:
 
 @pytest.mark.parametrize(("samples", "kept"), [(1000, 5), (8, 2), (11, 2), (1, 1)])
 def test_a_buffer_keeps_the_newest_whole_uploads_and_at_least_one(samples: int, kept: int) -> None:
-    buffers = UploadBuffers(tiny.spec(method={"alignment": {"buffer_samples": samples}}), tiny.mlp().activations)
+    buffers = UploadBuffers(tiny.spec(method={"alignment": {"buffer_samples": samples}}), tiny.mlp().uploaded)
     steps = [as_step(number) for number in range(5)]
     for step in steps:
         buffers.keep(1, step)
@@ -121,7 +121,7 @@ def test_a_buffer_keeps_the_newest_whole_uploads_and_at_least_one(samples: int, 
 
 def test_buffers_come_back_from_their_tensors() -> None:
     spec = tiny.spec(method={"alignment": {"buffer_samples": 8}})
-    first, second = (UploadBuffers(spec, tiny.mlp().activations) for _ in range(2))
+    first, second = (UploadBuffers(spec, tiny.mlp().uploaded) for _ in range(2))
     for rank in (2, 11):
         for number in range(3):
             first.keep(rank, as_step(number + rank))

@@ -73,7 +73,7 @@ def with_dropout() -> SplitModel:
     made = tiny.mlp()
     return SplitModel(
         made.front, made.auxiliary, lambda: torch.nn.Sequential(torch.nn.Dropout(0.5), made.back()),
-        made.input, made.activations, made.classes,
+        made.inputs, made.activations, made.task,
     )  # fmt: skip
 
 
@@ -114,7 +114,9 @@ def test_huge_but_finite_activations_are_not_mistaken_for_inf() -> None:
 
 def test_integer_activations_are_not_checked_for_nan() -> None:
     made = tiny.mlp()
-    model = SplitModel(made.front, made.auxiliary, made.back, made.input, (TensorSpec("ids", (2,), "int64"),), 3)
+    model = SplitModel(
+        made.front, made.auxiliary, made.back, made.inputs, (TensorSpec("ids", (2,), "int64"),), made.task
+    )
     engine(model).check("edge-1", Step(0, (torch.ones(4, 2, dtype=torch.int64),), torch.zeros(4, dtype=torch.int64)))
 
 
@@ -201,9 +203,7 @@ def test_a_back_that_is_spoiled_itself_ends_the_run_and_blames_no_client(value: 
 
 
 def test_a_head_of_the_server_s_that_is_not_finite_ends_the_run_though_no_loss_shows_it() -> None:
-    made = engine(
-        head_overflows(), method={"auxiliary_update": "server"}, server_optimizer={"name": "sgd", "lr": 1e10}
-    )
+    made = engine(head_overflows(), method={"auxiliary_update": "server"}, server_optimizer={"name": "sgd", "lr": 1e10})
     made.train("a", 0, 1, Step(0, (step(0).activations[0].sign() * 1e30,), step().labels_B))
     with pytest.raises(ModelError, match=r"the auxiliary head must be finite.*lower server_optimizer\.lr"):
         made.take_mean_loss()
@@ -214,12 +214,12 @@ def test_evaluation_counts_the_assembled_model_and_touches_nothing() -> None:
     made, test = engine(model), tiny.source(model, samples=23)
     before, state = bits(made), made.client_state()
     counts = made.evaluate(test, batch_rows=5)
-    x, labels = test.batch(np.arange(23))
+    (x,), labels = test.batch(np.arange(23))
     whole = AssembledModel(model.build("front", 0), model.build("back", 0)).eval()
     with torch.inference_mode():
         logits = whole(torch.from_numpy(x))
     assert counts.samples == 23
-    assert counts.correct == int((logits.argmax(1).numpy() == labels).sum())
+    assert counts.measured == {"accuracy": (int((logits.argmax(1).numpy() == labels).sum()), 23)}
     expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="sum")
     assert counts.loss_sum == pytest.approx(float(expected), rel=1e-5)
     assert counts.class_counts == np.bincount(labels, minlength=3).tolist()
@@ -236,7 +236,9 @@ def test_an_evaluation_refuses_labels_out_of_range() -> None:
 
 def test_a_back_without_parameters_trains_on_nothing() -> None:
     made = tiny.mlp()
-    model = SplitModel(made.front, made.auxiliary, lambda: torch.nn.Flatten(), made.input, (TensorSpec("z", (3,)),), 3)
+    model = SplitModel(
+        made.front, made.auxiliary, lambda: torch.nn.Flatten(), made.inputs, (TensorSpec("z", (3,)),), made.task
+    )
     server = engine(model)
     server.train("a", 0, 1, step(0, shape=(3,)))
     assert server.take_mean_loss() > 0
@@ -291,7 +293,7 @@ def test_a_back_that_ignores_the_cut_returns_zeros() -> None:
             return super().forward(torch.ones_like(z))
 
     made = tiny.mlp()
-    model = SplitModel(made.front, made.auxiliary, lambda: Deaf(6, 3), made.input, made.activations, 3)
+    model = SplitModel(made.front, made.auxiliary, lambda: Deaf(6, 3), made.inputs, made.activations, made.task)
     returned = engine(model, method={"name": "sflv2"}).train("a", 0, 1, step(0))
     assert returned is not None and not returned.tensors["activations"].any()
 
@@ -318,7 +320,7 @@ def test_dropout_in_the_server_s_head_has_a_stream_of_its_own() -> None:
     made = tiny.mlp()
     dropping = SplitModel(
         made.front, lambda: torch.nn.Sequential(torch.nn.Dropout(0.5), made.auxiliary()), made.back,
-        made.input, made.activations, made.classes,
+        made.inputs, made.activations, made.task,
     )  # fmt: skip
     servers = [engine(dropping, method={"auxiliary_update": "server"}) for _ in range(2)]
     torch.manual_seed(1)
@@ -368,4 +370,4 @@ def test_fedavg_s_back_comes_with_the_client_state() -> None:
 def test_accuracy_of_the_head_is_counted_where_there_is_one_for_all(method: dict[str, Any]) -> None:
     counts = engine(method=method).evaluate(tiny.source(tiny.mlp()))
     single = method.get("name") not in ("sflv1", "sflv2", "fsl_sage") and method != {"auxiliary_update": "aligned"}
-    assert counts.samples == 24 and (counts.auxiliary_correct is not None) == single
+    assert counts.samples == 24 and bool(counts.auxiliary) == single

@@ -12,12 +12,12 @@ from heron_core.pb.v1 import tensors_pb2
 from heron_core.wire.codec import manifest_of, pieces
 from heron_server.uploads.assembly import Staging, Taken
 
-CUT = (TensorSpec("hidden", (2, 3)), TensorSpec("mask", (2,), "uint8"))
+UPLOADED = (TensorSpec("hidden", (2, 3)), TensorSpec("mask", (2,), "uint8"), TensorSpec("labels", (), "int64"))
 Frame = tuple[pb.FrameHeader, memoryview]
 
 
 def staging(steps: int = 2, batch: int = 4, micro: int = 2, exact: bool = True) -> Staging:
-    return Staging("edge-1", CUT, steps, batch, micro, exact)
+    return Staging("edge-1", UPLOADED, steps, batch, micro, exact)
 
 
 def tensors(rows: int, value: int) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from heron_client.compute.torch_backend import ClientCompute
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
-from heron_core.device import to_input
+from heron_core.device import to_inputs
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import OptimizerSpec, RunSpec
 from heron_core.streams import seeded_torch
@@ -36,7 +36,7 @@ class Back:
     """A Main-Server that answers an upload with its gradient, and never moves."""
 
     def __init__(self, spec: RunSpec, model: SplitModel) -> None:
-        self.back, self.loss = model.build("back", spec.seed).eval(), model.loss
+        self.back, self.loss = model.build("back", spec.seed).eval(), model.task.losses
 
     def answer(self, activations: Array, labels: Array) -> CutGradients:
         z = torch.from_numpy(activations.copy()).requires_grad_()
@@ -77,14 +77,14 @@ class PlainClient:
         method, source = self.spec.method, tiny.source(self.model)
         order = BatchOrder(self.spec.seed, 0, len(source), method.batch_size)
         for step in range(method.local_steps):
-            x, labels = source.batch(order.at(step))
+            (x,), labels = source.batch(order.at(step))
             rows, total, gradient_D = method.micro_batch_rows, 0.0, None
             for piece, start in enumerate(range(0, len(labels), rows)):
                 y = torch.from_numpy(labels[start : start + rows])
                 with seeded_torch(self.spec.seed, "round", 1, "client", 0, "step", step, "masks", piece):
-                    z = self.net["front"](to_input(x[start : start + rows], CPU, self.model.channels_last))
+                    z = self.net["front"](*to_inputs([x[start : start + rows]], CPU, self.model.channels_last))
                     outputs = [net for name, net in self.net.items() if name != "front"]
-                    losses_B = None if back else self.model.loss(outputs[0](z), y)
+                    losses_B = None if back else self.model.task.losses(outputs[0](z), y)
                 self.sent.append(z.detach().clone().contiguous().numpy())
                 if back is None:
                     assert losses_B is not None

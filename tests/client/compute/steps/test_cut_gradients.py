@@ -60,8 +60,8 @@ def test_gradients_of_a_cut_of_two_tensors_meet_in_the_front() -> None:
             return z, z.detach().argmax(1), z * 2
 
     compute, _ = plain.local_round(spec_of(), _with_front(Two))
-    x, _ = tiny.source(tiny.mlp()).batch(np.arange(4))
-    cut = Cut(compute, x, ("a", "b"))
+    (x,), _ = tiny.source(tiny.mlp()).batch(np.arange(4))
+    cut = Cut(compute, (x,), ("a", "b"))
     first, _, second = cut.arrays()
     gradients = [np.ones_like(first), np.full_like(second, 3)]
     gradient_D = cut.backward(gradients)

@@ -19,10 +19,11 @@ from heron_client.compute.steps.probing import Probing
 from heron_client.compute.steps.zeroth_order import estimator_of
 from heron_client.compute.torch_backend import ClientCompute
 from heron_core.arrays import TensorSpec
-from heron_core.device import to_input
+from heron_core.device import to_inputs
 from heron_core.errors import DataError, ModelError
 from heron_core.models import build_split_model
 from heron_core.models.split_model import SplitModel
+from heron_core.models.tasks.classification import Classification
 from heron_core.spec.run_spec import ModelSpec, RunSpec
 from heron_core.streams import seeded_torch
 
@@ -66,9 +67,9 @@ def estimated(spec: RunSpec, model: SplitModel, batch: Batch | None = None) -> P
 
 
 def batch_of(spec: RunSpec, model: SplitModel) -> Batch:
-    x, labels = tiny.source(model).batch(np.arange(ROWS))
+    (x,), labels = tiny.source(model).batch(np.arange(ROWS))
     rows = spec.method.micro_batch_rows
-    pieces = [(x[i : i + rows], labels[i : i + rows]) for i in range(0, ROWS, rows)]
+    pieces = [((x[i : i + rows],), labels[i : i + rows]) for i in range(0, ROWS, rows)]
     return Batch(("round", 1, "client", 0, "step", 0), pieces, ROWS, sends=False)
 
 
@@ -218,7 +219,7 @@ def test_only_base_forwards_move_running_statistics(name: str, micro_batch: int)
     probing = estimated(spec, model)
     front = model.build("front", spec.seed).train()
     with torch.inference_mode():
-        for x, _ in probing.batch.pieces:
+        for (x,), _ in probing.batch.pieces:
             front(torch.from_numpy(x))
     for buffer, value in front.named_buffers():
         assert torch.equal(dict(front_of(probing.compute).named_buffers())[buffer], value), buffer
@@ -231,7 +232,7 @@ def test_blocks_leave_running_statistics_as_the_base_forward_made_them(norm: str
     probing = estimated(spec_for("blocks", micro_batch=0, mu=1.0, num_directions=2), model)
     front = model.build("front", 0).train()
     with torch.inference_mode():
-        front(to_input(probing.batch.pieces[0][0], plain.CPU, model.channels_last))
+        front(*to_inputs(probing.batch.pieces[0][0], plain.CPU, model.channels_last))
     found = dict(front_of(probing.compute).named_buffers())
     assert all(torch.equal(found[name], value) for name, value in front.named_buffers())
 
@@ -255,8 +256,9 @@ def exact(spec: RunSpec, model: SplitModel, batch: Batch) -> tuple[Tensor, Tenso
     net = nn.ModuleDict({"front": model.build("front", spec.seed), "auxiliary": model.build("auxiliary", spec.seed)})
     head_too = spec.method.auxiliary_update in ("zo", "first_order")
     parameters = [p for n, p in net.named_parameters() if model.trainable(n) and (head_too or n.startswith("front."))]
-    x, y = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*batch.pieces, strict=True))
-    losses_B = model.loss(net["auxiliary"](net["front"](x)), y)
+    plainly = [(x, y) for (x,), y in batch.pieces]
+    x, y = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*plainly, strict=True))
+    losses_B = model.task.losses(net["auxiliary"](net["front"](x)), y)
     rows = [torch.autograd.grad(loss, parameters, retain_graph=True) for loss in losses_B]
     each_BD = torch.stack([torch.cat([g.reshape(-1) for g in row]) for row in rows])
     return each_BD.mean(0), each_BD
@@ -286,10 +288,10 @@ def test_the_detached_head_s_gradient_is_autograd_s_to_the_bit() -> None:
     spec, model = spec_for("batch", micro_batch=0), tiny.mlp(dropout=0.5)
     probing = estimated(spec, model)
     front, head = model.build("front", 0).train(), model.build("auxiliary", 0).train()
-    ((x, y),) = probing.batch.pieces
+    (((x,), y),) = probing.batch.pieces
     with seeded_torch(spec.seed, *probing.batch.mask_path(0)), torch.no_grad():
         z = front(torch.from_numpy(x))
-    loss = model.loss(head(z), torch.from_numpy(y)).sum() / ROWS
+    loss = model.task.losses(head(z), torch.from_numpy(y)).sum() / ROWS
     want = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(head.parameters()))])
     assert torch.equal(probing.gradient()[len(probing.theta_P) :], want)
 
@@ -343,7 +345,7 @@ def test_a_perturbation_that_overflows_is_a_data_error_naming_round_and_step(nam
 def test_a_nan_in_any_piece_s_data_is_a_data_error(name: str) -> None:
     spec, model = spec_for(name), model_for(name)
     batch = batch_of(spec, model)
-    batch.pieces[1][0][0] = np.nan
+    batch.pieces[1][0][0][0] = np.nan
     with pytest.raises(DataError, match="round 1, step 0: the auxiliary loss must be finite, got nan"):
         estimated(spec, model, batch)
 
@@ -358,12 +360,12 @@ def test_several_tensors_at_the_cut_go_through_every_estimator_that_needs_no_sta
             return self.norm(x), x.sum(1)
 
     class Head(nn.Linear):
-        def forward(self, z: Any) -> Tensor:
-            return super().forward(z[0]) + z[1][:, None]
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return super().forward(a) + b[:, None]
 
     model = SplitModel(
-        front=Two, auxiliary=lambda: Head(5, tiny.CLASSES), back=nn.Identity, input=TensorSpec("input", (5,)),
-        activations=(TensorSpec("a", (5,)), TensorSpec("b", ())), classes=tiny.CLASSES,
+        front=Two, auxiliary=lambda: Head(5, tiny.CLASSES), back=nn.Identity, inputs=(TensorSpec("input", (5,)),),
+        activations=(TensorSpec("a", (5,)), TensorSpec("b", ())), task=Classification(tiny.CLASSES),
     )  # fmt: skip
     for name in ("batch", "micro_batch", "sample"):
         assert torch.isfinite(estimated(spec_for(name), model).gradient()).all()

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heron_core.arrays import TensorSpec
 from heron_core.data import ArraySource, cache, check_source
 from heron_core.data.sources import cifar10
 from heron_core.errors import DataError
+from heron_core.labels import LabelSpec
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 HERE = Path(__file__).resolve().parents[4]
@@ -56,8 +58,8 @@ def save_binary(folder: Path, arrays: Arrays) -> None:
 
 
 def assert_holds(source: ArraySource, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> None:
-    check_source(source, (3, 32, 32), 10)
-    got, labels = source.batch(np.arange(len(source)))
+    check_source(source, (TensorSpec("x", (3, 32, 32)),), LabelSpec(count=10))
+    (got,), labels = source.batch(np.arange(len(source)))
     mean, std = (np.array(v, np.float64) for v in (cifar10.NORMALISATION.mean, cifar10.NORMALISATION.std))
     np.testing.assert_allclose(got, ((x / 255 - mean) / std).transpose(0, 3, 1, 2), rtol=0, atol=1e-6)
     assert np.array_equal(labels, y)
@@ -78,9 +80,7 @@ def test_the_npz_is_found_in_the_folder_or_below(sub_folder: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("sub_folder", ["", "cifar-10-batches-bin"])
-def test_the_official_binary_batches_are_found_in_the_folder_or_below(
-    sub_folder: str, tmp_path: Path
-) -> None:
+def test_the_official_binary_batches_are_found_in_the_folder_or_below(sub_folder: str, tmp_path: Path) -> None:
     save_binary(tmp_path / sub_folder, tiny(20, 3))
     assert_loads(tmp_path, tiny(20, 3))
 
@@ -103,9 +103,7 @@ def test_without_a_folder_the_settings_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["data_batch_1", "cifar-10-batches-py", "cifar-10-python.tar.gz"])
 def test_pickles_are_refused_unopened(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"cos\nsystem\n")
-    with pytest.raises(
-        DataError, match=f"{name} is the pickled version, which Heron does not open; get cifar10.npz"
-    ):
+    with pytest.raises(DataError, match=f"{name} is the pickled version, which Heron does not open; get cifar10.npz"):
         cifar10.load(tmp_path)
 
 
@@ -146,9 +144,7 @@ def test_an_npz_of_another_kind_is_refused(change: dict[str, Any], message: str,
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("damage", ["cut", "changed"])
-def test_a_damaged_npz_is_refused_and_nothing_half_read_is_kept(
-    compression: int, damage: str, tmp_path: Path
-) -> None:
+def test_a_damaged_npz_is_refused_and_nothing_half_read_is_kept(compression: int, damage: str, tmp_path: Path) -> None:
     path = tmp_path / "cifar10.npz"
     save_npz(path, tiny(600, 7), compression)
     data = bytearray(path.read_bytes())
@@ -286,7 +282,7 @@ def test_the_real_files_have_the_published_statistics(tmp_path: Path) -> None:
     assert np.bincount(test.labels).tolist() == [1000] * 10
     sums, squares = np.zeros(3), np.zeros(3)
     for rows in np.arange(50_000).reshape(-1, 1000):
-        x = train.batch(rows)[0].astype(np.float64)
+        x = train.batch(rows)[0][0].astype(np.float64)
         sums, squares = sums + x.mean(axis=(0, 2, 3)) / 50, squares + np.square(x).mean(axis=(0, 2, 3)) / 50
     np.testing.assert_allclose(sums, 0, atol=1e-4)
     np.testing.assert_allclose(squares, 1, atol=1e-4)

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heron_core.arrays import TensorSpec
 from heron_core.data import check_source, class_histogram
 from heron_core.data.sources import digits
 from heron_core.errors import DataError
+from heron_core.labels import LabelSpec
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None,
@@ -24,22 +26,20 @@ def test_all_1797_real_digits_are_there_once() -> None:
     train, test = digits.load()
     assert (len(train), len(test)) == (1437, 360)
     for source in (train, test):
-        check_source(source, (1, 8, 8), 10)
+        check_source(source, (TensorSpec("x", (1, 8, 8)),), LabelSpec(count=10))
     labels = np.concatenate([train.labels, test.labels])
     assert class_histogram(labels, 10) == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
 def test_pixels_are_sixteenths_from_0_to_1() -> None:
-    x, _ = digits.load()[0].batch(np.arange(1437))
+    (x,), _ = digits.load()[0].batch(np.arange(1437))
     assert x.min() == 0 and x.max() == 1 and np.array_equal(x * 16, np.rint(x * 16))
     assert len(np.unique(x.reshape(1437, -1), axis=0)) > 1400
 
 
 def test_each_class_is_divided_alike() -> None:
     train, test = digits.load()
-    for in_train, in_test in zip(
-        class_histogram(train.labels, 10), class_histogram(test.labels, 10), strict=True
-    ):
+    for in_train, in_test in zip(class_histogram(train.labels, 10), class_histogram(test.labels, 10), strict=True):
         assert abs(in_test - (in_train + in_test) / 5) <= 1
 
 
@@ -60,7 +60,8 @@ def test_scikit_learn_agrees() -> None:
     from sklearn.datasets import load_digits
 
     theirs = load_digits()
-    x, labels = zip(*(source.batch(np.arange(len(source))) for source in digits.load()), strict=True)
+    batches = [source.batch(np.arange(len(source))) for source in digits.load()]
+    x, labels = zip(*((x, labels) for (x,), labels in batches), strict=True)
     mine = np.column_stack([np.concatenate(x).reshape(1797, 64) * 16, np.concatenate(labels)])
     wanted = np.column_stack([theirs.data, theirs.target])
     assert np.array_equal(mine[np.lexsort(mine.T)], wanted[np.lexsort(wanted.T)])

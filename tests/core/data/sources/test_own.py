@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heron_core.arrays import TensorSpec
 from heron_core.data import ArraySource, Source, check_source, load_own, split_holdout
 from heron_core.errors import DataError
+from heron_core.labels import LabelSpec
 
 
 def load(source: str, path: Path | None = None, shape: tuple[int, ...] = (3, 4, 6), **options: Any) -> Source:
-    return load_own(source, path=path, options=options, input_shape=shape)
+    return load_own(source, path=path, options=options, inputs=(TensorSpec("input", shape),), labels=LabelSpec())
 
 
 def save_image(path: Path, colour: Any, mode: str = "RGB", size: tuple[int, int] = (12, 8)) -> None:
@@ -38,15 +40,15 @@ def pets(tmp_path: Path) -> Path:
 def test_an_image_folder_has_a_class_for_each_sub_folder(pets: Path) -> None:
     source = load("image_folder", pets)
     assert source.labels.tolist() == [0, 1, 1] and source.labels.dtype == np.int64
-    check_source(source, (3, 4, 6), 2)
-    x, labels = source.batch(np.array([1, 0, 2]))
+    check_source(source, (TensorSpec("x", (3, 4, 6)),), LabelSpec(count=2))
+    (x,), labels = source.batch(np.array([1, 0, 2]))
     assert (x.dtype, x.shape, x.flags.c_contiguous) == (np.float32, (3, 3, 4, 6), True)
     assert labels.tolist() == [1, 0, 1]
     assert x[0, :, 2, 2].tolist() == pytest.approx([1, -1, -0.6]) and x[1].min() > 0.98 and x[2].max() == -1
 
 
 def test_images_become_grey_for_one_channel(pets: Path) -> None:
-    x, _ = load("image_folder", pets, (1, 4, 4)).batch(np.arange(3))
+    (x,), _ = load("image_folder", pets, (1, 4, 4)).batch(np.arange(3))
     assert x.shape == (3, 1, 4, 4)
 
 
@@ -68,7 +70,7 @@ def test_a_16_bit_image_is_refused_rather_than_clipped(tmp_path: Path) -> None:
 def test_images_of_other_modes_are_converted(mode: str, tmp_path: Path) -> None:
     suffix = "tiff" if mode == "CMYK" else "png"
     save_image(tmp_path / "one" / f"a.{suffix}", 0 if mode in ("P", "1") else None, mode)
-    assert load("image_folder", tmp_path).batch(np.array([0]))[0].shape == (1, 3, 4, 6)
+    assert load("image_folder", tmp_path).batch(np.array([0]))[0][0].shape == (1, 3, 4, 6)
 
 
 def test_listed_classes_number_the_labels_where_a_client_lacks_some(pets: Path) -> None:
@@ -104,14 +106,14 @@ def test_a_float_npz_is_taken_as_it_is(dtype: Any, tmp_path: Path) -> None:
     x = np.arange(48).reshape(2, 3, 2, 4).astype(dtype)
     np.savez_compressed(tmp_path / "a.npz", x=x, y=np.array([1, 0], np.int8))
     source = load("npz", tmp_path / "a.npz", (3, 2, 4))
-    check_source(source, (3, 2, 4), 2)
-    got, labels = source.batch(np.arange(2))
+    check_source(source, (TensorSpec("x", (3, 2, 4)),), LabelSpec(count=2))
+    (got,), labels = source.batch(np.arange(2))
     assert np.array_equal(got, x) and labels.tolist() == [1, 0]
 
 
 def test_a_uint8_npz_becomes_minus_1_to_1(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.array([[0], [255]], np.uint8), y=np.arange(2))
-    assert load("npz", tmp_path / "a.npz", (1,)).batch(np.arange(2))[0].tolist() == [[-1], [1]]
+    assert load("npz", tmp_path / "a.npz", (1,)).batch(np.arange(2))[0][0].tolist() == [[-1], [1]]
 
 
 X, Y = np.zeros((2, 3, 4, 6), np.float32), np.arange(2)
@@ -186,8 +188,8 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize("factory", ["Scans", "HasBatch"])
 def test_a_users_dataset_is_made_with_its_options(factory: str, own_module: str) -> None:
     source = load(f"{own_module}:{factory}", count=3)
-    check_source(source, (2,), 2)
-    assert len(source) == 3 and source.batch(np.array([2]))[0].tolist() == [[2, 2]]
+    check_source(source, (TensorSpec("x", (2,)),), LabelSpec(count=2))
+    assert len(source) == 3 and source.batch(np.array([2]))[0][0].tolist() == [[2, 2]]
 
 
 def test_a_users_factory_gets_the_path_and_may_make_a_source(own_module: str, tmp_path: Path) -> None:
@@ -210,9 +212,7 @@ def test_a_factory_that_fails_says_why(source: str, message: str, own_module: st
         load(source)
 
 
-@pytest.mark.parametrize(
-    "source", ["", "images", "my_hospital", "os:", ":f", "a-b:f", "a:b.c", "../a:f", "digits"]
-)
+@pytest.mark.parametrize("source", ["", "images", "my_hospital", "os:", ":f", "a-b:f", "a:b.c", "../a:f", "digits"])
 def test_an_unknown_source_is_refused(source: str) -> None:
     with pytest.raises(DataError, match=r"must be image_folder, npz or package\.module:factory, got"):
         load(source)

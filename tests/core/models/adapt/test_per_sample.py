@@ -13,6 +13,7 @@ from heron_core.arrays import TensorSpec
 from heron_core.models import build_split_model
 from heron_core.models.adapt.per_sample import per_sample_obstacle
 from heron_core.models.split_model import SplitModel
+from heron_core.models.tasks.classification import Classification
 from heron_core.spec.run_spec import ModelSpec
 
 FAMILIES = [("digits_cnn", (1, 8, 8)), ("resnet18", (3, 8, 8)), ("resnet50", (3, 8, 8))]
@@ -24,8 +25,8 @@ def family(name: str, shape: tuple[int, ...], **settings: Any) -> SplitModel:
 
 def of(front: Callable[[], nn.Module], shape: tuple[int, ...], **options: Any) -> SplitModel:
     return SplitModel(
-        front=front, auxiliary=nn.Identity, back=nn.Identity, input=TensorSpec("input", shape),
-        activations=(TensorSpec("activations", shape),), classes=2, **options,
+        front=front, auxiliary=nn.Identity, back=nn.Identity, inputs=(TensorSpec("input", shape),),
+        activations=(TensorSpec("activations", shape),), task=Classification(2), **options,
     )  # fmt: skip
 
 

@@ -108,8 +108,10 @@ def test_a_model_with_adapters_survives_saving_and_loading(tmp_path: Path) -> No
 def test_a_front_that_takes_no_adapters_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "from torch import nn\nfrom heron_core.models import SplitModel, TensorSpec\n"
+        "from heron_core.models.tasks.classification import Classification\n"
         "def flat():\n    four = TensorSpec('x', (4,))\n"
-        "    return SplitModel(nn.Flatten, lambda: nn.Linear(4, 3), lambda: nn.Linear(4, 3), four, (four,), 3)\n"
+        "    return SplitModel(nn.Flatten, lambda: nn.Linear(4, 3), lambda: nn.Linear(4, 3), "
+        "(four,), (four,), Classification(3))\n"
     )
     (tmp_path / "flat_front.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,0 +1,137 @@
+"""A user's own dataset as a source, by duck typing.
+
+Shape letters: B samples in a batch, N samples in the dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heron_core.arrays import Array, TensorSpec
+from heron_core.data.source import Batch
+from heron_core.errors import DataError
+from heron_core.labels import IGNORED, LabelSpec
+
+ONE_INPUT = (TensorSpec("x", ()),)
+
+
+class AdaptedDataset:
+    """`len(dataset)` and `dataset[i] -> (x, label)`, CPU tensors or arrays.
+
+    x: where the model has several inputs, a tuple in its order or a mapping by name. Floating point becomes float32.
+    Sequences of varying length are padded to the longest of their batch: inputs by 0, labels by IGNORED. Labels of all
+    samples are found by reading each once, when first asked for. Random augmentation must come from i alone, or the
+    same run twice is not the same run. Raises DataError, naming the sample, for whatever else comes.
+    """
+
+    def __init__(self, dataset: Any, inputs: Sequence[TensorSpec] = ONE_INPUT, labels: LabelSpec | None = None) -> None:
+        self._dataset, self._inputs, self._labels = dataset, inputs, labels or LabelSpec()
+        self._name = type(dataset).__name__
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise DataError(f"a dataset needs __len__ and __getitem__, {self._name} lacks them; add them")
+
+    @cached_property
+    def labels(self) -> Array:
+        """Of all samples, [N, ...]; each is read once."""
+        found = [self._label(i, self._read(i)[1]) for i in range(len(self))]
+        return self._together("label", list(range(len(self))), found, IGNORED)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """The samples at these indices."""
+        places = [int(i) for i in indices]
+        samples = [self._read(i) for i in places]
+        columns = zip(*(self._sample(i, x) for i, (x, _) in zip(places, samples, strict=True)), strict=True)
+        inputs = tuple(
+            self._together(spec.name, places, list(column), 0)
+            for spec, column in zip(self._inputs, columns, strict=True)
+        )
+        labels = [self._label(i, label) for i, (_, label) in zip(places, samples, strict=True)]
+        return inputs, self._together("label", places, labels, IGNORED)
+
+    def _read(self, i: int) -> tuple[Any, Any]:
+        try:
+            sample = self._dataset[i]
+        except Exception as error:  # a user's code may raise anything
+            raise DataError(f"{self._name}[{i}] failed: {type(error).__name__}: {error}") from error
+        if not isinstance(sample, Sequence) or len(sample) != 2:
+            raise DataError(f"{self._name}[{i}] must be a pair (x, label), got {type(sample).__name__}")
+        return sample[0], sample[1]
+
+    def _sample(self, i: int, x: Any) -> list[Array]:
+        """One array for each of the model's inputs."""
+        names = [spec.name for spec in self._inputs]
+        if isinstance(x, Mapping):
+            if missing := [name for name in names if name not in x]:
+                raise DataError(f"{self._name}[{i}]: x lacks {', '.join(missing)}, it has {', '.join(map(str, x))}")
+            x = [x[name] for name in names]
+        elif len(names) == 1:
+            x = [x]
+        elif not isinstance(x, Sequence) or len(x) != len(names):
+            raise DataError(f"{self._name}[{i}]: x must be {len(names)} arrays ({', '.join(names)}) or a mapping")
+        return [self._input(i, spec, value) for spec, value in zip(self._inputs, x, strict=True)]
+
+    def _input(self, i: int, spec: TensorSpec, value: Any) -> Array:
+        array = self._array(i, spec.name, value)
+        if np.dtype(spec.dtype).kind == "f":
+            if array.dtype.kind != "f":
+                raise DataError(
+                    f"{self._name}[{i}]: {spec.name} must be floating point, got {array.dtype}; "
+                    "scale and convert it in the dataset, e.g. x / 255"
+                )
+        elif array.dtype.kind not in "iub":
+            raise DataError(f"{self._name}[{i}]: {spec.name} must be integers, got {array.dtype}; convert it")
+        return np.ascontiguousarray(array, dtype=spec.dtype)
+
+    def _label(self, i: int, value: Any) -> Array:
+        spec, array = self._labels, self._array(i, "label", value)
+        if spec.shape == ():
+            if array.size != 1 or array.dtype.kind not in "iu":
+                raise DataError(
+                    f"{self._name}[{i}]: the label must be one integer, the class from 0, "
+                    f"got {array.dtype} {list(array.shape)}"
+                )
+            return array.astype(np.int64).reshape(())
+        if spec.shape == (1,) and array.shape == ():
+            array = array.reshape(1)
+        if (array.dtype.kind == "f") != (np.dtype(spec.dtype).kind == "f") or array.dtype.kind not in "iubf":
+            raise DataError(f"{self._name}[{i}]: the label must be {spec.tensor}, got {array.dtype}; convert it")
+        return array.astype(spec.dtype)
+
+    def _array(self, i: int, what: str, value: Any) -> Array:
+        try:
+            return np.asarray(value)
+        except Exception as error:  # a tensor on an accelerator, one that wants a gradient, bfloat16
+            raise DataError(
+                f"{self._name}[{i}]: {what} must be an array or a plain CPU tensor, got {type(value).__name__}: {error}"
+            ) from error
+
+    def _together(self, what: str, places: list[int], arrays: list[Array], fill: int) -> Array:
+        """[B, ...]; of varying length, padded by `fill` to the longest."""
+        spec = self._labels.tensor if what == "label" else next(s for s in self._inputs if s.name == what)
+        if not arrays:
+            return np.empty((0, *spec.shape), dtype=spec.dtype)
+        if spec.variable:
+            return _padded(arrays, fill)
+        for i, array in zip(places, arrays, strict=True):
+            if array.shape != arrays[0].shape:
+                raise DataError(
+                    f"{self._name}[{i}]: {what} must have the shape of the others, {list(arrays[0].shape)}, "
+                    f"got {list(array.shape)}; resize or pad it"
+                )
+        return np.stack(arrays)
+
+
+def _padded(arrays: Sequence[Array], fill: int) -> Array:
+    longest = max(len(array) for array in arrays)
+    out = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=arrays[0].dtype)
+    for row, array in zip(out, arrays, strict=True):
+        row[: len(array)] = array
+    return out

@@ -1,0 +1,48 @@
+"""What a label is, and whether an array holds such labels.  NumPy only: clients and server check by the same rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heron_core.arrays import Array, TensorSpec
+
+IGNORED = -100
+"""The label of a position that does not count: padding, and whatever a user masks."""
+
+
+@dataclass(frozen=True)
+class LabelSpec:
+    """The labels of one sample."""
+
+    shape: tuple[int, ...] = ()
+    dtype: str = "int64"
+    variable: bool = False
+    """As in TensorSpec."""
+    count: int = 0
+    """Integer labels lie in 0 to count - 1. 0: any value."""
+    maskable: bool = False
+    """May a position be IGNORED?"""
+
+    @property
+    def tensor(self) -> TensorSpec:
+        """As it travels, after the activations."""
+        return TensorSpec("labels", self.shape, self.dtype, self.variable)
+
+    @property
+    def classes(self) -> int:
+        """How many classes, where a sample's label is one class; else 0."""
+        return self.count if self.shape == () and self.dtype == "int64" else 0
+
+    def problem(self, labels: Array) -> str | None:
+        """Why these labels [B, ...] cannot be used, as the end of a sentence; None where they can."""
+        if not self.tensor.fits(labels):
+            return f"labels must be {self.tensor} for each sample, got {labels.dtype} {list(labels.shape[1:])}"
+        if labels.dtype.kind == "f":
+            return None if np.isfinite(labels).all() else "labels must be finite, got NaN or Inf"
+        counted = labels[labels != IGNORED] if self.maskable else labels
+        if self.count and counted.size and not (counted.min() >= 0 and counted.max() < self.count):
+            ignored = f" (or {IGNORED}, which does not count)" if self.maskable else ""
+            return f"labels must lie in 0..{self.count - 1}{ignored}, got {counted.min()}..{counted.max()}"
+        return None
