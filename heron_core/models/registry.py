@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from heron_core.errors import ModelError
-from heron_core.models.adapt.trainable import restricted
+from heron_core.models.adapt.lora import with_adapters
+from heron_core.models.adapt.trainable import only_last_layers, only_normalisation
 from heron_core.models.from_module import CutModule, split_cut_module
 from heron_core.models.names import nearest
 from heron_core.models.split_model import SplitModel
+from heron_core.models.weights import starting_from
 from heron_core.spec.run_spec import ModelSpec
 
 BUILT_IN: Mapping[str, str] = {
@@ -39,10 +41,21 @@ def build_split_model(
     else:
         model = _users_own(spec, allowed)
     if spec.weights:
-        from heron_core.models.weights import starting_from
-
         model = starting_from(model, spec, data_folder)
-    return restricted(model, spec)
+    return _restricted(model, spec)
+
+
+def _restricted(model: SplitModel, spec: ModelSpec) -> SplitModel:
+    """`model` with model.trainable applied. ModelError if the front has nothing of that kind."""
+    match spec.trainable:
+        case "all":
+            return model
+        case "norm":
+            return only_normalisation(model)
+        case "last_n_layers":
+            return only_last_layers(model, spec.last_layers)
+        case "lora":
+            return with_adapters(model, spec.lora_rank)
 
 
 def _refuse_options(spec: ModelSpec) -> None:

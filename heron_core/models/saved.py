@@ -11,18 +11,15 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from heron_core.errors import CheckpointError, ModelError
-from heron_core.models.digest import state_sha256
+from heron_core.models.model_folder import DESCRIPTION, FORMAT, WEIGHTS, description_of, tensors_sha256, weights_of
 from heron_core.models.registry import BUILT_IN, build_split_model
 from heron_core.models.split_model import AssembledModel
 from heron_core.spec.run_spec import ModelSpec
 
-FORMAT = 1
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 HOW_TO_LOAD = "from heron_core import load_model; model = load_model('this folder'); logits = model(inputs)"
 
 
@@ -45,7 +42,7 @@ def save_model(
         "format": FORMAT,
         "load": HOW_TO_LOAD,
         "model": spec.model_dump(mode="json"),
-        "state_sha256": _sha256(state),
+        "state_sha256": tensors_sha256(state),
         "extra": _without_nan(dict(extra or {})),
     }
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
@@ -60,28 +57,17 @@ def load_model(path: Path | str, *, allow_model_code: bool = False) -> Assembled
     torn or of another version; ModelError: the model it describes cannot be built here.
     """
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
-    description = _description(folder / DESCRIPTION)
+    description = description_of(folder / DESCRIPTION)
     spec = _spec(description, folder)
     if spec.name not in BUILT_IN and not allow_model_code:
         raise ModelError(
             f"{folder} needs the model code {spec.name!r}; if you trust it, call load_model(..., allow_model_code=True)"
         )
     split = build_split_model(spec.model_copy(update={"weights": "", "weights_sha256": ""}))
-    state = _weights(folder / WEIGHTS, str(description.get("state_sha256")))
+    state = weights_of(folder / WEIGHTS, str(description.get("state_sha256")))
     model = AssembledModel(split.build("front", 0), split.build("back", 0))
     _fill(model, {name: value for name, value in state.items() if not name.startswith("auxiliary.")}, folder)
     return model.eval()
-
-
-def read_weights(folder: Path) -> tuple[dict[str, Tensor], str]:
-    """Every tensor that `save_model` wrote there, `front.*` and so on, and their SHA-256; raises CheckpointError."""
-    sha256 = described_sha256(folder)
-    return _weights(folder / WEIGHTS, sha256), sha256
-
-
-def described_sha256(folder: Path) -> str:
-    """The SHA-256 that the folder's weights must have, as it says itself; raises CheckpointError."""
-    return str(_description(folder / DESCRIPTION).get("state_sha256"))
 
 
 def _state(**parts: nn.Module) -> dict[str, Tensor]:
@@ -91,12 +77,6 @@ def _state(**parts: nn.Module) -> dict[str, Tensor]:
         for part, module in parts.items()
         for name, value in module.state_dict().items()
     }
-
-
-def _sha256(state: Mapping[str, Tensor]) -> str:
-    return state_sha256(
-        {n: (t.view(torch.int16) if t.dtype == torch.bfloat16 else t).numpy() for n, t in state.items()}
-    )
 
 
 def _without_nan(value: Any) -> Any:
@@ -119,44 +99,11 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _description(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(
-            f"no model here: {path} cannot be read ({error.strerror}); pass the model/ folder"
-        ) from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is torn or not JSON ({error}); save the model again") from None
-    version = found.get("format") if isinstance(found, dict) else None
-    if version != FORMAT:
-        raise CheckpointError(
-            f"{path} has format {version!r}, this Heron reads {FORMAT}; load it with the Heron that saved it"
-        )
-    return dict(found)
-
-
 def _spec(description: Mapping[str, Any], folder: Path) -> ModelSpec:
     try:
         return ModelSpec.model_validate(description.get("model"))
     except ValidationError as error:
         raise CheckpointError(f"the model table in {folder / DESCRIPTION} is not valid: {error}") from None
-
-
-def _weights(path: Path, expected_sha256: str) -> dict[str, Tensor]:
-    try:
-        state: dict[str, Tensor] = load_file(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); save the model again") from None
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is torn ({error}); save the model again") from None
-    found = _sha256(state)
-    if found != expected_sha256:
-        raise CheckpointError(
-            f"{path} has SHA-256 {found} over its tensors, {DESCRIPTION} says {expected_sha256}; "
-            "the two files are not of one save, or one is damaged: save the model again"
-        )
-    return state
 
 
 def _fill(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:

@@ -49,7 +49,7 @@ def weights_folder(name: str, data_folder: Path | None) -> Path:
 
 def weights_fingerprint(name: str, data_folder: Path | None) -> str:
     """That of the weights by this name; whoever starts from them checks that it is theirs. Raises DataError."""
-    from heron_core.models.saved import described_sha256
+    from heron_core.models.model_folder import described_sha256  # safetensors: not on every client
 
     try:
         return described_sha256(weights_folder(name, data_folder))
@@ -58,7 +58,7 @@ def weights_fingerprint(name: str, data_folder: Path | None) -> str:
 
 
 def _front_of(folder: Path, wanted_sha256: str) -> dict[str, Tensor]:
-    from heron_core.models.saved import read_weights
+    from heron_core.models.model_folder import read_weights
 
     try:
         state, sha256 = read_weights(folder)

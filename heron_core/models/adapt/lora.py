@@ -24,7 +24,7 @@ def adapted(weight: Tensor, lora_b: Tensor, lora_a: Tensor) -> Tensor:
 
 
 class AdaptedLinear(nn.Linear):
-    """nn.Linear with adapters; made of one by `add_adapters`."""
+    """nn.Linear with adapters; made of one by `_adapted_linear`."""
 
     lora_a: nn.Parameter
     lora_b: nn.Parameter
@@ -44,24 +44,56 @@ class AdaptedConv2d(nn.Conv2d):
         return out
 
 
-KINDS: dict[type[nn.Module], type[AdaptedLinear | AdaptedConv2d]] = {
-    nn.Linear: AdaptedLinear,
-    nn.Conv2d: AdaptedConv2d,
-}
-"""Layers that get adapters. A user's own subclass may use its weight in another way, so it gets none."""
+def _adapted_linear(layer: nn.Linear) -> AdaptedLinear:
+    return AdaptedLinear(layer.in_features, layer.out_features, bias=False, device="meta")
 
 
-def add_adapters(module: nn.Module, rank: int) -> list[str]:
-    """Gives every layer of a known kind its adapters, A drawn by He's rule and B zero; returns their names."""
-    found = [(path, layer) for path, layer in module.named_modules() if type(layer) in KINDS]
-    for _, layer in found:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        layer.__class__ = KINDS[type(layer)]
-        layer.lora_a = nn.Parameter(torch.empty(rank, weight[0].numel(), dtype=weight.dtype))
-        layer.lora_b = nn.Parameter(torch.zeros(weight.shape[0], rank, dtype=weight.dtype))
-        nn.init.kaiming_uniform_(layer.lora_a, a=math.sqrt(5))
-    return [f"{path}.{name}".lstrip(".") for path, _ in found for name in ("lora_a", "lora_b")]
+def _adapted_conv2d(layer: nn.Conv2d) -> AdaptedConv2d:
+    padding = layer.padding if isinstance(layer.padding, str) else _two(layer.padding)
+    return AdaptedConv2d(
+        layer.in_channels, layer.out_channels, _two(layer.kernel_size), _two(layer.stride), padding,
+        _two(layer.dilation), layer.groups, bias=False, padding_mode=layer.padding_mode, device="meta",
+    )  # fmt: skip
+
+
+def _two(sizes: tuple[int, ...]) -> tuple[int, int]:
+    height, width = sizes
+    return height, width
+
+
+def add_adapters(module: nn.Module, rank: int) -> tuple[nn.Module, list[str]]:
+    """`module` whose nn.Linear and nn.Conv2d layers have adapters, A drawn by He's rule and B zero, and their names.
+
+    A user's own subclass of these may use its weight in another way, so it gets none.
+    """
+    names = []
+    for path, layer in list(module.named_modules()):
+        if type(layer) is nn.Linear:
+            made: AdaptedLinear | AdaptedConv2d = _adapted_linear(layer)
+        elif type(layer) is nn.Conv2d:
+            made = _adapted_conv2d(layer)
+        else:
+            continue
+        _take_over(made, layer, rank)
+        names += [f"{path}.{name}".lstrip(".") for name in ("lora_a", "lora_b")]
+        if not path:
+            return made, names
+        parent, _, child = path.rpartition(".")
+        module.get_submodule(parent).add_module(child, made)
+    return module, names
+
+
+def _take_over(made: AdaptedLinear | AdaptedConv2d, layer: nn.Linear | nn.Conv2d, rank: int) -> None:
+    """The layer's own parameters under their own names, and new adapters beside them.
+
+    `made` came without memory (device meta), so making it drew nothing from the random stream.
+    """
+    weight = made.weight = layer.weight
+    made.register_parameter("bias", nn.Parameter(layer.bias) if layer.bias is not None else None)
+    made.lora_a = nn.Parameter(torch.empty(rank, weight[0].numel(), dtype=weight.dtype))
+    made.lora_b = nn.Parameter(torch.zeros(weight.shape[0], rank, dtype=weight.dtype))
+    nn.init.kaiming_uniform_(made.lora_a, a=math.sqrt(5))
+    made.train(layer.training)
 
 
 def with_adapters(model: SplitModel, rank: int) -> SplitModel:
@@ -71,11 +103,9 @@ def with_adapters(model: SplitModel, rank: int) -> SplitModel:
     """
 
     def front() -> nn.Module:
-        made = model.front()
-        add_adapters(made, rank)
-        return made
+        return add_adapters(model.front(), rank)[0]
 
-    names = add_adapters(model.build("front", 0), rank)
+    _, names = add_adapters(model.build("front", 0), rank)
     if not names:
         raise ModelError(
             'model.trainable = "lora" needs a front with nn.Conv2d or nn.Linear layers, this one has none; '

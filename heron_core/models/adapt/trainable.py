@@ -10,25 +10,9 @@ from torch import nn
 
 from heron_core.errors import ModelError
 from heron_core.models.split_model import SplitModel
-from heron_core.spec.run_spec import ModelSpec
 
 _NORMALISATION = re.compile(r"Norm(?!al)")
 """In the class name: BatchNorm2d, GroupNorm, LayerNorm, RMSNorm, and a user's own by the same habit."""
-
-
-def restricted(model: SplitModel, spec: ModelSpec) -> SplitModel:
-    """`model` with model.trainable applied. ModelError if the front has nothing of that kind."""
-    match spec.trainable:
-        case "all":
-            return model
-        case "norm":
-            return only_normalisation(model)
-        case "last_n_layers":
-            return only_last_layers(model, spec.last_layers)
-        case "lora":
-            from heron_core.models.adapt.lora import with_adapters
-
-            return with_adapters(model, spec.lora_rank)
 
 
 def only(model: SplitModel, names: Collection[str]) -> SplitModel:
@@ -65,7 +49,7 @@ def only_last_layers(model: SplitModel, count: int) -> SplitModel:
     if count > len(layers):
         raise ModelError(
             f"model.last_layers = {count}, but the front has {len(layers)} layers with parameters "
-            f"({', '.join(path for path, _ in layers) or 'none'}); lower it, or use trainable = \"all\""
+            f'({", ".join(path for path, _ in layers) or "none"}); lower it, or use trainable = "all"'
         )
     return only(model, {name for path, layer in layers[-count:] for name in _own(path, layer)})
 
