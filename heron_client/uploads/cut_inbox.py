@@ -1,4 +1,4 @@
-"""Cut gradients on their way down: collected piece by piece, checked before anybody uses them."""
+"""Cut gradients on their way down: collected chunk by chunk, checked before anybody uses them."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class CutInbox:
             ]
 
     def put(self, bulk: Bulk[pb.PushEvent]) -> None:
-        """Takes one piece; of another step than the wanted one it is ignored. TensorError: not what was announced."""
-        piece, origin = bulk.rest.cut_gradients, f"{ORIGIN}, step {bulk.rest.cut_gradients.step}"
-        self.newest_step = max(self.newest_step, piece.step)
-        if piece.step != self._step:
+        """Takes one chunk; of another step than the wanted one it is ignored. TensorError: not what was announced."""
+        chunk, origin = bulk.rest.cut_gradients, f"{ORIGIN}, step {bulk.rest.cut_gradients.step}"
+        self.newest_step = max(self.newest_step, chunk.step)
+        if chunk.step != self._step:
             return
-        if piece.offset == 0:
-            check_manifest(piece.manifest, self._expected, origin)
-            self._arrays, self._loss = empty_arrays(self._expected), piece.loss
+        if chunk.offset == 0:
+            check_manifest(chunk.manifest, self._expected, origin)
+            self._arrays, self._loss = empty_arrays(self._expected), chunk.loss
             self._receiver = BundleReceiver(list(self._arrays.values()), origin)
         if self._receiver is None:
-            raise TensorError(f"{origin}: expected the piece at byte 0, got the one at {piece.offset}")
-        self._receiver.write(piece.offset, bulk.payload)
+            raise TensorError(f"{origin}: expected the chunk at byte 0, got the one at {chunk.offset}")
+        self._receiver.write(chunk.offset, bulk.payload)
         if self._receiver.complete:
             check_finite(self._arrays, origin)
 

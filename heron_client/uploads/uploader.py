@@ -10,7 +10,7 @@ from heron_client.uploads.cut_inbox import CutInbox
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_core.errors import StaleTerm
 from heron_core.pb.v1 import split_pb2 as pb
-from heron_core.wire.codec import manifest_of, pieces
+from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
 from heron_core.wire.window import may_follow
 
@@ -123,7 +123,7 @@ class Uploader:
     def _send(self, upload: Upload) -> None:
         assert self._stream is not None
         arrays = list(upload.tensors.values())
-        for number, (offset, parts) in enumerate(pieces(arrays)):
+        for number, (offset, parts) in enumerate(chunks(arrays)):
             header = pb.FrameHeader(
                 term=self._opening.term, round=self._opening.round, purpose=self._opening.purpose,
                 step=upload.step, sequence=upload.sequence, offset=offset,

@@ -1,6 +1,6 @@
-"""Tensor codec: named NumPy arrays <-> a manifest and one run of raw little-endian bytes, cut into pieces.
+"""Tensor codec: named NumPy arrays <-> a manifest and one run of raw little-endian bytes, cut into chunks.
 
-Bytes are never copied here to send (pieces are memoryviews of the arrays) and once to receive (straight into the
+Bytes are never copied here to send (chunks are memoryviews of the arrays) and once to receive (straight into the
 arrays that will be used). Everything that comes from a peer is checked before a byte of it is stored.
 """
 
@@ -59,8 +59,8 @@ def _flat_bytes(array: Array) -> memoryview:
     return memoryview(flat)
 
 
-def pieces(arrays: Sequence[Array], chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, list[memoryview]]]:
-    """(offset, parts) for each piece of the concatenated bytes; at least one piece, so that a manifest can travel."""
+def chunks(arrays: Sequence[Array], chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, list[memoryview]]]:
+    """(offset, parts) for each chunk of the concatenated bytes; at least one chunk, so that a manifest can travel."""
     parts: list[memoryview] = []
     offset = held = 0
     for array in arrays:
@@ -101,7 +101,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 class BundleReceiver:
-    """Writes the pieces of one bundle, in order, into arrays that the caller made."""
+    """Writes the chunks of one bundle, in order, into arrays that the caller made."""
 
     def __init__(self, destinations: Sequence[Array], origin: str) -> None:
         assert all(array.flags.c_contiguous for array in destinations), "a reshape would copy, and the bytes be lost"
@@ -117,11 +117,11 @@ class BundleReceiver:
         return self._received == self._total
 
     def write(self, offset: int, payload: memoryview | bytes) -> None:
-        """Stores the next piece; raises TensorError, storing nothing, if it is out of place or too long."""
+        """Stores the next chunk; raises TensorError, storing nothing, if it is out of place or too long."""
         if offset != self._received:
-            raise TensorError(f"{self._origin}: expected the piece at byte {self._received}, got the one at {offset}")
+            raise TensorError(f"{self._origin}: expected the chunk at byte {self._received}, got the one at {offset}")
         if len(payload) > MAX_PAYLOAD_BYTES or (not len(payload) and not self.complete):
-            raise TensorError(f"{self._origin}: a piece has 1 to {MAX_PAYLOAD_BYTES} bytes, got {len(payload)}")
+            raise TensorError(f"{self._origin}: a chunk has 1 to {MAX_PAYLOAD_BYTES} bytes, got {len(payload)}")
         if self._received + len(payload) > self._total:
             raise TensorError(
                 f"{self._origin}: {self._total} bytes were announced, got {self._received + len(payload)}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from heron_core.arrays import Array
 from heron_core.pb.v1 import split_pb2 as pb
-from heron_core.wire.codec import manifest_of, pieces
+from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
 
 
@@ -21,8 +21,8 @@ class CutGradients:
     """The cut's floating-point tensors [B, ...], row-major, by name."""
 
     def events(self) -> Iterator[Bulk[pb.PushEvent]]:
-        """The bundle's pieces; the manifest and the loss travel with the first."""
-        for offset, parts in pieces(list(self.tensors.values())):
+        """The bundle's chunks; the manifest and the loss travel with the first."""
+        for offset, parts in chunks(list(self.tensors.values())):
             event = pb.CutGradients(step=self.step, offset=offset, loss=self.loss)
             if offset == 0:
                 event.manifest.CopyFrom(manifest_of(self.tensors))

@@ -17,7 +17,7 @@ from heron_core.errors import HeronError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.version import PROTOCOL_VERSION
-from heron_core.wire.codec import manifest_of, pieces
+from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
 
 PATIENCE_S = 60.0
@@ -65,7 +65,7 @@ def send(stream: PushStream, header: split.FrameHeader, tensors: dict[str, np.nd
         credit = max(event.position.credit_steps, event.credit.steps)
     header.row_start, header.batch_rows = 0, ROWS
     header.manifest.CopyFrom(manifest_of(tensors))
-    for offset, parts in pieces(list(tensors.values())):
+    for offset, parts in chunks(list(tensors.values())):
         header.offset = offset
         stream.send(Bulk(split.ActivationFrame(header=header), parts))
 

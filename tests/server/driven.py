@@ -17,7 +17,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
 from heron_core.version import PROTOCOL_VERSION
-from heron_core.wire.codec import manifest_of, pieces
+from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
 from heron_server.planning.plan import uploads_per_round
@@ -109,7 +109,7 @@ class Client:
 
     def push(self, step: int, tensors: dict[str, Array] | None = None, rows: int = 4) -> None:
         tensors = tensors or self.tensors(step)
-        ((offset, parts),) = pieces(list(tensors.values()))
+        ((offset, parts),) = chunks(list(tensors.values()))
         header = split.FrameHeader(step=step, sequence=step, offset=offset, batch_rows=rows, **self.place)
         header.manifest.CopyFrom(manifest_of(tensors))
         self.coordinator.frame(self.pushing, Bulk(split.ActivationFrame(header=header), parts))

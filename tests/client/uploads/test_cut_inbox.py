@@ -13,7 +13,7 @@ from heron_client.uploads.uploader import Uploader, WorkLost
 from heron_core.arrays import Array
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
-from heron_core.wire.codec import manifest_of, pieces
+from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
 
 
@@ -29,7 +29,7 @@ def gradient(value: float, width: int = 3) -> dict[str, Array]:
 def bundle(step: int, tensors: Mapping[str, Array], loss: float = 0.5) -> list[Bulk[pb.PushEvent]]:
     """As the server sends it."""
     events = []
-    for offset, parts in pieces(list(tensors.values())):
+    for offset, parts in chunks(list(tensors.values())):
         manifest = manifest_of(tensors) if offset == 0 else None
         cut = pb.CutGradients(step=step, manifest=manifest, offset=offset, loss=loss)
         events.append(Bulk(pb.PushEvent(cut_gradients=cut), parts))
@@ -131,7 +131,7 @@ def test_gradients_that_do_not_fit_the_upload_are_a_tensor_error(tensors: dict[s
 def test_a_bundle_that_does_not_begin_at_its_start_is_a_tensor_error() -> None:
     uploader, stream = pushed(width=200_000)
     stream.events += bundle(0, gradient(1.0, 200_000))[1:]
-    with pytest.raises(TensorError, match="expected the piece at byte 0, got the one at 1048576"):
+    with pytest.raises(TensorError, match="expected the chunk at byte 0, got the one at 1048576"):
         list(uploader.gradients(0, 0))
 
 

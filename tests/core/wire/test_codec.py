@@ -24,11 +24,11 @@ from heron_core.wire.codec import (
     as_bytes,
     check_finite,
     check_manifest,
+    chunks,
     empty_arrays,
     expected_bytes,
     expected_of,
     manifest_of,
-    pieces,
 )
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
@@ -38,11 +38,11 @@ BUNDLES = st.lists(ARRAYS, max_size=5).map(lambda arrays: {f"t{i}": a for i, a i
 
 
 def travel(arrays: Mapping[str, Array], chunk_bytes: int) -> dict[str, Array]:
-    """What arrives when `arrays` cross in pieces of `chunk_bytes`, with the manifest through its serialised form."""
+    """What arrives when `arrays` cross in chunks of `chunk_bytes`, with the manifest through its serialised form."""
     manifest = pb.Manifest.FromString(manifest_of(arrays).SerializeToString())
     landed = empty_arrays(announced(manifest, "test"))
     receiver = BundleReceiver(list(landed.values()), "test")
-    for offset, parts in pieces(list(arrays.values()), chunk_bytes):
+    for offset, parts in chunks(list(arrays.values()), chunk_bytes):
         receiver.write(offset, b"".join(parts))
     assert receiver.complete
     return landed
@@ -102,7 +102,7 @@ def test_big_endian_arrays_travel_little_endian() -> None:
 
 def test_contiguous_arrays_are_sent_without_a_copy() -> None:
     array = np.zeros(1000, dtype=np.float32)
-    views = [part for _, parts in pieces([array], 512) for part in parts]
+    views = [part for _, parts in chunks([array], 512) for part in parts]
     assert all(np.shares_memory(np.frombuffer(view, np.uint8), array) for view in views)
 
 
@@ -110,12 +110,12 @@ def test_contiguous_arrays_are_sent_without_a_copy() -> None:
 def test_pieces_are_full_but_the_last_and_their_offsets_are_the_bytes_before(
     sizes: list[int], chunk_bytes: int
 ) -> None:
-    out = list(pieces([np.zeros(n, np.uint8) for n in sizes], chunk_bytes))
+    out = list(chunks([np.zeros(n, np.uint8) for n in sizes], chunk_bytes))
     lengths = [sum(len(part) for part in parts) for _, parts in out]
     assert [offset for offset, _ in out] == [sum(lengths[:i]) for i in range(len(out))]
     assert sum(lengths) == sum(sizes)
     assert all(n == chunk_bytes for n in lengths[:-1])
-    assert out, "a manifest needs a piece to travel with"
+    assert out, "a manifest needs a chunk to travel with"
     assert lengths == [0] or lengths[-1] > 0
 
 
@@ -201,7 +201,7 @@ def receiver_of(*sizes: int) -> tuple[BundleReceiver, list[Array]]:
 def test_a_piece_out_of_place_is_refused_and_nothing_is_stored(offset: int) -> None:
     receiver, arrays = receiver_of(4, 4)
     receiver.write(0, b"\1\1")
-    with pytest.raises(TensorError, match=f"bundle: expected the piece at byte 2, got the one at {offset}"):
+    with pytest.raises(TensorError, match=f"bundle: expected the chunk at byte 2, got the one at {offset}"):
         receiver.write(offset, b"\2\2")
     receiver.write(2, b"\3\3\3\3\3\3")
     assert receiver.complete

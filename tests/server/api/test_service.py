@@ -9,7 +9,7 @@ from typing import Any
 from server.driven import Start
 
 from heron_core.pb.v1 import split_pb2 as split
-from heron_core.wire.codec import manifest_of, pieces
+from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
 from heron_server.api.service import Service
 
@@ -41,7 +41,7 @@ def test_a_client_that_reads_no_cut_gradients_is_not_read_from_either(start: Sta
         for step in range(STEPS):
             taken.append(step)
             tensors = client.tensors(step)
-            ((_, parts),) = pieces(list(tensors.values()))
+            ((_, parts),) = chunks(list(tensors.values()))
             header = split.FrameHeader(step=step, sequence=step, batch_rows=4, **place)
             header.manifest.CopyFrom(manifest_of(tensors))
             yield Bulk(split.ActivationFrame(header=header), parts)

@@ -9,7 +9,7 @@ from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.pb.v1 import tensors_pb2
-from heron_core.wire.codec import manifest_of, pieces
+from heron_core.wire.codec import chunks, manifest_of
 from heron_server.uploads.assembly import Staging, Taken
 
 UPLOADED = (TensorSpec("hidden", (2, 3)), TensorSpec("mask", (2,), "uint8"), TensorSpec("labels", (), "int64"))
@@ -38,7 +38,7 @@ def frames(
 ) -> Iterator[Frame]:
     step, start = divmod(sequence * rows, batch)
     arrays = tensors(rows, sequence)
-    for number, (offset, parts) in enumerate(pieces(list(arrays.values()), chunk)):
+    for number, (offset, parts) in enumerate(chunks(list(arrays.values()), chunk)):
         header = pb.FrameHeader(term=1, round=3, step=step, sequence=sequence, offset=offset)
         if number == 0:
             header.row_start, header.batch_rows = start, batch
@@ -80,7 +80,7 @@ def test_a_partial_micro_batch_is_sent_again_from_its_start() -> None:
     take_all(stage, frames(0))
     partial = list(frames(1, chunk=30))
     take_all(stage, iter(partial[:2]))
-    with pytest.raises(TensorError, match="expected the piece at byte 60, got the one at 0"):
+    with pytest.raises(TensorError, match="expected the chunk at byte 60, got the one at 0"):
         take_all(stage, frames(1, chunk=30))
     stage.forget_partial()
     step = take_all(stage, frames(1, chunk=13))[-1].step
@@ -144,7 +144,7 @@ BAD: dict[str, tuple[Callable[[pb.FrameHeader], None], str]] = {
     "another name": (rename, r"missing \['labels'\], unknown \['targets'\]"),
     "another order": (swap, r"expected 3 tensors \['hidden', 'mask', 'labels'\], got 3 \['mask', 'hidden', 'labels'\]"),
     "no manifest": (lambda h: h.ClearField("manifest"), r"got rows 2 to 2"),
-    "a later piece first": (set_field(offset=8), r"expected the piece at byte 0, got the one at 8"),
+    "a later chunk first": (set_field(offset=8), r"expected the chunk at byte 0, got the one at 8"),
 }
 
 
