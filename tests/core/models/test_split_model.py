@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
 from torch import nn
 
@@ -120,3 +121,25 @@ def test_trainable_norm_names_scale_shift_and_the_head(norm: str) -> None:
 def test_trainable_norm_without_normalisation_is_refused() -> None:
     with pytest.raises(ModelError, match="needs a front with normalisation parameters"):
         build_split_model(ModelSpec(name="mlp", trainable="norm"))
+
+
+class WithBuffers(nn.Module):
+    """A learned statistic, a constant that is saved, and a cache that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 6)
+        self.register_buffer("statistic", torch.zeros(6))
+        self.register_buffer("constant", torch.ones(6))
+        self.register_buffer("cache", torch.zeros(3), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) * self.constant + self.statistic
+
+
+def test_a_buffer_travels_only_if_it_is_persistent_and_learned() -> None:
+    model = replace(tiny.mlp(), front=WithBuffers)
+    net = nn.ModuleDict({"front": model.build("front", 0)})
+    assert list(model.learned_buffers(net)) == ["front.statistic", "front.constant"]
+    chosen = replace(model, learned=lambda name: not name.endswith("constant"))
+    assert list(chosen.learned_buffers(net)) == ["front.statistic"]
