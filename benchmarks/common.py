@@ -66,14 +66,14 @@ def exhaust(waiting: Iterable[object]) -> None:
 
 
 class ServerThread:
-    """The product's coordinator and gRPC front around `engine`, on an event loop in a thread of this process."""
+    """The product's coordinator and gRPC front around `trainer`, on an event loop in a thread of this process."""
 
-    def __init__(self, spec: Any, engine: Any, **settings: Any) -> None:
+    def __init__(self, spec: Any, trainer: Any, **settings: Any) -> None:
         from heron_server.config import ServerSettings
 
         self._folder = tempfile.TemporaryDirectory(prefix="heron-bench-")
         self._settings = ServerSettings(address="127.0.0.1:0", run_dir=Path(self._folder.name), **settings)
-        self._spec, self._engine = spec, engine
+        self._spec, self._trainer = spec, trainer
         self._ready, self._stop = threading.Event(), threading.Event()
         self.address = ""
         self.coordinator: Any = None
@@ -102,7 +102,7 @@ class ServerThread:
         worker = WorkerThread(asyncio.get_running_loop().call_soon_threadsafe)
         directory = RunDir(self._settings.run_dir)
         self.coordinator = Coordinator(
-            self._spec, self._settings, self._engine, directory, worker, None, False, observer
+            self._spec, self._settings, self._trainer, directory, worker, False, observer
         )
         server = await _listen(self.coordinator, self._settings, observer)
         self._ready.set()

@@ -1,7 +1,7 @@
 """The server's optimiser steps per second, fed over gRPC, over the same steps on batches in memory.
 
 ResNet-18's back from layer1.0. Fed: three processes replay recorded uploads over the product's client transport; the
-clock runs over the steps of a round, first to last. In memory: the same engine takes the same recorded batches in
+clock runs over the steps of a round, first to last. In memory: the same trainer takes the same recorded batches in
 turn, while the three processes sit idle beside it. Both sides check each step and use the same thread count.
 """
 
@@ -23,8 +23,8 @@ from common import ServerThread, interleaved, median_ratio, table, verdict, wait
 
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
-from heron_server.training.trainer import Engine
-from heron_server.uploads.assembly import Step
+from heron_server.training.trainer import Trainer
+from heron_server.uploads.assembly import Upload
 
 CLIENTS = 3
 RECORDED = 2
@@ -41,16 +41,16 @@ def run_spec(norm: str, batch: int, steps: int, threads: int) -> RunSpec:
     })  # fmt: skip
 
 
-class Timed(Engine):
+class Timed(Trainer):
     """Notes the clock before and after each step."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.clocks: list[tuple[float, float]] = []
 
-    def train(self, client: str, rank: int, round_number: int, step: Step) -> None:
+    def train(self, client: str, rank: int, round_number: int, upload: Upload) -> None:
         started = time.monotonic()
-        super().train(client, rank, round_number, step)  # heron: nothing comes back
+        super().train(client, rank, round_number, upload)  # heron: nothing comes back
         if self._device.type == "cuda":
             torch.cuda.synchronize()
         self.clocks.append((started, time.monotonic()))
@@ -59,12 +59,12 @@ class Timed(Engine):
         """From the first step's end to the last one's: the first waits for the pipe to fill."""
         return (self.clocks[-1][1] - self.clocks[0][1]) / (len(self.clocks) - 1)
 
-    def tensors(self) -> dict[str, Any]:
+    def save(self) -> dict[str, Any]:
         """Checkpoints are no part of this."""
         return {}
 
 
-def record(spec: RunSpec, path: Path) -> list[Step]:
+def record(spec: RunSpec, path: Path) -> list[Upload]:
     """Uploads of the spec's front at its start, from random images."""
     model, rng = build_split_model(spec.model), np.random.default_rng(0)
     front, rows = model.build("front", spec.seed), spec.method.batch_size
@@ -74,39 +74,39 @@ def record(spec: RunSpec, path: Path) -> list[Step]:
     labels = rng.integers(0, 10, (RECORDED, rows))
     np.savez(path, activations=activations, labels=labels)
     return [
-        Step(i, (torch.from_numpy(a).clone(),), torch.from_numpy(b))
+        Upload(i, (torch.from_numpy(a).clone(),), torch.from_numpy(b))
         for i, (a, b) in enumerate(zip(activations, labels, strict=True))
     ]
 
 
-def fed(engine: Timed, senders: list[subprocess.Popen[str]], steps: int) -> float:
+def fed(trainer: Timed, senders: list[subprocess.Popen[str]], steps: int) -> float:
     """Seconds per step of one round."""
-    engine.clocks.clear()
+    trainer.clocks.clear()
     for sender in senders:
         assert sender.stdin is not None
         print("grpc", file=sender.stdin, flush=True)
     for sender in senders:
         assert sender.stdout is not None
         sender.stdout.readline()
-    wait_until(lambda: len(engine.clocks) == steps, 300, "the last step")
+    wait_until(lambda: len(trainer.clocks) == steps, 300, "the last step")
     time.sleep(0.3)  # the round's end: nothing of it may run into the other side
-    return engine.seconds_per_step()
+    return trainer.seconds_per_step()
 
 
-def in_memory(engine: Timed, batches: list[Step], steps: int) -> float:
+def in_memory(trainer: Timed, batches: list[Upload], steps: int) -> float:
     """Seconds per step, in a thread of its own as on the server."""
-    engine.clocks.clear()
+    trainer.clocks.clear()
 
     def work() -> None:
         with torch.inference_mode(False):
             for i in range(steps):
                 batch = batches[i % RECORDED]
-                engine.train("memory", 0, 1, Step(i, batch.activations, batch.labels_B))
+                trainer.train("memory", 0, 1, Upload(i, batch.activations, batch.labels_B))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    return engine.seconds_per_step()
+    return trainer.seconds_per_step()
 
 
 def compare(norm: str, args: argparse.Namespace) -> None:
@@ -115,8 +115,8 @@ def compare(norm: str, args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         recorded = Path(folder) / "uploads.npz"
         batches = record(spec, recorded)
-        engine = Timed(spec, build_split_model(spec.model), torch.device(args.device))
-        with ServerThread(spec, engine) as server:
+        trainer = Timed(spec, build_split_model(spec.model), torch.device(args.device))
+        with ServerThread(spec, trainer) as server:
             command = [sys.executable, str(Path(__file__).with_name("replay.py")), server.address]
             options = ["--recorded", str(recorded), "--steps", str(args.steps)]
             senders = [
@@ -129,7 +129,7 @@ def compare(norm: str, args: argparse.Namespace) -> None:
                 assert sender.stdout is not None
                 sender.stdout.readline()
             memory, over_grpc = interleaved(
-                args.runs, lambda: in_memory(engine, batches, total), lambda: fed(engine, senders, total)
+                args.runs, lambda: in_memory(trainer, batches, total), lambda: fed(trainer, senders, total)
             )
         for sender in senders:
             sender.kill()

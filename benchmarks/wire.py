@@ -1,7 +1,7 @@
 """Activations from a client process into the server worker's tensor over loopback gRPC, against raw TCP.
 
 gRPC side: the product's transport and uploader in one process; the product's service, coordinator and staging in this
-one, with an engine that only touches the tensors. TCP side: sendall of the same bytes between the same two processes,
+one, with a trainer that only touches the tensors. TCP side: sendall of the same bytes between the same two processes,
 recv_into one warm buffer. Both clocks run from the sender's first byte to the receiver's last. Bytes are counted by
 a relay over one more round.
 """
@@ -26,7 +26,7 @@ from heron_core.arrays import TensorSpec
 from heron_core.models.split_model import SplitModel
 from heron_core.models.tasks.classification import Classification
 from heron_core.spec.run_spec import RunSpec
-from heron_server.training.trainer import Engine
+from heron_server.training.trainer import Trainer
 
 ROW_BYTES = 64 * 32 * 32 * 4
 
@@ -40,14 +40,14 @@ def tiny_model() -> SplitModel:
     )  # fmt: skip
 
 
-class Touching(Engine):
+class Touching(Trainer):
     """Reads one value per sample of what arrived, and the clock."""
 
     last = 0.0
     steps = 0
 
-    def train(self, client: str, rank: int, round_number: int, step: Any) -> None:
-        float(step.activations[0][:, 0, 0, 0].sum())
+    def train(self, client: str, rank: int, round_number: int, upload: Any) -> None:
+        float(upload.activations[0][:, 0, 0, 0].sum())
         self.last = time.monotonic()
         self.steps += 1
 
@@ -84,12 +84,12 @@ class Sender:
         self._process.communicate(timeout=30)
 
 
-def grpc_seconds(sender: Sender, engine: Touching, steps: int) -> float:
-    done = engine.steps + steps
+def grpc_seconds(sender: Sender, trainer: Touching, steps: int) -> float:
+    done = trainer.steps + steps
     sender.tell("grpc")
     started = float(sender.answer())
-    wait_until(lambda: engine.steps >= done, 60, "the last step")
-    return engine.last - started
+    wait_until(lambda: trainer.steps >= done, 60, "the last step")
+    return trainer.last - started
 
 
 def tcp_seconds(sender: Sender, listener: socket.socket, total: int, buffer: memoryview) -> float:
@@ -106,12 +106,12 @@ def tcp_seconds(sender: Sender, listener: socket.socket, total: int, buffer: mem
 
 def throughput(rows: int, steps: int, pieces: int, runs: int) -> None:
     total = rows * steps * ROW_BYTES
-    engine = Touching(run_spec(rows, steps, pieces), tiny_model(), torch.device("cpu"))
+    trainer = Touching(run_spec(rows, steps, pieces), tiny_model(), torch.device("cpu"))
     buffer = memoryview(torch.zeros(rows * ROW_BYTES, dtype=torch.uint8).numpy())
-    with ServerThread(run_spec(rows, steps, pieces), engine) as server, socket.create_server(("127.0.0.1", 0)) as tcp:
+    with ServerThread(run_spec(rows, steps, pieces), trainer) as server, socket.create_server(("127.0.0.1", 0)) as tcp:
         sender = Sender(server.address, rows, steps, pieces)
         raw, ours = interleaved(
-            runs, lambda: tcp_seconds(sender, tcp, total, buffer), lambda: grpc_seconds(sender, engine, steps)
+            runs, lambda: tcp_seconds(sender, tcp, total, buffer), lambda: grpc_seconds(sender, trainer, steps)
         )
         sender.close()
 
@@ -128,10 +128,10 @@ def throughput(rows: int, steps: int, pieces: int, runs: int) -> None:
 
 def weight(rows: int, steps: int, pieces: int) -> None:
     payload = rows * steps * (ROW_BYTES + 8)
-    engine = Touching(run_spec(rows, steps, pieces), tiny_model(), torch.device("cpu"))
-    with ServerThread(run_spec(rows, steps, pieces), engine) as server, Relay(server.address) as relay:
+    trainer = Touching(run_spec(rows, steps, pieces), tiny_model(), torch.device("cpu"))
+    with ServerThread(run_spec(rows, steps, pieces), trainer) as server, Relay(server.address) as relay:
         sender = Sender(relay.address, rows, steps, pieces)
-        grpc_seconds(sender, engine, steps)
+        grpc_seconds(sender, trainer, steps)
         wait_until(lambda: server.coordinator.rounds_done == 1, 30, "the round's end")
         sender.close()
         wait_until(lambda: server.coordinator.clients_present == 0, 30, "the client's leave")

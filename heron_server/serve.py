@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from heron_core.errors import ConfigError, Interrupted
+from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.channel import SERVER_OPTIONS
 from heron_server.api.service import handlers
@@ -19,6 +20,7 @@ from heron_server.metrics.observers import Observer
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
+from heron_server.training.trainer import Trainer
 from heron_server.training.worker import WorkerThread
 
 TICK_S = 0.25
@@ -36,12 +38,13 @@ def serve(
             "encrypted nor authenticated yet; say server.insecure = true (--insecure) inside a network you trust, or "
             'listen on "127.0.0.1:50051"'
         )
-    engine, test = prepare(spec, settings)
-    return asyncio.run(_serve(spec, settings, directory, engine, test, resume, observer or Observer()))
+    trainer, model = prepare(spec, settings)
+    return asyncio.run(_serve(spec, settings, directory, trainer, model, resume, observer or Observer()))
 
 
 async def _serve(
-    spec: RunSpec, settings: ServerSettings, directory: RunDir, engine: Any, test: Any, resume: bool, observer: Observer
+    spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, model: SplitModel, resume: bool,
+    observer: Observer,
 ) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
@@ -49,7 +52,7 @@ async def _serve(
         loop.add_signal_handler(number, stopped.set)
     worker = WorkerThread(loop.call_soon_threadsafe)
     try:
-        coordinator = Coordinator(spec, settings, engine, directory, worker, test, resume, observer)
+        coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observer)
         server = await _listen(coordinator, settings, observer)
         try:
             await _until_over(coordinator, stopped)
@@ -66,7 +69,7 @@ async def _serve(
             f"stopped by a signal after round {done} of {spec.rounds}; everything up to there is saved in "
             f"{directory.path}: go on with --resume"
         )
-    return finish_run(coordinator, directory)
+    return finish_run(coordinator, model, directory)
 
 
 async def _listen(coordinator: Coordinator, settings: ServerSettings, observer: Observer) -> grpc.aio.Server:

@@ -25,6 +25,7 @@ from heron_core.arrays import Array
 from heron_core.config import validate
 from heron_core.data import Shares
 from heron_core.errors import ConfigError, HeronError, Internal
+from heron_core.models.split_model import AssembledModel
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.pb.v1 import tensors_pb2 as tensors
@@ -38,7 +39,7 @@ from heron_server.run.coordinator import Coordinator, Pushing
 from heron_server.run.peer import Peer
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
-from heron_server.training.worker import InlineJobs
+from heron_server.training.worker import InlineWorker
 
 NO_DEADLINES = {"silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf}
 """In one thread a client is never late: it waits for its turn to compute."""
@@ -80,11 +81,12 @@ def simulate(
         settings = (settings or ServerSettings()).model_copy(update={"run_dir": folder, **NO_DEADLINES})
         directory = RunDir(folder, settings.keep_checkpoints)
         stack.callback(directory.close)
-        engine, test = prepare(run_spec, settings)
-        coordinator = Coordinator(run_spec, settings, engine, directory, InlineJobs(), test, resume, observer)
+        trainer, model = prepare(run_spec, settings)
+        coordinator = Coordinator(run_spec, settings, trainer, directory, InlineWorker(), resume, observer)
         _run_clients(coordinator, participants, around or (lambda transport: transport))
-        summary = finish_run(coordinator, directory, curves=run_dir is not None)
-        return Simulation(summary, engine.assembled().eval())
+        summary = finish_run(coordinator, model, directory, curves=run_dir is not None)
+        trained = trainer.trained()
+        return Simulation(summary, AssembledModel(trained.front, trained.back).eval())
 
 
 def with_clients(run_spec: RunSpec, clients: int) -> RunSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from heron_core.measures import Measured
+from heron_core.measures import Measured, added
 
 
 @dataclass
@@ -19,3 +19,13 @@ class Counts:
     loss_sum: float = 0.0
     class_counts: list[int] | None = None
     """Samples of each class, where a label is one."""
+
+    def add(self, other: Counts) -> None:
+        """Takes in what another batch counted."""
+        self.samples += other.samples
+        self.measured = added(self.measured, other.measured)
+        self.auxiliary = added(self.auxiliary, other.auxiliary)
+        self.loss_sum += other.loss_sum
+        if other.class_counts is not None:
+            before = self.class_counts or [0] * len(other.class_counts)
+            self.class_counts = [a + b for a, b in zip(before, other.class_counts, strict=True)]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from time import monotonic
 
 from heron_core.arrays import Array
-from heron_core.data.source import Source
 from heron_core.errors import HeronError, NameTaken, StaleTerm, TensorError, UnknownSession, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
@@ -41,8 +40,8 @@ from heron_server.rounds.members import Member
 from heron_server.run.peer import Peer, is_same_caller
 from heron_server.run.phases import RoundWork, Update
 from heron_server.storage.run_dir import RunDir
-from heron_server.training.trainer import Engine
-from heron_server.training.worker import Jobs
+from heron_server.training.commands import Commands
+from heron_server.training.worker import Worker
 from heron_server.uploads.uploads import Send, Uploads
 
 CUT = UnknownSession("this session was ended here after a silence; join again")
@@ -74,8 +73,8 @@ class Coordinator:
     """One run on this server."""
 
     def __init__(
-        self, spec: RunSpec, settings: ServerSettings, engine: Engine, run_dir: RunDir, jobs: Jobs,
-        test: Source | None, resume: bool = False, observer: Observer | None = None,
+        self, spec: RunSpec, settings: ServerSettings, trainer: Commands, run_dir: RunDir, worker: Worker,
+        resume: bool = False, observer: Observer | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:  # fmt: skip
         self.spec, self._settings, self._run_dir, self._clock = spec, settings, run_dir, clock
@@ -87,7 +86,7 @@ class Coordinator:
         self._evaluation_bytes: dict[str, int] = {}
         """Client state fetched to evaluate it, by who keeps it for the next round."""
         self._draining = False
-        self.work = RoundWork(spec, settings, engine, run_dir, jobs, test, self._observer, self._perform, clock)
+        self.work = RoundWork(spec, settings, trainer, run_dir, worker, self._observer, self._perform, clock)
         self.ledger = self.work.ledger
         start = self.work.resume() if resume else self.work.begin()
         self.run_id: str = start["run_id"]

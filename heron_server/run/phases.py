@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from heron_core.arrays import Array
-from heron_core.data.source import Source
 from heron_core.errors import CheckpointError, HeronError, Internal, TensorError
 from heron_core.models.digest import state_sha256
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.aggregation.rules import RULES
@@ -20,17 +20,18 @@ from heron_server.metrics.counts import Counts
 from heron_server.metrics.ledger import Ledger
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.records import Records
-from heron_server.planning.plan import upload_bytes, uploads_per_round
 from heron_server.rounds.actions import Action
 from heron_server.rounds.machine import Phase, Rounds
 from heron_server.storage.checkpoint import Boundary
 from heron_server.storage.run_dir import RunDir
-from heron_server.training.trainer import Engine
-from heron_server.training.worker import Jobs
-from heron_server.uploads.assembly import Room, Staging, Step
+from heron_server.training.commands import Commands
+from heron_server.training.worker import Worker
+from heron_server.uploads.assembly import Room, Staging, Upload
 from heron_server.uploads.cut_gradients import CutGradients
 from heron_server.uploads.scheduler import upload_slots
 from heron_server.uploads.uploads import Uploads
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -44,22 +45,23 @@ class Update:
 
 
 class RoundWork:
-    """Performs a round's phases with the engine, on the jobs' thread; reports each end to the rounds machine."""
+    """Performs a round's phases with the trainer, on the worker; reports each end to the rounds machine."""
 
     def __init__(
-        self, spec: RunSpec, settings: ServerSettings, engine: Engine, run_dir: RunDir, jobs: Jobs, test: Source | None,
+        self, spec: RunSpec, settings: ServerSettings, trainer: Commands, run_dir: RunDir, worker: Worker,
         observer: Observer, perform: Callable[[list[Action]], None], clock: Callable[[], float],
     ) -> None:  # fmt: skip
-        self._spec, self._settings, self.engine, self._run_dir, self._jobs = spec, settings, engine, run_dir, jobs
-        self._test, self._observer, self._perform, self._clock = test, observer, perform, clock
+        self._spec, self._settings, self.trainer, self._run_dir, self._worker = spec, settings, trainer, run_dir, worker
+        self._observer, self._perform, self._clock = observer, perform, clock
         self.rounds: Rounds
         """Set once the run has begun or is resumed."""
         self.ledger = Ledger()
-        self.records = Records(spec, engine.model.task.metrics)
+        self.records = Records(spec, trainer.metrics)
         self.uploads: Uploads | None = None
-        self._room = Room(engine.model.uploaded, spec.method.batch_size)
+        self._room = Room(trainer.uploaded, spec.method.batch_size)
         most_steps = spec.rounds * spec.method.local_steps
-        self.states = ClientStates(spec.method, most_steps, engine.client_state(), engine.client_buffers)
+        start = trainer.client_tensors()
+        self.states = ClientStates(spec.method, most_steps, start.tensors, start.buffers)
         self.failure: HeronError | None = None
         self._run_id = ""
         self._counts = Counts()
@@ -92,17 +94,17 @@ class RoundWork:
         """SHA-256 over what is one for all of the client states, without moments, and the back's state."""
         common = self.states.common(self.rounds.rounds_done)
         client = {f"client.{n}": t for n, t in common.items() if not n.startswith("moments.")}
-        return state_sha256({**client, **self.engine.back_tensors()})
+        return state_sha256({**client, **self.trainer.back_tensors()})
 
     # -- training ------------------------------------------------------------------------------------------------
 
     def open_round(self, term: int, number: int, participants: tuple[str, ...]) -> None:
         """Room for the participants' uploads; where the method has none, updates count at once."""
-        steps = uploads_per_round(self._spec)
+        steps = uploads_per_round(self._spec.method)
         self._updates, self._waiting = {}, {}
         self.uploads = self._make_uploads(
             split.PURPOSE_TRAIN, term, number, dict.fromkeys(participants, steps),
-            lambda name, step: self._train(number, name, step),
+            lambda name, upload: self._train(number, name, upload),
         )  # fmt: skip
         self.records.round_began(number, self._clock())
         self._observer.round_began(number, self._spec.rounds, len(participants), max(1, steps) * len(participants))
@@ -131,43 +133,46 @@ class RoundWork:
         term: int,
         number: int,
         steps: dict[str, int],
-        on_step: Callable[[str, Step], None],
+        on_upload: Callable[[str, Upload], None],
     ) -> Uploads:
-        method, uploaded = self._spec.method, self.engine.model.uploaded
+        method, uploaded = self._spec.method, self.trainer.uploaded
         exact = purpose == split.PURPOSE_TRAIN
         stagings = {
             name: Staging(name, uploaded, count, method.batch_size, method.micro_batch_rows, exact, self._room)
             for name, count in steps.items()
         }
-        slots = upload_slots(self._settings.byte_budget, upload_bytes(self._spec, self.engine.model), len(steps))
+        slots = upload_slots(self._settings.byte_budget, self._room.upload_bytes, len(steps))
         order = self._settings.order if exact else "arrival"
-        return Uploads(purpose, term, number, stagings, slots, order, self.ledger, on_step)
+        return Uploads(purpose, term, number, stagings, slots, order, self.ledger, on_upload)
 
     def _end_uploads(self) -> None:
         if self.uploads is not None:
             self.uploads.end()
         self.uploads = None
 
-    def _train(self, number: int, name: str, step: Step) -> None:
+    def _train(self, number: int, name: str, upload: Upload) -> None:
         rank = self.rounds.table[name]
-        self._consume(name, step, lambda: self.engine.train(name, rank, number, step))
-
-    def _consume(self, name: str, step: Step, job: Callable[[], CutGradients | None]) -> None:
-        """Runs a step's job and sends back what it gives; a bad tensor costs its client the phase, any other error
-        ends the run."""
-        uploads, number = self.uploads, step.step
-        assert uploads is not None
-
-        def work() -> CutGradients | None:
-            try:
-                return job()
-            finally:
-                self._room.give(step)
 
         def done(returned: CutGradients | None) -> None:
+            if returned is not None and self.uploads is not None:
+                self.uploads.return_gradients(name, returned)
+
+        self._consume(name, upload, lambda: self.trainer.train(name, rank, number, upload), done)
+
+    def _consume(self, name: str, upload: Upload, command: Callable[[], T], taken: Callable[[T], None]) -> None:
+        """Runs an upload's command; a bad tensor costs its client the phase, any other error ends the run."""
+        uploads, number = self.uploads, upload.number
+        assert uploads is not None
+
+        def work() -> T:
+            try:
+                return command()
+            finally:
+                self._room.give(upload)
+
+        def done(result: T) -> None:
             if uploads is self.uploads:
-                if returned is not None:
-                    uploads.return_gradients(name, returned)
+                taken(result)
                 uploads.consumed(name, number)
                 self._observer.step_done()
                 self._settle(name)
@@ -181,7 +186,7 @@ class RoundWork:
             else:
                 self._fail(error)
 
-        self._jobs.submit(work, done, failed)
+        self._worker.submit(work, done, failed)
 
     def _settle(self, name: str) -> None:
         """Takes a client's part of the phase as done once all its uploads are consumed."""
@@ -192,7 +197,7 @@ class RoundWork:
                 self._perform(self.rounds.client_evaluated(name))
         elif name in self._waiting and self.rounds.is_active(name):
             self._updates[name] = self._waiting.pop(name)
-            if not uploads_per_round(self._spec):
+            if not uploads_per_round(self._spec.method):
                 self._observer.step_done()
             self.records.client_figures(name, self._updates[name].figures)
             self._perform(self.rounds.update_received(name))
@@ -205,38 +210,29 @@ class RoundWork:
         samples = {rank: update.num_samples for rank, update in updates.items()}
         version = self.rounds.rounds_done
 
-        def job() -> float | None:
-            mean_loss = self.engine.take_mean_loss()
+        def command() -> float | None:
             given = {rank: update.state for rank, update in updates.items()}
             parts = {rank: self.states.averaged_part(state) for rank, state in given.items()}
             made = RULES[self._spec.federation.aggregation].aggregate(parts, samples)
-            self.engine.load_client_state(made.state)
-            self.engine.end_round(list(made.weights), list(made.weights.values()))
-            self.states.advance(version, made.state, self.engine.client_state(), given)
-            self._align(version + 1)
-            return mean_loss
+            end = self.trainer.end_round(version + 1, made.state, made.weights)
+            self.states.advance(version, made.state, end.client_state, given)
+            if end.heads_due:
+                heads = {rank: self.states.own(version + 1, rank) for rank in end.heads_due}
+                for rank, head in self.trainer.align(version + 1, heads).items():
+                    self.states.set_own(version + 1, rank, head)
+            return end.mean_loss
 
         def done(mean_loss: float | None) -> None:
             self.records.server_loss = mean_loss
             self._end_uploads()
             self._perform(self.rounds.aggregated(self._clock()))
 
-        self._jobs.submit(job, done, self._fail)
-
-    def _align(self, round_number: int) -> None:
-        """Every l-th round, the head of each client that has uploaded, whether its update counted or not."""
-        alignment = self.engine.alignment
-        if alignment is None or not alignment.due(round_number):
-            return
-        for rank in alignment.buffers.ranks():
-            head = self.states.own(round_number, rank)
-            self.states.set_own(round_number, rank, alignment.align(rank, round_number, self.engine.back, head))
+        self._worker.submit(command, done, self._fail)
 
     def evaluate(self, names: tuple[str, ...]) -> None:
         """On the server's own test set, or by the clients on their held-out samples."""
-        test, engine = self._test, self.engine
-        if test is not None:
-            self._jobs.submit(lambda: engine.evaluate(test), self._counted, self._fail)
+        if self.trainer.has_test_set:
+            self._worker.submit(self.trainer.evaluate, self._counted, self._fail)
             return
         rows = self._spec.method.batch_size
         steps = {n: -(-self._updates[n].held_out_samples // rows) for n in names if self._updates[n].held_out_samples}
@@ -254,15 +250,8 @@ class RoundWork:
         if self.uploads is not None:
             self.uploads.drop(name)
 
-    def _count(self, name: str, step: Step) -> None:
-        counts = self._counts
-
-        def job() -> CutGradients | None:
-            self.engine.check(name, step)
-            self.engine.count(step, counts)
-            return None
-
-        self._consume(name, step, job)
+    def _count(self, name: str, upload: Upload) -> None:
+        self._consume(name, upload, lambda: self.trainer.evaluate_upload(name, upload), self._counts.add)
 
     def _counted(self, counts: Counts) -> None:
         self._counts = counts
@@ -283,7 +272,7 @@ class RoundWork:
             self._perform(self.rounds.committed(self._clock()))
 
         table = dict(self.rounds.table)
-        self._jobs.submit(lambda: self._run_dir.save(self._boundary(done_rounds, table)), done, self._fail)
+        self._worker.submit(lambda: self._run_dir.save(self._boundary(done_rounds, table)), done, self._fail)
 
     def restore(self, reason: str) -> None:
         """Back to the last boundary; the term is raised, durably, so that nothing stale is taken."""
@@ -296,18 +285,18 @@ class RoundWork:
             self._load(self._run_dir.last())
             return term
 
-        self._jobs.submit(job, lambda term: self._perform(self.rounds.restored(term, self._clock())), self._fail)
+        self._worker.submit(job, lambda term: self._perform(self.rounds.restored(term, self._clock())), self._fail)
 
     def _boundary(self, rounds_done: int, table: dict[str, int]) -> Boundary:
         facts = {
             "run_id": self._run_id, "rounds_done": rounds_done, "table": table,
             "ledger": self.ledger.as_dict(), "records": self.records.as_dict(),
         }  # fmt: skip
-        return Boundary(facts, {**self.states.tensors(rounds_done), **self.engine.tensors()})
+        return Boundary(facts, {**self.states.tensors(rounds_done), **self.trainer.save()})
 
     def _load(self, boundary: Boundary) -> None:
         done, tensors = boundary.facts["rounds_done"], boundary.tensors
-        odd = [*self.states.misfits(tensors), *self.engine.misfits(tensors)]
+        odd = [*self.states.misfits(tensors), *self.trainer.mismatches(tensors)]
         if odd:
             raise CheckpointError(
                 f"the checkpoint in {self._run_dir.path} does not fit the model: its code has changed since "
@@ -315,8 +304,7 @@ class RoundWork:
                 "run_dir"
             )
         self.states.load(done, tensors)
-        self.engine.load_client_state(self.states.common(done))
-        self.engine.load_tensors(tensors)
+        self.trainer.load(self.states.common(done), tensors)
 
     def _fail(self, error: Exception) -> None:
         """The run cannot go on; the last boundary stays usable."""

@@ -25,13 +25,13 @@ from heron_server.planning.memory import refuse_above_limit, server_memory
 from heron_server.planning.plan import client_state, state_bytes
 from heron_server.run.coordinator import Coordinator
 from heron_server.storage.run_dir import RunDir
-from heron_server.training.trainer import Engine
+from heron_server.training.trainer import Trainer
 
 
-def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Engine, Source | None]:
-    """The engine and the server's test set; raises ConfigError, ModelError or DataError before anyone can join."""
+def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Trainer, SplitModel]:
+    """The trainer and its model; raises ConfigError, ModelError or DataError before anyone can join."""
     model, device, test = check_run(spec, settings)
-    return Engine(spec, model, device), test
+    return Trainer(spec, model, device, test), model
 
 
 def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torch.device, Source | None]:
@@ -79,17 +79,19 @@ def _check_shares(spec: RunSpec, sizes: list[int]) -> None:
         )
 
 
-def finish_run(coordinator: Coordinator, directory: RunDir, *, curves: bool = True) -> dict[str, Any]:
+def finish_run(
+    coordinator: Coordinator, model: SplitModel, directory: RunDir, *, curves: bool = True
+) -> dict[str, Any]:
     """Writes model/, summary.json and, if wanted, curves.png; returns the summary."""
     work, spec = coordinator.work, coordinator.spec
     folder: Path = directory.path / "model"
-    model, ledger = work.engine.model, coordinator.ledger.as_dict()
+    trained, ledger = work.trainer.trained(), coordinator.ledger.as_dict()
     summary = work.records.summary(
         coordinator.run_id, coordinator.clients, work.model_sha256(), ledger,
         paper_charge(ledger, state_bytes(spec, client_state(spec, model))), step_macs(spec, model),
     )  # fmt: skip
     extra = {key: summary[key] for key in ("run_id", "method", "rounds_done", "accuracy", "model_sha256")}
-    save_model(folder, spec.model, work.engine.client["front"], work.engine.back, work.engine.head, extra)
+    save_model(folder, spec.model, trained.front, trained.back, trained.head, extra)
     summary["model_path"] = str(folder)
     if curves:
         title = f"{spec.method.name} on {spec.model.name}, {summary['clients']} clients"

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from heron_core.arrays import Array, TensorSpec
 from heron_core.models.split_model import SplitModel
-from heron_core.spec.run_spec import AlignmentSpec, RunSpec
+from heron_core.spec.run_spec import AlignmentSpec, MethodSpec
 from heron_core.streams import Part, seeded_torch
 from heron_core.wire.codec import expected_of
 from heron_server.storage.checkpoint import misfits
 from heron_server.training.heads import check_head
 from heron_server.training.optimizers import to_arrays
-from heron_server.uploads.assembly import Step
+from heron_server.uploads.assembly import Upload
 
 Cut = tuple[Tensor, ...]
 """The cut's tensors [B, ...]."""
@@ -31,17 +31,17 @@ Streams = Callable[..., AbstractContextManager[None]]
 class UploadBuffers:
     """Each client's newest whole uploads, on the CPU, in order of arrival."""
 
-    def __init__(self, spec: RunSpec, uploaded: Sequence[TensorSpec]) -> None:
-        rows = spec.method.batch_size
+    def __init__(self, uploaded: Sequence[TensorSpec], rows: int, buffer_samples: int) -> None:
+        """`rows` of each upload; a client's buffer holds no more than `buffer_samples`, but at least one upload."""
         self._expected = [(s.name, s.dtype, (rows, *s.shape)) for s in uploaded]
         self._names = [name for name, _, _ in self._expected]
-        self._uploads = max(1, spec.method.alignment.buffer_samples // rows)
+        self._uploads = max(1, buffer_samples // rows)
         self._by_rank: dict[int, deque[list[Tensor]]] = {}
 
-    def keep(self, rank: int, step: Step) -> None:
-        """A copy: the step's own memory is used again."""
+    def keep(self, rank: int, upload: Upload) -> None:
+        """A copy: the upload's own memory is used again."""
         newest = self._by_rank.setdefault(rank, deque(maxlen=self._uploads))
-        newest.append([t.clone() for t in (*step.activations, step.labels_B)])
+        newest.append([t.clone() for t in (*upload.activations, upload.labels_B)])
 
     def ranks(self) -> list[int]:
         return sorted(self._by_rank)
@@ -125,14 +125,14 @@ def align(
 class AlignedHeads:
     """One head for each client: their uploads' buffers, and one module to train a head in."""
 
-    def __init__(self, spec: RunSpec, model: SplitModel, device: torch.device) -> None:
-        self._spec, self._model, self._device = spec, model, device
-        self.buffers = UploadBuffers(spec, model.uploaded)
-        self._head = model.build("auxiliary", spec.seed).to(device).train()
+    def __init__(self, method: MethodSpec, model: SplitModel, seed: int, device: torch.device) -> None:
+        self._spec, self._model, self._seed, self._device = method.alignment, model, seed, device
+        self.buffers = UploadBuffers(model.uploaded, method.batch_size, self._spec.buffer_samples)
+        self._head = model.build("auxiliary", seed).to(device).train()
 
-    def due(self, round_number: int) -> bool:
-        """After every l-th round."""
-        return round_number % self._spec.method.alignment.every_rounds == 0
+    def ranks_due(self, round_number: int) -> list[int]:
+        """After every l-th round, each client that has uploaded, whether its update counted or not."""
+        return self.buffers.ranks() if round_number % self._spec.every_rounds == 0 else []
 
     def align(self, rank: int, round_number: int, back: nn.Module, state: Mapping[str, Array]) -> dict[str, Array]:
         """The rank's head `auxiliary.*` aligned, from `state`, its head before. ModelError: it is not finite."""
@@ -148,8 +148,8 @@ class AlignedHeads:
 
         def streams(*path: Part) -> AbstractContextManager[None]:
             whole = ("server", "round", round_number, "client", rank, "align", *path)
-            return seeded_torch(self._spec.seed, *whole)
+            return seeded_torch(self._seed, *whole)
 
-        align(self._model, self._head, back, uploads, self._spec.method.alignment, streams)
+        align(self._model, self._head, back, uploads, self._spec, streams)
         check_head(self._head, f"the aligned head of the client of rank {rank}", "method.alignment.lr")
         return to_arrays({f"auxiliary.{n}": t for n, t in moved.items()})

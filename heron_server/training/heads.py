@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from heron_core.errors import ModelError, TensorError
 from heron_core.models.split_model import SplitModel, Tensors
-from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.run_spec import OptimizerSpec
 from heron_server.training.optimizers import make_optimizer
 
 
 class TrainedHead:
-    """The auxiliary head where the server trains it, on what it receives; between steps it is in evaluation mode."""
+    """The auxiliary head where the server trains it, on what it receives; between uploads it is in evaluation mode."""
 
-    def __init__(self, spec: RunSpec, model: SplitModel, head: nn.Module) -> None:
+    def __init__(self, model: SplitModel, head: nn.Module, optimizer: OptimizerSpec) -> None:
         self._model, self.module = model, head
         self._moved = [p for n, p in head.named_parameters() if model.trainable(f"auxiliary.{n}")]
-        self.optimizer = make_optimizer(spec.server_optimizer, self._moved)
+        self.optimizer = make_optimizer(optimizer, self._moved)
 
     def loss(self, activations: Tensors, labels_B: Tensor, whose: str) -> Tensor:
         """Mean of the per-sample losses, with its graph; raises as `finite_loss` does."""

@@ -1,22 +1,22 @@
-"""The Main-Server's torch side: owns theta_s and what trains it. Runs on one thread, never on the event loop.
+"""The Main-Server's torch side in one process: owns theta_s and what trains it, and answers the commands of a run.
 
 Shape suffixes: B batch rows, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heron_core.arrays import Array
+from heron_core.arrays import Array, TensorSpec
 from heron_core.data.source import Source
 from heron_core.device import to_inputs, use_threads
 from heron_core.errors import TensorError
-from heron_core.measures import added
-from heron_core.models.split_model import AssembledModel, SplitModel, Tensors, activations_of
+from heron_core.measures import Metric
+from heron_core.models.split_model import SplitModel, Tensors, activations_of
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import seeded_torch
@@ -25,33 +25,49 @@ from heron_server.metrics.counts import Counts
 from heron_server.storage.checkpoint import misfits
 from heron_server.training.alignment import AlignedHeads
 from heron_server.training.backs import make_backs
+from heron_server.training.commands import ClientTensors, RoundEnd, TrainedModel
 from heron_server.training.heads import TrainedHead, buffers_restored_on_error, finite_loss
 from heron_server.training.optimizers import load_state_tensors, state_tensors, to_arrays
-from heron_server.uploads.assembly import Step
+from heron_server.uploads.assembly import Upload
 from heron_server.uploads.cut_gradients import CutGradients
 
 HEAD_PREFIX = "auxiliary_optimizer."
 
 
-class Engine:
+class Trainer:
     """First-order steps on the back, evaluation of the assembled model, and everything a checkpoint holds of both."""
 
-    def __init__(self, spec: RunSpec, model: SplitModel, device: torch.device) -> None:
+    def __init__(self, spec: RunSpec, model: SplitModel, device: torch.device, test: Source | None = None) -> None:
+        """`test`: the server's own test set, where it has one."""
         use_threads(spec.threads.server)
-        self._spec, self.model, self._device, self._method = spec, model, device, method_of(spec.method)
+        self._spec, self._model, self._device, self._method = spec, model, device, method_of(spec.method)
+        self._test = test
         back = model.build("back", spec.seed).to(device).train()
         self._backs = make_backs(self._method.backs, back, spec.server_optimizer)
-        self.client = nn.ModuleDict(
+        self._client = nn.ModuleDict(
             {p: back if p == "back" else model.build(p, spec.seed).to(device) for p in self._method.client_parts}
         )
         """The modules of a client, which the client state fills; in evaluation mode, but for fedavg's back."""
-        self.client.requires_grad_(False).eval()
+        self._client.requires_grad_(False).eval()
         back.train()
-        self.alignment = AlignedHeads(spec, model, device) if self._method.head == "aligned" else None
+        aligned = self._method.head == "aligned"
+        self._alignment = AlignedHeads(spec.method, model, spec.seed, device) if aligned else None
         served = self._method.head == "server"
-        self._trained_head = TrainedHead(spec, model, self.client["auxiliary"]) if served else None
+        self._trained_head = TrainedHead(model, self._client["auxiliary"], spec.server_optimizer) if served else None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
-        self._steps = 0
+        self._trained_uploads = 0
+
+    @property
+    def uploaded(self) -> tuple[TensorSpec, ...]:
+        return self._model.uploaded
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return self._model.task.metrics
+
+    @property
+    def has_test_set(self) -> bool:
+        return self._test is not None
 
     @property
     def back(self) -> nn.Module:
@@ -61,7 +77,7 @@ class Engine:
     @property
     def head(self) -> nn.Module | None:
         """The auxiliary head, where there is one for all."""
-        return self.client["auxiliary"] if "auxiliary" in self.client and self.alignment is None else None
+        return self._client["auxiliary"] if "auxiliary" in self._client and self._alignment is None else None
 
     # -- the client state ----------------------------------------------------------------------------------------
 
@@ -69,9 +85,8 @@ class Engine:
         """A copy of a client's tensors: trainable parameters in the order of its parts, then buffers."""
         return {name: t.detach().to("cpu", copy=True).numpy() for name, t in self._client_tensors().items()}
 
-    @property
-    def client_buffers(self) -> frozenset[str]:
-        return frozenset(self.model.learned_buffers(self.client))
+    def client_tensors(self) -> ClientTensors:
+        return ClientTensors(self.client_state(), frozenset(self._model.learned_buffers(self._client)))
 
     @torch.no_grad()
     def load_client_state(self, state: Mapping[str, Array]) -> None:
@@ -81,52 +96,52 @@ class Engine:
                 tensor.copy_(torch.from_numpy(np.ascontiguousarray(state[name]).reshape(tensor.shape)))
 
     def _client_tensors(self) -> dict[str, Tensor]:
-        parameters = self.client.named_parameters()
-        trainable = {n: p for n, p in parameters if n.startswith("back.") or self.model.trainable(n)}
-        return {**trainable, **self.model.learned_buffers(self.client)}
+        parameters = self._client.named_parameters()
+        trainable = {n: p for n, p in parameters if n.startswith("back.") or self._model.trainable(n)}
+        return {**trainable, **self._model.learned_buffers(self._client)}
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def check(self, client: str, step: Step) -> None:
+    def check(self, client: str, upload: Upload) -> None:
         """Raises TensorError for NaN, Inf or labels out of range; the back is untouched."""
-        self.model.check_labels(step.labels_B)
-        for spec, tensor in zip(self.model.activations, step.activations, strict=True):
+        self._model.check_labels(upload.labels_B)
+        for spec, tensor in zip(self._model.activations, upload.activations, strict=True):
             # One cheap pass: a NaN or Inf anywhere makes the sum NaN or Inf. Only then look closely.
             if tensor.is_floating_point() and not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
                 bad = int((~torch.isfinite(tensor)).sum())
                 raise TensorError(
-                    f"client {client!r}, step {step.step}: {spec.name} must be finite, got {bad} NaN or Inf of "
+                    f"client {client!r}, upload {upload.number}: {spec.name} must be finite, got {bad} NaN or Inf of "
                     f"{tensor.numel()}; lower method.optimizer.lr or check that client's data"
                 )
 
-    def train(self, client: str, rank: int, round_number: int, step: Step) -> CutGradients | None:
+    def train(self, client: str, rank: int, round_number: int, upload: Upload) -> CutGradients | None:
         """One first-order step on the back from one upload, and what the method returns for it.  Eq. 7.
 
         Raises TensorError, back and head untouched, if the upload cannot be used.
         """
         use_threads(self._spec.threads.server)
-        self.check(client, step)
-        activations, labels_B = self._move(step)
+        self.check(client, upload)
+        activations, labels_B = self._move(upload)
         trainee, head = self._backs.trainee(rank), self._trained_head
-        cut, whose = self._leaves(activations), f"client {client!r}, step {step.step}"
-        path = ("server", "round", round_number, "client", rank, "step", step.step)
+        cut, whose = self._leaves(activations), f"client {client!r}, upload {upload.number}"
+        path = ("server", "round", round_number, "client", rank, "step", upload.number)
         with torch.enable_grad(), buffers_restored_on_error(trainee.module, *([head.module] if head else [])):
             if head is not None:
                 with seeded_torch(self._spec.seed, *path, "auxiliary"):
                     head_loss = head.loss(activations, labels_B, whose)
             with seeded_torch(self._spec.seed, *path):
-                loss = finite_loss(self.model, trainee.module, cut, labels_B, whose)
+                loss = finite_loss(self._model, trainee.module, cut, labels_B, whose)
                 if loss.requires_grad:
                     loss.backward()  # type: ignore[no-untyped-call]
         trainee.optimizer.step()
         trainee.optimizer.zero_grad(set_to_none=True)
         self._loss_sum += loss.detach().double()
-        self._steps += 1
+        self._trained_uploads += 1
         if head is not None:
             head.step(head_loss)
-        if self.alignment is not None:
-            self.alignment.buffers.keep(rank, step)
-        return self._returned(step.step, loss, cut) if self._method.returns_cut_gradients else None
+        if self._alignment is not None:
+            self._alignment.buffers.keep(rank, upload)
+        return self._returned(upload.number, loss, cut) if self._method.returns_cut_gradients else None
 
     def _leaves(self, cut: Tensors) -> Tensors:
         """The cut, whose gradients are wanted where the method returns them."""
@@ -137,95 +152,116 @@ class Engine:
     def _returned(self, number: int, loss: Tensor, cut: tuple[Tensor, ...]) -> CutGradients:
         gradients = {
             spec.name: torch.zeros_like(t) if t.grad is None else t.grad
-            for spec, t in zip(self.model.activations, cut, strict=True)
+            for spec, t in zip(self._model.activations, cut, strict=True)
             if t.requires_grad
         }
         return CutGradients(number, float(loss.detach()), to_arrays(gradients))
 
-    def end_round(self, ranks: Sequence[int], weights: Sequence[float]) -> None:
-        """The counted participants' share in the back, with the weights of their client states."""
-        self._backs.end_round(ranks, weights)
-
-    def take_mean_loss(self) -> float | None:
-        """Mean server loss of the steps since the last call, if any.
+    def end_round(self, round_number: int, state: Mapping[str, Array], weights: Mapping[int, float]) -> RoundEnd:
+        """Takes the aggregated client state; where each client has a back, the common one becomes their average.
 
         Raises ModelError once the head that the server trains is not finite.
         """
-        if not self._steps:
+        mean_loss = self.take_mean_loss()
+        self.load_client_state(state)
+        self._backs.end_round(list(weights), list(weights.values()))
+        due = self._alignment.ranks_due(round_number) if self._alignment is not None else []
+        return RoundEnd(mean_loss, self.client_state(), tuple(due))
+
+    def align(self, round_number: int, heads: Mapping[int, Mapping[str, Array]]) -> dict[int, dict[str, Array]]:
+        """Each rank's head aligned, in rank order. ModelError: one is not finite."""
+        assert self._alignment is not None, "no head is due in a method without aligned heads"
+        return {
+            rank: self._alignment.align(rank, round_number, self.back, head) for rank, head in sorted(heads.items())
+        }
+
+    def take_mean_loss(self) -> float | None:
+        """Mean server loss of the uploads since the last call, if any.
+
+        Raises ModelError once the head that the server trains is not finite.
+        """
+        if not self._trained_uploads:
             return None
         if self._trained_head is not None:
             self._trained_head.check()
-        mean = float(self._loss_sum) / self._steps
+        mean = float(self._loss_sum) / self._trained_uploads
         self._loss_sum.zero_()
-        self._steps = 0
+        self._trained_uploads = 0
         return mean
 
     # -- evaluation ----------------------------------------------------------------------------------------------
 
+    def evaluate_upload(self, client: str, upload: Upload) -> Counts:
+        """One batch of a client's held-out samples; never touches the back. Raises TensorError if it cannot be used."""
+        self.check(client, upload)
+        return self._count(upload)
+
     @torch.inference_mode()
-    def count(self, step: Step, counts: Counts) -> None:
-        """Adds one batch of activations and labels to the counts; never touches the back."""
+    def _count(self, upload: Upload) -> Counts:
+        """One batch of activations and labels."""
         use_threads(self._spec.threads.server)
-        self.model.check_labels(step.labels_B)
-        activations, labels_B = self._move(step)
+        self._model.check_labels(upload.labels_B)
+        activations, labels_B = self._move(upload)
         self.back.eval()
         outputs = self.back(*activations)
         self.back.train()
-        task = self.model.task
-        counts.samples += len(labels_B)
-        counts.measured = added(counts.measured, task.measure(outputs, labels_B))
-        if self.head is not None:
-            counts.auxiliary = added(counts.auxiliary, task.measure(self.head(*activations), labels_B))
-        counts.loss_sum += float(task.losses(outputs, labels_B).double().sum())
-        if classes := self.model.classes:
-            histogram = torch.bincount(step.labels_B, minlength=classes).tolist()
-            before = counts.class_counts or [0] * len(histogram)
-            counts.class_counts = [a + b for a, b in zip(before, histogram, strict=True)]
+        task, classes = self._model.task, self._model.classes
+        return Counts(
+            samples=len(labels_B),
+            measured=task.measure(outputs, labels_B),
+            auxiliary={} if self.head is None else task.measure(self.head(*activations), labels_B),
+            loss_sum=float(task.losses(outputs, labels_B).double().sum()),
+            class_counts=torch.bincount(upload.labels_B, minlength=classes).tolist() if classes else None,
+        )
 
     @torch.inference_mode()
-    def evaluate(self, test: Source, batch_rows: int = 256) -> Counts:
+    def evaluate(self, batch_rows: int = 256) -> Counts:
         """The assembled model under the present client state on the server's own test set."""
-        counts = Counts()
+        test, counts = self._test, Counts()
+        assert test is not None, "a trainer without a test set evaluates what clients hold out"
         for number, start in enumerate(range(0, len(test), batch_rows)):
             x, labels = test.batch(np.arange(start, min(start + batch_rows, len(test))))
-            activations = activations_of(self.client["front"], to_inputs(x, self._device, self.model.channels_last))
-            self.count(Step(number, activations, torch.from_numpy(labels)), counts)
+            activations = activations_of(self._client["front"], to_inputs(x, self._device, self._model.channels_last))
+            counts.add(self._count(Upload(number, activations, torch.from_numpy(labels))))
         return counts
 
-    def _move(self, step: Step) -> tuple[Tensors, Tensor]:
-        moved = tuple(a.to(self._device, non_blocking=True) for a in step.activations)
-        return moved, step.labels_B.to(self._device, non_blocking=True)
+    def _move(self, upload: Upload) -> tuple[Tensors, Tensor]:
+        moved = tuple(a.to(self._device, non_blocking=True) for a in upload.activations)
+        return moved, upload.labels_B.to(self._device, non_blocking=True)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
-    def assembled(self) -> AssembledModel:
-        return AssembledModel(self.client["front"], self.back)
+    def trained(self) -> TrainedModel:
+        """The parts as they are now, not copied."""
+        head = self.head
+        return TrainedModel(self._client["front"].eval(), self.back.eval(), None if head is None else head.eval())
 
     def back_tensors(self) -> dict[str, Array]:
         """Parameters and buffers of the back, by name, on the CPU."""
         return to_arrays({f"back.{n}": t for n, t in self.back.state_dict().items()})
 
-    def tensors(self) -> dict[str, Array]:
+    def save(self) -> dict[str, Array]:
         """Everything that the server trains with and no client state holds, by name, on the CPU."""
         named = self._backs.optimizer_tensors()
         if self._trained_head is not None:
             named |= state_tensors(self._trained_head.optimizer, HEAD_PREFIX)
-        if self.alignment is not None:
-            named |= self.alignment.buffers.tensors()
+        if self._alignment is not None:
+            named |= self._alignment.buffers.tensors()
         return {**self.back_tensors(), **to_arrays(named)}
 
-    def misfits(self, tensors: Mapping[str, Array]) -> list[str]:
-        """Names of a boundary's tensors that do not fit the model, or are missing."""
+    def mismatches(self, tensors: Mapping[str, Array]) -> list[str]:
+        """Names of a checkpoint's tensors that do not fit the model, or are missing."""
         back = [e for e in expected_of(tensors) if e[0].startswith("back.")]
-        buffered = [] if self.alignment is None else self.alignment.buffers.misfits(tensors)
+        buffered = [] if self._alignment is None else self._alignment.buffers.misfits(tensors)
         return misfits(back, expected_of(self.back_tensors())) + buffered
 
-    def load_tensors(self, tensors: Mapping[str, Array]) -> None:
-        """The inverse of `tensors`."""
+    def load(self, client_state: Mapping[str, Array], tensors: Mapping[str, Array]) -> None:
+        """Back to a checkpoint: what is one for all of its client states, and what `save` gave."""
+        self.load_client_state(client_state)
         self._backs.load(tensors)
         if self._trained_head is not None:
             load_state_tensors(self._trained_head.optimizer, tensors, HEAD_PREFIX)
-        if self.alignment is not None:
-            self.alignment.buffers.load(tensors)
+        if self._alignment is not None:
+            self._alignment.buffers.load(tensors)
         self._loss_sum.zero_()
-        self._steps = 0
+        self._trained_uploads = 0

@@ -1,4 +1,4 @@
-"""Where torch work runs: one worker thread beside the event loop, or inline for the simulator."""
+"""Where commands to the trainer run: one worker thread beside the event loop, or inline for the simulator."""
 
 from __future__ import annotations
 
@@ -6,63 +6,61 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
-Job = Callable[[], Any]
-Done = Callable[[Any], None]
-Failed = Callable[[Exception], None]
+T = TypeVar("T")
+Callback = Callable[[], None]
 
 
-class Jobs(Protocol):
-    def submit(self, job: Job, done: Done, failed: Failed) -> None:
-        """Runs `job` after all submitted before it; its outcome goes to `done` or `failed` on the driver's thread."""
+class Worker(Protocol):
+    def submit(self, command: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+        """Runs `command` after all submitted before it.
+
+        What it returns goes to `done`, or what it raises to `failed`, on the driver's thread.
+        """
         ...
 
 
-class InlineJobs:
+def outcome(command: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> Callback:
+    """Runs the command; returns what is to be called on the driver's thread."""
+    try:
+        result = command()
+    except Exception as error:
+        return partial(failed, error)
+    return partial(done, result)
+
+
+class InlineWorker:
     """At once, in the caller's thread."""
 
-    def submit(self, job: Job, done: Done, failed: Failed) -> None:
-        try:
-            result = job()
-        except Exception as error:
-            failed(error)
-        else:
-            done(result)
+    def submit(self, command: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+        outcome(command, done, failed)()
 
 
 class WorkerThread:
-    """One thread that owns the torch side. The queue is bounded by the intake: it holds released steps only."""
+    """One thread that owns the trainer. The queue is bounded by the scheduler: it holds released uploads only."""
 
-    def __init__(self, post: Callable[[Callable[[], None]], Any]) -> None:
+    def __init__(self, post: Callable[[Callback], object]) -> None:
         """`post` runs a callback on the driver's thread, such as loop.call_soon_threadsafe."""
         self._post = post
-        self._queue: queue.SimpleQueue[tuple[Job, Done, Failed] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], Callback] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="heron-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, done: Done, failed: Failed) -> None:
-        self._queue.put((job, done, failed))
+    def submit(self, command: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+        self._queue.put(partial(outcome, command, done, failed))
 
     def stop(self) -> None:
-        """Ends after the job in hand; jobs still queued are not run."""
+        """Ends after the command in hand; those still queued are not run."""
         while not self._queue.empty():
             self._queue.get_nowait()
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            job, done, failed = item
-            del item
-            try:
-                result = job()
-            except Exception as error:
-                self._report(failed, error)
-            else:
-                self._report(done, result)
-            del job, done, failed
-
-    def _report(self, callback: Callable[[Any], None], value: Any) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            self._post(lambda: callback(value))
+        while (run := self._queue.get()) is not None:
+            callback = run()
+            with suppress(RuntimeError):  # the loop is closed: there is nobody to tell
+                self._post(callback)
+            del run, callback  # what they hold is free while the thread waits

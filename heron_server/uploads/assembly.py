@@ -1,6 +1,6 @@
 """Uploads on their way in: checked, and put together straight into the tensors that the worker will use.
 
-Shape suffix: B, rows of a whole step.
+Shape suffix: B, rows of a whole upload.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from heron_core.wire.codec import BundleReceiver, check_manifest
 
 
 @dataclass(frozen=True)
-class Step:
+class Upload:
     """One whole upload."""
 
-    step: int
+    number: int
+    """Within its round or evaluation, from 0."""
     activations: tuple[Tensor, ...]
     """The cut's tensors [B, ...], in torch's own aligned memory."""
     labels_B: Tensor
@@ -33,11 +34,11 @@ class Taken:
     sequence: int | None = None
     """Micro-batches received whole so far, if this frame completed one."""
     label_bytes: int = 0
-    step: Step | None = None
+    upload: Upload | None = None
 
 
 class Room:
-    """Buffers for whole steps, which come back: fresh pages cost as much time as filling them. Thread-safe.
+    """Buffers for whole uploads, which come back: fresh pages cost as much time as filling them. Thread-safe.
 
     It never holds more of them than were in use at once, and so stays within the byte budget.
     """
@@ -46,6 +47,8 @@ class Room:
         self._uploaded, self._batch_rows = uploaded, batch_rows
         self._free: list[list[Tensor]] = []
         self._recycles = not any(spec.variable for spec in uploaded)
+        self.upload_bytes = batch_rows * sum(spec.bytes_per_sample for spec in uploaded)
+        """Of one whole upload of the longest sequences."""
 
     def take(self, rows: int, length: int = 0) -> list[Tensor]:
         """The uploaded tensors [rows, ...], uninitialised, in torch's own aligned memory; `length`: of sequences."""
@@ -53,10 +56,10 @@ class Room:
             return self._free.pop()
         return [torch.empty(rows, *s.sized(length), dtype=getattr(torch, s.dtype)) for s in self._uploaded]
 
-    def give(self, step: Step) -> None:
-        """The step is consumed: nobody may look at its tensors any more."""
-        if self._recycles and len(step.labels_B) == self._batch_rows:
-            self._free.append([*step.activations, step.labels_B])
+    def give(self, upload: Upload) -> None:
+        """The upload is consumed: nobody may look at its tensors any more."""
+        if self._recycles and len(upload.labels_B) == self._batch_rows:
+            self._free.append([*upload.activations, upload.labels_B])
 
 
 class Staging:
@@ -143,6 +146,6 @@ class Staging:
         if self._rows < len(self._buffers[0]):
             return Taken(self.sequence, self._label_bytes)
         *activations, labels_B = self._buffers
-        step = Step(self._step, tuple(activations), labels_B)
+        upload = Upload(self._step, tuple(activations), labels_B)
         self._step, self._rows, self._buffers = self._step + 1, 0, []
-        return Taken(self.sequence, self._label_bytes, step)
+        return Taken(self.sequence, self._label_bytes, upload)

@@ -1,4 +1,4 @@
-"""One phase's uploads from first frame to consumed step: staging, intake, credits, and the events that answer them."""
+"""One phase's uploads from their first frame until they are consumed, and the events that answer them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heron_core.errors import StaleTerm, TensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.frames import Bulk
 from heron_server.metrics.ledger import Ledger
-from heron_server.uploads.assembly import Staging, Step
+from heron_server.uploads.assembly import Staging, Upload
 from heron_server.uploads.cut_gradients import CutGradients, Unconfirmed
 from heron_server.uploads.scheduler import Intake, Order
 
@@ -18,20 +18,20 @@ Send = Callable[[Bulk[pb.PushEvent]], None]
 
 
 class Uploads:
-    """A training round's or an evaluation's uploads. `on_step(name, step)` gets each step when its turn has come."""
+    """A training round's or an evaluation's uploads. `on_upload(name, upload)` gets each when its turn has come."""
 
     def __init__(
         self, purpose: pb.Purpose, term: int, round_number: int, stagings: Mapping[str, Staging], slots: int,
-        order: Order, ledger: Ledger, on_step: Callable[[str, Step], None],
+        order: Order, ledger: Ledger, on_upload: Callable[[str, Upload], None],
     ) -> None:  # fmt: skip
         self.purpose, self.term, self.round = purpose, term, round_number
         self._stagings = dict(stagings)
         self.intake = Intake({name: s.steps for name, s in stagings.items()}, slots, order)
-        self._ledger, self._on_step = ledger, on_step
-        self._steps: dict[tuple[str, int], Step] = {}
+        self._ledger, self._on_upload = ledger, on_upload
+        self._whole: dict[tuple[str, int], Upload] = {}
         self._streams: dict[str, Send] = {}
         self._credits: dict[str, int] = {}
-        self._ready: deque[tuple[str, Step]] = deque()
+        self._ready: deque[tuple[str, Upload]] = deque()
         self._unconfirmed = Unconfirmed()
         self._handing = False
 
@@ -76,12 +76,12 @@ class Uploads:
         if kind == "activations_up":
             self._ledger.move(kind, "labels_up", taken.label_bytes)
         self._answer(name, pb.PushEvent(acknowledged=pb.Acknowledged(sequence=taken.sequence)))
-        if taken.step is not None:
-            self._steps[name, taken.step.step] = taken.step
-            self._hand_over(self.intake.complete(name, taken.step.step))
+        if taken.upload is not None:
+            self._whole[name, taken.upload.number] = taken.upload
+            self._hand_over(self.intake.complete(name, taken.upload.number))
 
     def consumed(self, name: str, step: int) -> None:
-        """The worker is done with a step; its room becomes credit."""
+        """The worker is done with an upload; its place becomes credit."""
         self.intake.consumed(name, step)
         self._grant()
 
@@ -96,12 +96,12 @@ class Uploads:
         self._unconfirmed.forget(name)
 
     def drop(self, name: str) -> None:
-        """The client is out: its unreleased steps are discarded."""
+        """The client is out: its unreleased uploads are discarded."""
         self._stagings.pop(name, None)
         self._unconfirmed.forget(name)
         self._streams.pop(name, None)
         ready = self.intake.drop(name)
-        self._steps = {turn: step for turn, step in self._steps.items() if turn[0] != name}
+        self._whole = {turn: upload for turn, upload in self._whole.items() if turn[0] != name}
         self._hand_over(ready)
         self._grant()
 
@@ -113,17 +113,17 @@ class Uploads:
     def end(self) -> None:
         """The phase is over or abandoned: nothing more is handed over."""
         self._ready.clear()
-        self._steps.clear()
+        self._whole.clear()
 
     def _hand_over(self, ready: list[tuple[str, int]]) -> None:
-        """In order, also when taking a step makes its client fail and so releases others."""
-        self._ready.extend((name, self._steps.pop((name, number))) for name, number in ready)
+        """In order, also when taking an upload makes its client fail and so releases others."""
+        self._ready.extend((name, self._whole.pop((name, number))) for name, number in ready)
         if self._handing:
             return
         self._handing = True
         try:
             while self._ready:
-                self._on_step(*self._ready.popleft())
+                self._on_upload(*self._ready.popleft())
         finally:
             self._handing = False
 

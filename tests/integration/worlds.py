@@ -24,7 +24,7 @@ from heron_server.metrics.observers import Observer
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
-from heron_server.training.worker import InlineJobs, WorkerThread
+from heron_server.training.worker import InlineWorker, Worker, WorkerThread
 from heron_simulator.simulator import NO_DEADLINES, InProcess
 
 PATIENCE_S = 60.0
@@ -75,14 +75,14 @@ class World(Protocol):
 
 
 class _Base:
-    def __init__(self, spec: RunSpec, folder: Path, jobs: Any, settings: ServerSettings) -> None:
-        engine, test = prepare(spec, settings)
+    def __init__(self, spec: RunSpec, folder: Path, worker: Worker, settings: ServerSettings) -> None:
+        trainer, self.model = prepare(spec, settings)
         self.directory, self.rounds = RunDir(folder), Rounds()
-        self.coordinator = Coordinator(spec, settings, engine, self.directory, jobs, test, observer=self.rounds)
+        self.coordinator = Coordinator(spec, settings, trainer, self.directory, worker, observer=self.rounds)
 
     def finish(self, errors: dict[str, HeronError]) -> dict[str, Any]:
         assert self.coordinator.finished, self.coordinator.failure or errors
-        return {**finish_run(self.coordinator, self.directory, curves=False), "errors": errors}
+        return {**finish_run(self.coordinator, self.model, self.directory, curves=False), "errors": errors}
 
 
 class InProcessWorld(_Base):
@@ -90,7 +90,7 @@ class InProcessWorld(_Base):
 
     def __init__(self, spec: RunSpec, folder: Path, **settings: Any) -> None:
         patient = ServerSettings(**settings).model_copy(update=NO_DEADLINES)
-        super().__init__(spec, folder, InlineJobs(), patient)
+        super().__init__(spec, folder, InlineWorker(), patient)
 
     def transport(self) -> Transport:
         return InProcess(self.coordinator)

@@ -24,8 +24,8 @@ from heron_server.planning.plan import uploads_per_round
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.peer import Peer
 from heron_server.storage.run_dir import RunDir
-from heron_server.training.trainer import Engine
-from heron_server.training.worker import InlineJobs
+from heron_server.training.trainer import Trainer
+from heron_server.training.worker import InlineWorker
 
 MODEL = tiny.mlp()
 HELD_OUT = 6
@@ -33,19 +33,19 @@ PEER = Peer("driven")
 
 
 class Server:
-    """A coordinator on inline jobs and a clock that the test turns."""
+    """A coordinator on an inline worker and a clock that the test turns."""
 
     def __init__(
         self, folder: Path, spec: RunSpec, resume: bool = False, model: SplitModel | None = None, **settings: Any
     ) -> None:
         self.now = 0.0
         self.directory = RunDir(folder)
-        self.engine = Engine(spec, model or MODEL, torch.device("cpu"))
-        own = spec.data.source == "client"
+        test = None if spec.data.source == "client" else tiny.source(MODEL)
+        self.trainer = Trainer(spec, model or MODEL, torch.device("cpu"), test)
         try:
             self.coordinator = Coordinator(
-                spec, ServerSettings.model_validate(settings), self.engine, self.directory, InlineJobs(),
-                None if own else tiny.source(MODEL), resume, clock=lambda: self.now,
+                spec, ServerSettings.model_validate(settings), self.trainer, self.directory, InlineWorker(),
+                resume, clock=lambda: self.now,
             )  # fmt: skip
         except HeronError:
             self.directory.close()

@@ -8,11 +8,12 @@ import tiny
 import torch
 
 from heron_core.errors import TensorError
+from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.aggregation.rules import RULES
 from heron_server.planning.plan import client_state, state_bytes
-from heron_server.training.trainer import Engine
+from heron_server.training.trainer import Trainer
 
 FRONT, HEAD = ["front.0.weight", "front.0.bias"], ["auxiliary.weight", "auxiliary.bias"]
 BACK = ["back.0.weight", "back.0.bias", "back.2.weight", "back.2.bias"]
@@ -24,10 +25,11 @@ def states(**method: Any) -> ClientStates:
     return made(tiny.spec(method=method))[0]
 
 
-def made(spec: RunSpec) -> tuple[ClientStates, Engine]:
-    engine = Engine(spec, tiny.mlp(), torch.device("cpu"))
+def made(spec: RunSpec) -> tuple[ClientStates, SplitModel]:
+    model = tiny.mlp()
+    start = Trainer(spec, model, torch.device("cpu")).client_tensors()
     most_steps = spec.rounds * spec.method.local_steps
-    return ClientStates(spec.method, most_steps, engine.client_state(), engine.client_buffers), engine
+    return ClientStates(spec.method, most_steps, start.tensors, start.buffers), model
 
 
 def advance(held: ClientStates, given: dict[int, dict[str, Any]], shared: dict[str, Any] | None = None) -> None:
@@ -75,8 +77,8 @@ def test_what_goes_down_and_what_comes_up_is_the_method_s(
 @pytest.mark.parametrize("moments", ["reset", "kept"])
 def test_the_plan_counts_the_bytes_that_really_travel(name: str, moments: str) -> None:
     spec = tiny.spec(method={"name": name, "moments": moments})
-    held, engine = made(spec)
-    planned = state_bytes(spec, client_state(spec, engine.model))
+    held, model = made(spec)
+    planned = state_bytes(spec, client_state(spec, model))
     assert planned.down == sum(t.nbytes for t in held.of(0, 0).values())
     assert planned.up == sum(t.nbytes for t in update(held, 0).values())
 

@@ -13,7 +13,7 @@ from heron_server.config import ServerSettings
 from heron_server.planning.constraints import refuse_contradictions
 from heron_server.planning.memory import refuse_above_limit, server_memory
 from heron_server.run.prepare import check_run
-from heron_server.training.trainer import Engine
+from heron_server.training.trainer import Trainer
 
 BACK = 11_098_122
 SGD = {"name": "sgd"}
@@ -85,14 +85,14 @@ def test_uploads_are_bounded_by_the_budget_and_by_the_clients() -> None:
     assert items(resnet(2), byte_budget=3 * step)["uploads"] == 3 * step
 
 
-def test_the_back_and_its_moments_are_what_the_engine_really_holds() -> None:
+def test_the_back_and_its_moments_are_what_the_trainer_really_holds() -> None:
     import torch
 
     spec = RunSpec()
     model = build_split_model(spec.model)
-    engine = Engine(spec, model, torch.device("cpu"))
-    held = sum(t.numel() * t.element_size() for t in engine.back.state_dict().values())
-    moments = 2 * sum(p.numel() * 4 for p in engine.back.parameters())
+    trainer = Trainer(spec, model, torch.device("cpu"))
+    held = sum(t.numel() * t.element_size() for t in trainer.back.state_dict().values())
+    moments = 2 * sum(p.numel() * 4 for p in trainer.back.parameters())
     assert items(spec)["the back"] == held + moments
 
 
@@ -102,8 +102,8 @@ def test_a_checkpoint_is_counted_twice_while_it_is_written(name: str) -> None:
 
     spec = RunSpec.model_validate({"method": {"name": name, "optimizer": {"name": "sgd"}}, "server_optimizer": SGD})
     model = build_split_model(spec.model)
-    engine = Engine(spec, model, torch.device("cpu"))
-    saved = sum(t.nbytes for t in (*engine.tensors().values(), *engine.client_state().values()))
+    trainer = Trainer(spec, model, torch.device("cpu"))
+    saved = sum(t.nbytes for t in (*trainer.save().values(), *trainer.client_state().values()))
     assert items(spec)["a checkpoint being written"] == 2 * saved
 
 

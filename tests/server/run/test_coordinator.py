@@ -27,7 +27,7 @@ from heron_core.pb.v1 import split_pb2 as split
 from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import manifest_of
 from heron_server.storage import checkpoint
-from heron_server.uploads.assembly import Step
+from heron_server.uploads.assembly import Upload
 
 # -- a run that goes well ----------------------------------------------------------------------------------------
 
@@ -176,13 +176,13 @@ def test_when_a_drop_releases_steps_that_drop_another_the_rest_goes_on_in_order(
 ) -> None:
     server = start(rounds=1, federation={"clients": 3, "min_clients": 1}, server={"quorum": 0.1})
     trained: list[tuple[str, int]] = []
-    train = server.engine.train
+    train = server.trainer.train
 
-    def watched(name: str, rank: int, number: int, step: Step) -> None:
-        train(name, rank, number, step)
-        trained.append((name, step.step))
+    def watched(name: str, rank: int, number: int, upload: Upload) -> None:
+        train(name, rank, number, upload)
+        trained.append((name, upload.number))
 
-    monkeypatch.setattr(server.engine, "train", watched)
+    monkeypatch.setattr(server.trainer, "train", watched)
     first, nan, good = server.clients("abc")
     for client in (nan, good):
         client.open()
@@ -202,15 +202,15 @@ def test_when_a_drop_releases_steps_that_drop_another_the_rest_goes_on_in_order(
 
 def test_an_abandoned_round_goes_back_to_the_boundary_with_a_term_raised_on_the_disk(start: Start) -> None:
     server = start(server={"quorum": 1.0})
-    boundary = server.engine.tensors()
+    boundary = server.trainer.save()
     leaver, stayer = server.clients("ab")
     for client in (leaver, stayer):
         client.open()
         client.push(0)
-    assert not np.array_equal(server.engine.tensors()["back.0.weight"], boundary["back.0.weight"])
+    assert not np.array_equal(server.trainer.save()["back.0.weight"], boundary["back.0.weight"])
     term = stayer.begins.term
     leaver.leave()
-    assert all(np.array_equal(a, boundary[n]) for n, a in server.engine.tensors().items())
+    assert all(np.array_equal(a, boundary[n]) for n, a in server.trainer.save().items())
     (ends,) = stayer.heard("round_ends")
     assert not ends.committed and int((server.directory.path / "term").read_text()) == term + 1
     with pytest.raises(StaleTerm):
@@ -237,7 +237,7 @@ def test_a_frame_on_the_last_round_s_stream_never_reaches_the_next_round(start: 
     with pytest.raises(StaleTerm, match="these uploads is over"):
         stayer.push(1)
     assert server.coordinator.failure is None
-    assert server.engine.take_mean_loss() is None, "nothing was trained"
+    assert server.trainer.take_mean_loss() is None, "nothing was trained"
 
 
 def test_an_update_whose_round_is_abandoned_while_its_bytes_come_is_stale(start: Start) -> None:
@@ -256,7 +256,7 @@ def test_an_update_whose_round_is_abandoned_while_its_bytes_come_is_stale(start:
 
 def test_a_drop_that_abandons_the_round_may_release_the_steps_of_those_who_submitted(start: Start) -> None:
     server = start(federation={"clients": 3}, server={"quorum": 1.0})
-    boundary = server.engine.tensors()
+    boundary = server.trainer.save()
     leaver, *rest = server.clients("abc")
     for client in rest:
         client.open()
@@ -265,19 +265,19 @@ def test_a_drop_that_abandons_the_round_may_release_the_steps_of_those_who_submi
         client.submit()
     leaver.leave()
     assert server.coordinator.failure is None and server.coordinator.rounds_done == 0
-    assert all(np.array_equal(a, boundary[n]) for n, a in server.engine.tensors().items())
+    assert all(np.array_equal(a, boundary[n]) for n, a in server.trainer.save().items())
 
 
 def test_a_nan_that_abandons_the_round_leaves_no_step_behind(start: Start) -> None:
     server = start(server={"quorum": 1.0})
-    boundary = server.engine.tensors()
+    boundary = server.trainer.save()
     nan, good = server.clients("ab")
     for client in (nan, good):
         client.open()
     good.push(0)
     nan.push(0, spoil("activations", np.nan)(nan.tensors(0)))  # good's step was next in the queue
     assert nan.begins.term == good.begins.term == 2
-    assert all(np.array_equal(a, boundary[n]) for n, a in server.engine.tensors().items())
+    assert all(np.array_equal(a, boundary[n]) for n, a in server.trainer.save().items())
     uploads = server.coordinator.work.uploads
     assert uploads is not None and not any(uploads.intake._consumed.values())
 
@@ -404,14 +404,14 @@ def evaluating(start: Start) -> tuple[Server, list[Client]]:
 
 def test_clients_evaluate_on_their_held_out_samples(start: Start) -> None:
     server, clients = evaluating(start)
-    before = server.engine.tensors()
+    before = server.trainer.save()
     for client in clients:
         client.push(0)
         client.push(1, client.tensors(1, rows=2), rows=2)
     assert server.coordinator.finished
     assert server.coordinator.work._counts.samples == 2 * HELD_OUT
     assert server.history[0]["accuracy"] is not None and server.coordinator.ledger.evaluation_up > 0
-    assert all(np.array_equal(a, before[n]) for n, a in server.engine.tensors().items())
+    assert all(np.array_equal(a, before[n]) for n, a in server.trainer.save().items())
 
 
 @pytest.mark.parametrize("harm", ["NaN", "a label out of range", "a wrong shape"])

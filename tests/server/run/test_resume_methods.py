@@ -68,7 +68,7 @@ def test_a_client_whose_activations_overflow_the_loss_is_dropped_and_the_others_
             client.push(step)
     for client in (clients[0], clients[2]):
         client.submit()
-    assert "client 'b', step 0: the server's loss must be finite" in spoiled.heard("dropped")[0].reason
+    assert "client 'b', upload 0: the server's loss must be finite" in spoiled.heard("dropped")[0].reason
     assert server.coordinator.finished and server.coordinator.failure is None
     assert server.history[0]["participants"] == 2 and np.isfinite(server.history[0]["server_loss"])
     assert all(np.isfinite(t).all() for t in tensors(server).values())
@@ -157,12 +157,12 @@ def test_sflv1_averages_the_backs_of_those_who_counted_with_their_weights(start:
             client.push(step)
         if step == 1:
             clients[2].leave()
-    backs = [server.engine._backs.trainee(rank).module.state_dict() for rank in (0, 1)]
+    backs = [server.trainer._backs.trainee(rank).module.state_dict() for rank in (0, 1)]
     backs = [{n: t.double().numpy().copy() for n, t in back.items()} for back in backs]
     clients[0].submit(num_samples=30)
     clients[1].submit(num_samples=10)
     assert server.coordinator.finished
-    for name, tensor in server.engine.back_tensors().items():
+    for name, tensor in server.trainer.back_tensors().items():
         first, second = (back[name.removeprefix("back.")] for back in backs)
         np.testing.assert_array_equal(tensor, (first * 0.75 + second * 0.25).astype(np.float32))
 
@@ -206,7 +206,7 @@ def test_the_server_s_head_goes_down_with_the_next_version(start: Start) -> None
     before = clients[0].fetch()
     play_round(clients)
     after = [client.fetch() for client in clients]
-    head = server.engine.client_state()
+    head = server.trainer.client_state()
     for name in ("auxiliary.weight", "auxiliary.bias"):
         assert not np.array_equal(before[name], after[0][name])
         assert all(np.array_equal(fetched[name], head[name]) for fetched in after)

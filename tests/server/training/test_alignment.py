@@ -14,7 +14,7 @@ from heron_core.errors import ModelError
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import AlignmentSpec
 from heron_server.training.alignment import AlignedHeads, UploadBuffers, align, cut_gradients, squared_distance
-from heron_server.uploads.assembly import Step
+from heron_server.uploads.assembly import Upload
 
 SPEC = AlignmentSpec(passes=30, batch_size=4, lr=0.05)
 
@@ -24,9 +24,9 @@ def upload(number: int = 0, rows: int = 4, shape: tuple[int, ...] = (6,)) -> tup
     return (torch.randn(rows, *shape, generator=rng),), torch.arange(rows) % tiny.CLASSES
 
 
-def as_step(number: int, shape: tuple[int, ...] = (6,)) -> Step:
+def as_upload(number: int, shape: tuple[int, ...] = (6,)) -> Upload:
     cut, labels_B = upload(number, shape=shape)
-    return Step(number, cut, labels_B)
+    return Upload(number, cut, labels_B)
 
 
 def test_cut_gradients_of_a_linear_head_are_softmax_minus_target_times_its_weight() -> None:
@@ -108,26 +108,25 @@ def test_alignment_leaves_the_back_as_it_was() -> None:
 
 @pytest.mark.parametrize(("samples", "kept"), [(1000, 5), (8, 2), (11, 2), (1, 1)])
 def test_a_buffer_keeps_the_newest_whole_uploads_and_at_least_one(samples: int, kept: int) -> None:
-    buffers = UploadBuffers(tiny.spec(method={"alignment": {"buffer_samples": samples}}), tiny.mlp().uploaded)
-    steps = [as_step(number) for number in range(5)]
-    for step in steps:
-        buffers.keep(1, step)
+    buffers = UploadBuffers(tiny.mlp().uploaded, 4, samples)
+    uploads = [as_upload(number) for number in range(5)]
+    for upload in uploads:
+        buffers.keep(1, upload)
     held = buffers.of(1)
     assert buffers.ranks() == [1] and len(held) == kept
-    for (cut, labels_B), step in zip(held, steps[-kept:], strict=True):
-        assert torch.equal(cut[0], step.activations[0]) and torch.equal(labels_B, step.labels_B)
-        assert cut[0].data_ptr() != step.activations[0].data_ptr(), "the step's memory is used again"
+    for (cut, labels_B), upload in zip(held, uploads[-kept:], strict=True):
+        assert torch.equal(cut[0], upload.activations[0]) and torch.equal(labels_B, upload.labels_B)
+        assert cut[0].data_ptr() != upload.activations[0].data_ptr(), "the upload's memory is used again"
 
 
 def test_buffers_come_back_from_their_tensors() -> None:
-    spec = tiny.spec(method={"alignment": {"buffer_samples": 8}})
-    first, second = (UploadBuffers(spec, tiny.mlp().uploaded) for _ in range(2))
+    first, second = (UploadBuffers(tiny.mlp().uploaded, 4, 8) for _ in range(2))
     for rank in (2, 11):
         for number in range(3):
-            first.keep(rank, as_step(number + rank))
+            first.keep(rank, as_upload(number + rank))
     saved = {n: t.numpy() for n, t in first.tensors().items()}
     assert sorted(saved)[:2] == ["buffers.11.0.activations", "buffers.11.0.labels"]
-    second.keep(5, as_step(0))
+    second.keep(5, as_upload(0))
     second.load(saved)
     again = second.tensors()
     assert list(again) == list(saved) and all(np.array_equal(again[n].numpy(), t) for n, t in saved.items())
@@ -136,12 +135,12 @@ def test_buffers_come_back_from_their_tensors() -> None:
 def test_each_client_has_a_head_of_its_own() -> None:
     method = {"name": "fsl_sage", "alignment": {"every_rounds": 3, "passes": 5, "lr": 0.1}}
     model = tiny.mlp()
-    heads = AlignedHeads(tiny.spec(method=method), model, torch.device("cpu"))
-    assert [heads.due(r) for r in (1, 2, 3, 6)] == [False, False, True, True]
+    heads = AlignedHeads(tiny.spec(method=method).method, model, 0, torch.device("cpu"))
     back, start = model.build("back", 0), model.build("auxiliary", 0).state_dict()
     state = {f"auxiliary.{n}": t.numpy() for n, t in start.items()}
-    for rank in (0, 1):
-        heads.buffers.keep(rank, as_step(rank))
+    for rank in (1, 0):
+        heads.buffers.keep(rank, as_upload(rank))
+    assert [heads.ranks_due(r) for r in (1, 2, 3, 6)] == [[], [], [0, 1], [0, 1]]
     first, second, again = (heads.align(rank, 3, back, state) for rank in (0, 1, 0))
     assert first.keys() == state.keys()
     assert all(not np.array_equal(first[n], second[n]) and np.array_equal(first[n], again[n]) for n in first)
@@ -149,8 +148,8 @@ def test_each_client_has_a_head_of_its_own() -> None:
 
 def test_an_aligned_head_that_is_not_finite_goes_down_to_nobody() -> None:
     model = tiny.mlp()
-    heads = AlignedHeads(tiny.spec(method={"name": "fsl_sage"}), model, torch.device("cpu"))
+    heads = AlignedHeads(tiny.spec(method={"name": "fsl_sage"}).method, model, 0, torch.device("cpu"))
     state = {f"auxiliary.{n}": t.numpy() for n, t in model.build("auxiliary", 0).state_dict().items()}
-    heads.buffers.keep(1, Step(0, (torch.full((4, 6), 3e38),), torch.zeros(4, dtype=torch.int64)))
+    heads.buffers.keep(1, Upload(0, (torch.full((4, 6), 3e38),), torch.zeros(4, dtype=torch.int64)))
     with pytest.raises(ModelError, match="the aligned head of the client of rank 1 must be finite"):
         heads.align(1, 10, model.build("back", 0), state)

@@ -6,43 +6,43 @@ from collections.abc import Callable
 
 import pytest
 
-from heron_server.training.worker import InlineJobs, WorkerThread
+from heron_server.training.worker import InlineWorker, WorkerThread
 
 
-def test_inline_jobs_run_at_once_and_report_to_done_or_failed() -> None:
+def test_inline_commands_run_at_once_and_report_to_done_or_failed() -> None:
     told: list[object] = []
-    InlineJobs().submit(lambda: 7, told.append, told.append)
+    InlineWorker().submit(lambda: 7, told.append, told.append)
     error = ValueError("no")
 
     def fail() -> None:
         raise error
 
-    InlineJobs().submit(fail, told.append, told.append)
+    InlineWorker().submit(fail, told.append, told.append)
     assert told == [7, error]
 
 
-def test_an_error_in_done_is_not_taken_for_the_job_s() -> None:
+def test_an_error_in_done_is_not_taken_for_the_command_s() -> None:
     def done(_: object) -> None:
         raise KeyError("ours")
 
     with pytest.raises(KeyError):
-        InlineJobs().submit(lambda: 1, done, lambda _: pytest.fail("not the job's"))
+        InlineWorker().submit(lambda: 1, done, lambda _: pytest.fail("not the command's"))
 
 
-def test_the_worker_runs_jobs_in_order_on_its_own_thread_and_reports_on_the_driver_s() -> None:
+def test_the_worker_runs_commands_in_order_on_its_own_thread_and_reports_on_the_driver_s() -> None:
     posted: queue.Queue[Callable[[], None]] = queue.Queue()
     worker = WorkerThread(posted.put)
     ran: list[tuple[int, bool]] = []
     told: list[object] = []
 
-    def job(number: int) -> int:
+    def command(number: int) -> int:
         ran.append((number, threading.current_thread() is threading.main_thread()))
         if number == 1:
             raise ValueError(number)
         return number
 
     for number in range(3):
-        worker.submit(lambda n=number: job(n), told.append, told.append)
+        worker.submit(lambda n=number: command(n), told.append, told.append)
     for _ in range(3):
         posted.get(timeout=10)()
     worker.stop()
@@ -50,7 +50,7 @@ def test_the_worker_runs_jobs_in_order_on_its_own_thread_and_reports_on_the_driv
     assert (told[0], told[2]) == (0, 2) and isinstance(told[1], ValueError)
 
 
-def test_stop_waits_for_the_job_in_hand_and_drops_the_rest() -> None:
+def test_stop_waits_for_the_command_in_hand_and_drops_the_rest() -> None:
     begun, go = threading.Event(), threading.Event()
     ran: list[str] = []
     worker = WorkerThread(lambda callback: callback())

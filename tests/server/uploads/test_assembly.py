@@ -52,27 +52,27 @@ def take_all(stage: Staging, sent: Iterator[Frame], credit: int = 99) -> list[Ta
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 24, 1 << 20])
-def test_a_step_is_assembled_from_micro_batches_and_frames(chunk: int) -> None:
+def test_an_upload_is_assembled_from_micro_batches_and_frames(chunk: int) -> None:
     stage = staging()
     first = take_all(stage, frames(0, chunk=chunk))
     assert first[-1] == Taken(sequence=1, label_bytes=16) and all(t == Taken() for t in first[:-1])
     second = take_all(stage, frames(1, chunk=chunk))
-    step = second[-1].step
-    assert second[-1].sequence == 2 and step is not None and step.step == 0
-    hidden, mask = step.activations
+    upload = second[-1].upload
+    assert second[-1].sequence == 2 and upload is not None and upload.number == 0
+    hidden, mask = upload.activations
     assert np.array_equal(hidden.numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
     assert np.array_equal(mask.numpy(), [[0, 0], [0, 0], [1, 1], [1, 1]])
-    assert step.labels_B.tolist() == [0, 1, 1, 2]
+    assert upload.labels_B.tolist() == [0, 1, 1, 2]
     third = take_all(stage, frames(2))
     assert third[-1] == Taken(sequence=3, label_bytes=16)
-    assert step.labels_B.tolist() == [0, 1, 1, 2], "the next step has its own memory"
+    assert upload.labels_B.tolist() == [0, 1, 1, 2], "the next upload has its own memory"
 
 
 def test_what_is_here_already_is_passed_over() -> None:
     stage = staging()
     take_all(stage, frames(0))
     assert take_all(stage, frames(0, chunk=5)) == [Taken()] * len(list(frames(0, chunk=5)))
-    assert take_all(stage, frames(1))[-1].step is not None
+    assert take_all(stage, frames(1))[-1].upload is not None
 
 
 def test_a_partial_micro_batch_is_sent_again_from_its_start() -> None:
@@ -83,21 +83,21 @@ def test_a_partial_micro_batch_is_sent_again_from_its_start() -> None:
     with pytest.raises(TensorError, match="expected the chunk at byte 60, got the one at 0"):
         take_all(stage, frames(1, chunk=30))
     stage.forget_partial()
-    step = take_all(stage, frames(1, chunk=13))[-1].step
-    assert step is not None
-    assert np.array_equal(step.activations[0].numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
+    upload = take_all(stage, frames(1, chunk=13))[-1].upload
+    assert upload is not None
+    assert np.array_equal(upload.activations[0].numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
 
 
-def test_an_evaluation_may_end_with_a_smaller_step_in_one_piece() -> None:
+def test_an_evaluation_may_end_with_a_smaller_upload_in_one_piece() -> None:
     stage = staging(exact=False)
-    assert take_all(stage, frames(0, rows=4))[-1].step is not None
+    assert take_all(stage, frames(0, rows=4))[-1].upload is not None
     manifest_rows = 3
     arrays = tensors(manifest_rows, 1)
     header = pb.FrameHeader(round=3, step=1, sequence=1, batch_rows=3)
     header.manifest.CopyFrom(manifest_of(arrays))
     payload = memoryview(b"".join(a.tobytes() for a in arrays.values()))
-    step = stage.take(header, payload, 99).step
-    assert step is not None and len(step.labels_B) == 3
+    upload = stage.take(header, payload, 99).upload
+    assert upload is not None and len(upload.labels_B) == 3
 
 
 def reshape(index: int, shape: list[int]) -> Callable[[pb.FrameHeader], None]:
@@ -158,9 +158,9 @@ def test_a_bad_header_is_refused_by_name_and_nothing_is_stored(bad: str) -> None
     assert "client 'edge-1', round 3" in str(caught.value)
     assert stage.sequence == 1
     stage.forget_partial()
-    step = take_all(stage, frames(1))[-1].step
-    assert step is not None, "the good one still fits"
-    assert np.array_equal(step.activations[0].numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
+    upload = take_all(stage, frames(1))[-1].upload
+    assert upload is not None, "the good one still fits"
+    assert np.array_equal(upload.activations[0].numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
 
 
 def test_more_bytes_than_announced_are_refused() -> None:
@@ -170,7 +170,7 @@ def test_more_bytes_than_announced_are_refused() -> None:
         stage.take(header, memoryview(bytes(payload) + b"x"), 99)
 
 
-def test_a_step_beyond_the_credit_is_refused() -> None:
+def test_an_upload_beyond_the_credit_is_refused() -> None:
     stage = staging()
     for sequence in (0, 1):
         take_all(stage, frames(sequence), credit=1)
@@ -179,7 +179,7 @@ def test_a_step_beyond_the_credit_is_refused() -> None:
     assert take_all(stage, frames(2), credit=2)[-1].sequence == 3
 
 
-def test_a_step_after_the_last_is_refused() -> None:
+def test_an_upload_after_the_last_is_refused() -> None:
     stage = staging(steps=1)
     for sequence in (0, 1):
         take_all(stage, frames(sequence))
