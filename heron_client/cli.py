@@ -52,6 +52,7 @@ def check(client_file: ClientFile = None, overrides: Overrides = None) -> None:
 
 
 def main() -> None:
+    """The command heron-client."""
     run_command("heron-client", app)
 
 

@@ -14,6 +14,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        """The record as one JSON object: at (UTC), level, message."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         return json.dumps({"at": at, "level": record.levelname.lower(), "message": record.getMessage()})
 

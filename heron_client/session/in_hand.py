@@ -44,4 +44,5 @@ class Work:
         self.pending = None
 
     def answered(self, gradients: CutGradients) -> None:
+        """The cut gradients that the local round waited for are here."""
         self.answer, self.awaiting = gradients, None

@@ -61,6 +61,7 @@ class Session:
     error: HeronError | None = None
 
     def joined(self, session_id: str, run_id: str) -> None:
+        """The server gave this client a session."""
         self._require(State.OFFLINE)
         self.state, self.session_id, self.run_id = State.IDLE, session_id, run_id
         self.failed_joins, self.notice = 0, ""
@@ -76,6 +77,7 @@ class Session:
         self.state, self.error = State.FAILED, error
 
     def connection_lost(self) -> None:
+        """The streams broke; the assignment is kept until the server says otherwise."""
         self._require(*(set(State) - ENDED))
         self.state, self.session_id = State.OFFLINE, ""
 
@@ -85,6 +87,7 @@ class Session:
             self.state = State.STOPPED
 
     def work_done(self) -> None:
+        """The assignment is finished, or given up."""
         self._require(State.TRAINING, State.EVALUATING)
         self.state, self.assignment = State.IDLE, None
 

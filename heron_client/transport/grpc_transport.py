@@ -58,17 +58,21 @@ class GrpcTransport:
         self._bulk = grpc.insecure_channel(self._address, CLIENT_OPTIONS)
 
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
+        """As in Transport, within the deadline of a unary call."""
         return self._unary("Join", request, pb.JoinReply)
 
     def leave(self, request: pb.LeaveRequest) -> None:
+        """As in Transport, within the deadline of a unary call."""
         self._unary("Leave", request, pb.LeaveReply)
 
     def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
+        """As in Transport; events and beats have threads of their own."""
         self._silence_s = silence_s
         self._events = queue.SimpleQueue()
         self._watch = _Watch(self._control, self._address, session_id, heartbeat_s, self._events)
 
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
+        """As in Transport."""
         try:
             event = self._events.get(timeout=timeout_s) if timeout_s > 0 else self._events.get_nowait()
         except queue.Empty:
@@ -78,10 +82,12 @@ class GrpcTransport:
         return event
 
     def report(self, round_number: int, step: int) -> None:
+        """As in Transport."""
         if self._watch is not None:
             self._watch.place = (round_number, step)
 
     def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
+        """As in Transport; TensorError for a bundle that is not what its manifest says."""
         call: Any = self._bulk.unary_stream(
             FEDERATION + "FetchModel", pb.FetchModelRequest.SerializeToString, deserializer(pb.StateChunk)
         )
@@ -100,9 +106,11 @@ class GrpcTransport:
         return manifest, arrays
 
     def open_push(self, opening: split.FrameHeader) -> GrpcPush:
+        """As in Transport, on the connection for bulk messages."""
         return GrpcPush(self._bulk, self._address, opening, self._silence_s)
 
     def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
+        """As in Transport; Unreachable once nothing moves for silence_s."""
         call: Any = self._bulk.stream_unary(FEDERATION + "SubmitUpdate", serialize, pb.SubmitUpdateReply.FromString)
         try:
             future = call.future(self._watched(update_chunks(header, arrays)))
@@ -112,6 +120,7 @@ class GrpcTransport:
         return reply
 
     def disconnect(self) -> None:
+        """As in Transport."""
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -223,6 +232,7 @@ class GrpcPush:
         threading.Thread(target=self._listen, name="heron-push", daemon=True).start()
 
     def send(self, frame: Bulk[split.ActivationFrame]) -> None:
+        """As in PushStream; waits while the server takes nothing, for silence_s at most."""
         waited = 0.0
         while True:
             self._raise_if_broken()
@@ -235,6 +245,7 @@ class GrpcPush:
                 raise Unreachable(f"the server at {self._address} took nothing for {self._silence_s:g} s")
 
     def receive(self, timeout_s: float) -> Bulk[split.PushEvent] | None:
+        """As in PushStream."""
         self._raise_if_broken()
         try:
             event = self._events.get(timeout=timeout_s) if timeout_s > 0 else self._events.get_nowait()
@@ -249,6 +260,7 @@ class GrpcPush:
         return event
 
     def close(self) -> None:
+        """As in PushStream; waits a moment for the server's end."""
         if self._broken is None and not self._ended.is_set():
             try:
                 self._frames.put(None, timeout=1.0)

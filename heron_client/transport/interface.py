@@ -34,7 +34,9 @@ class PushStream(Protocol):
 class Transport(Protocol):
     """What a client needs of its server."""
 
-    def join(self, request: pb.JoinRequest) -> pb.JoinReply: ...
+    def join(self, request: pb.JoinRequest) -> pb.JoinReply:
+        """Asks for a place in the run; raises also VersionMismatch, NameTaken, JoinRefused."""
+        ...
 
     def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
         """Opens WatchRounds for the session; heartbeats run beside everything else until `disconnect`."""
@@ -52,11 +54,17 @@ class Transport(Protocol):
         """The bundle's manifest and arrays."""
         ...
 
-    def open_push(self, opening: split.FrameHeader) -> PushStream: ...
+    def open_push(self, opening: split.FrameHeader) -> PushStream:
+        """Opens the stream that this opening frame describes."""
+        ...
 
-    def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply: ...
+    def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
+        """Sends a whole update."""
+        ...
 
-    def leave(self, request: pb.LeaveRequest) -> None: ...
+    def leave(self, request: pb.LeaveRequest) -> None:
+        """Tells the server that this client ends in good order."""
+        ...
 
     def disconnect(self) -> None:
         """Drops the session's streams; the transport can join again."""

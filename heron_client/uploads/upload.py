@@ -27,4 +27,5 @@ class Upload:
 
     @property
     def size_bytes(self) -> int:
+        """Bytes of its tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())

@@ -87,6 +87,7 @@ class Uploader:
                 yield
 
     def close(self) -> None:
+        """Ends the present stream; what is unacknowledged is kept for the next one."""
         if self._stream is not None:
             self._stream.close()
 

@@ -91,12 +91,14 @@ class ArraySource:
 
     @property
     def labels(self) -> Array:
+        """int64 or float32 [N, ...]."""
         return self._labels
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """The samples at these indices, in that order."""
         rows = _rows(self._x, indices)
         transform = partial(_at, self._transform, indices) if self._transform else None
         if rows.dtype == np.uint8:
@@ -117,12 +119,14 @@ class Subset:
 
     @cached_property
     def labels(self) -> Array:
+        """Those of the chosen samples [N, ...]."""
         return self._source.labels[self._indices]
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """The samples at these places of the subset."""
         return self._source.batch(self._indices[indices])
 
 

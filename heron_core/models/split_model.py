@@ -94,6 +94,7 @@ class AssembledModel(nn.Module):
         self.back = back
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        """The task's outputs [B, *task.output_shape] for the model's inputs [B, ...], one argument each."""
         outputs: Tensor = self.back(*activations_of(self.front, inputs))
         return outputs
 

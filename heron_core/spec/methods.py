@@ -37,6 +37,7 @@ class Method:
 
     @property
     def returns_cut_gradients(self) -> bool:
+        """Does the server answer each upload with the gradient at the cut?"""
         return self.front == "cut_gradients"
 
     @property
@@ -53,6 +54,7 @@ class Method:
 
     @property
     def client_learns(self) -> bool:
+        """Do clients ever move a parameter?"""
         return self.front != "none"
 
 

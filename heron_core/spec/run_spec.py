@@ -201,6 +201,7 @@ class MethodSpec(Settings):
 
     @property
     def micro_batch_rows(self) -> int:
+        """Samples of one micro-batch: `micro_batch`, or the whole batch."""
         return self.micro_batch or self.batch_size
 
 

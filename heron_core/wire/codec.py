@@ -114,6 +114,7 @@ class BundleReceiver:
 
     @property
     def complete(self) -> bool:
+        """Have all announced bytes come?"""
         return self._received == self._total
 
     def write(self, offset: int, payload: memoryview | bytes) -> None:
@@ -154,10 +155,12 @@ def empty_arrays(expected: Expected) -> dict[str, Array]:
 
 
 def expected_of(arrays: Mapping[str, Array]) -> list[tuple[str, str, tuple[int, ...]]]:
+    """(name, dtype, shape) of these arrays."""
     return [(name, array.dtype.name, tuple(array.shape)) for name, array in arrays.items()]
 
 
 def expected_bytes(expected: Expected) -> int:
+    """Bytes of all these tensors together."""
     return sum(prod(shape) * np.dtype(dtype).itemsize for _, dtype, shape in expected)
 
 

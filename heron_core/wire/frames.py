@@ -29,6 +29,7 @@ class Bulk(Generic[M]):
 
     @property
     def payload_bytes(self) -> int:
+        """Bytes of the payload alone."""
         return sum(len(part) for part in self.parts)
 
     @property
@@ -40,6 +41,7 @@ class Bulk(Generic[M]):
 
     @property
     def message_bytes(self) -> int:
+        """Bytes of the whole serialised message."""
         payload = self.payload_bytes
         return self.rest.ByteSize() + (1 + len(_varint(payload)) + payload if payload else 0)
 

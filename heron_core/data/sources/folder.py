@@ -51,12 +51,14 @@ class ImageFolder:
 
     @property
     def labels(self) -> NDArray[np.int64]:
+        """int64 [N]: the place of each image's sub-folder in `class_names`."""
         return self._labels
 
     def __len__(self) -> int:
         return len(self._files)
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """The images at these indices, float32 [B, C, H, W] in -1 to 1, read now."""
         pixels = np.stack([self._pixels(self._files[i]) for i in indices])
         return (NORMALISATION.apply(pixels),), self._labels[indices]
 

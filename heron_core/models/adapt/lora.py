@@ -30,6 +30,7 @@ class AdaptedLinear(nn.Linear):
     lora_b: nn.Parameter
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, ..., in] to [B, ..., out]."""
         return F.linear(x, adapted(self.weight, self.lora_b, self.lora_a), self.bias)
 
 
@@ -40,6 +41,7 @@ class AdaptedConv2d(nn.Conv2d):
     lora_b: nn.Parameter
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, out, H', W']."""
         out: Tensor = self._conv_forward(x, adapted(self.weight, self.lora_b, self.lora_a), self.bias)
         return out
 

@@ -24,6 +24,7 @@ class PooledConv(ConvNorm):
         super().__init__(incoming, outgoing, 3, norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, outgoing, H / 2, W / 2]."""
         return F.max_pool2d(super().forward(x), 2)
 
 

@@ -23,6 +23,7 @@ class ConvBlock(ConvNorm):
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, outgoing, H, W], halved if it pools."""
         x = super().forward(x)
         return F.max_pool2d(x, 2) if self.pool else x
 
@@ -35,6 +36,7 @@ class Classifier(nn.Module):
         self.linear = nn.Linear(incoming, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to logits [B, K]."""
         logits: Tensor = self.linear(x.flatten(1))
         return logits
 

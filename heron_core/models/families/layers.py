@@ -44,5 +44,6 @@ class ConvNorm(nn.Module):
         self.active = active
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, outgoing, H', W'], with H' and W' divided by the stride."""
         x = normalise(self.norm, convolve(self.conv, x))
         return relu(x) if self.active else x

@@ -24,6 +24,7 @@ class Hidden(nn.Module):
         self.linear = nn.Linear(incoming, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] to [B, width]."""
         return relu(self.linear(x.flatten(1)))
 
 

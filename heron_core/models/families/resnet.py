@@ -48,6 +48,7 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(incoming, width, norm, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H', W']."""
         h = relu(normalise(self.norm1, convolve(self.conv1, x)))
         h = normalise(self.norm2, overwrite(self.conv2, h))
         h += self.shortcut(x)
@@ -70,6 +71,7 @@ class Bottleneck(nn.Module):
         self.shortcut = _shortcut(incoming, width * self.expansion, norm, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H', W']."""
         h = relu(normalise(self.norm1, convolve(self.conv1, x)))
         convolve2 = overwrite if self.conv2.stride == (1, 1) else convolve
         h = relu(normalise(self.norm2, convolve2(self.conv2, h)))
@@ -85,6 +87,7 @@ class ImageNetStem(ConvNorm):
         super().__init__(incoming, WIDTHS[0], 7, norm, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H / 4, W / 4]."""
         return F.max_pool2d(super().forward(x), 3, stride=2, padding=1)
 
 
@@ -96,6 +99,7 @@ class Classifier(nn.Module):
         self.fc = nn.Linear(incoming, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to logits [B, K]."""
         logits: Tensor = self.fc(x.mean(dim=(2, 3)))
         return logits
 

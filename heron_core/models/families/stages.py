@@ -35,6 +35,7 @@ class Stage:
 
     @property
     def bytes_per_sample(self) -> int:
+        """Of its largest map."""
         return (self.widest or prod(self.shape)) * FLOAT_BYTES
 
 
@@ -99,6 +100,7 @@ class Trunk(nn.Module):
         return tuple(self._rows)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, *input] to [B, *last stage's shape]."""
         return self.run_from(0, x)
 
     def run_from(self, first: int, x: Tensor) -> Tensor:

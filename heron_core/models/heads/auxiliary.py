@@ -26,6 +26,7 @@ class GapLinear(nn.Module):
         self.linear = nn.Linear(shape[0], classes)
 
     def forward(self, z_BC: Tensor) -> Tensor:
+        """[B, C, ...] or [B, C] to [B, K]."""
         pooled_BC = z_BC.flatten(2).mean(dim=2) if z_BC.dim() > 2 else z_BC
         logits_BK: Tensor = self.linear(pooled_BC)
         return logits_BK
@@ -39,6 +40,7 @@ class FlattenLinear(nn.Module):
         self.linear = nn.Linear(prod(shape), classes)
 
     def forward(self, z: Tensor) -> Tensor:
+        """[B, ...] to [B, K]."""
         if z.is_contiguous():
             return self._logits(z)
         return in_pieces(self._logits, z, FLATTEN_ROWS)  # flattening copies any other layout
@@ -57,6 +59,7 @@ class ConvGapLinear(nn.Module):
         self.head = GapLinear(shape, classes)
 
     def forward(self, z_BCHW: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, K]."""
         return in_pieces(self._logits, z_BCHW, FLATTEN_ROWS)
 
     def _logits(self, z_BCHW: Tensor) -> Tensor:

@@ -21,10 +21,12 @@ class Classification:
 
     @property
     def labels(self) -> LabelSpec:
+        """int64 []."""
         return LabelSpec(count=self.classes)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
+        """Logits [K]."""
         return (self.classes,)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:

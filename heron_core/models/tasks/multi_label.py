@@ -25,10 +25,12 @@ class MultiLabel:
 
     @property
     def labels(self) -> LabelSpec:
+        """int64 [K] of 0 or 1."""
         return LabelSpec((self.count,), count=2)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
+        """Logits [K]."""
         return (self.count,)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:

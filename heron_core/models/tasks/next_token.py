@@ -29,10 +29,12 @@ class NextToken:
 
     @property
     def labels(self) -> LabelSpec:
+        """int64 [T], T up to the longest."""
         return LabelSpec((self.length,), variable=True, count=self.vocabulary, maskable=True)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
+        """Logits [T, V]."""
         return (self.length, self.vocabulary)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:

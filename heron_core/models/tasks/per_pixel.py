@@ -30,10 +30,12 @@ class PerPixel:
 
     @property
     def labels(self) -> LabelSpec:
+        """int64 [H, W]."""
         return LabelSpec((self.height, self.width), count=self.classes, maskable=True)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
+        """Logits [K, H, W]."""
         return (self.classes, self.height, self.width)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:

@@ -21,14 +21,17 @@ class Regression:
 
     @property
     def labels(self) -> LabelSpec:
+        """float32 [K]."""
         return LabelSpec((self.values,), "float32")
 
     @property
     def output_shape(self) -> tuple[int, ...]:
+        """Values [K]."""
         return (self.values,)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """The loss's own error first."""
         both = (Metric("mse", higher_is_better=False), Metric("mae", higher_is_better=False))
         return both if self.loss == "mse" else both[::-1]
 
