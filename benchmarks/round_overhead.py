@@ -78,7 +78,7 @@ def over_grpc(rounds: int) -> tuple[float, str, list[int]]:
 def simulated(rounds: int) -> tuple[float, str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
-        process = heron("heron_server", "simulate", str(DEMO), **{"rounds": rounds, "server.run_dir": folder})
+        process = heron("heron_simulator", str(DEMO), **{"rounds": rounds, "server.run_dir": folder})
         if process.wait(600):
             raise RuntimeError(f"the simulation ended with exit status {process.returncode}")
         return seconds_per_round(folder), digest(folder)

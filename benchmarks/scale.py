@@ -21,9 +21,9 @@ from common import MIB, table, verdict
 from heron_client.compute.meter import resident_bytes
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
-from heron_server import simulate
 from heron_server.metrics.observers import Observer
 from heron_server.planning.plan import client_state, state_bytes
+from heron_simulator import simulate
 
 FEW, MANY = 5, 128
 WORST_GROWTH, MOST_IDLE_MIB = 1.2, 2.0

@@ -7,7 +7,7 @@ from pathlib import Path
 from settings_page import render
 
 from heron_client.config import ClientSettings
-from heron_server.config import RunFile
+from heron_simulator.settings import SimulationFile
 
 PAGE = Path(__file__).with_name("settings.md")
 
@@ -24,13 +24,13 @@ default. An unknown key is refused. For one call, override any key: `--set metho
 RUN_FILE = """
 Everything but `[server]` and `[simulate]` is the *run spec*: it affects learning, it is frozen when the run starts, and
 clients get it when they join. `[server]` holds local facts of the server that clients never see; `[simulate]` is heeded
-by `heron-server simulate` alone.
+by `heron-simulate` alone.
 """
 
 
 def page() -> str:
     """The whole page."""
-    run_file = render(RunFile, "The run file").replace("\n", "\n" + RUN_FILE, 1)
+    run_file = render(SimulationFile, "The run file").replace("\n", "\n" + RUN_FILE, 1)
     return f"{INTRODUCTION}\n{run_file}\n{render(ClientSettings, 'The client file')}"
 
 

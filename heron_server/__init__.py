@@ -1,18 +1,10 @@
-"""The server: Main-Server and Fed-Server, and the simulator that runs them with N clients in one process."""
+"""The server: Main-Server and Fed-Server."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from heron_simulator.simulator import simulate
-
-__all__ = ["simulate"]
+from typing import NoReturn
 
 
-def __getattr__(name: str) -> Any:
-    if name == "simulate":  # imports torch and the client, so only when asked for
-        from heron_simulator.simulator import simulate
-
-        return simulate
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> NoReturn:
+    moved = "; it is heron_simulator.simulate" if name == "simulate" else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{moved}")

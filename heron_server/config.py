@@ -10,7 +10,6 @@ from pydantic import Field, Strict, field_validator
 from heron_core.config import apply_overrides, host_and_port, load_toml, validate
 from heron_core.spec.methods import refuse_unused, without_unused
 from heron_core.spec.run_spec import Count, Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
-from heron_simulator.settings import SimulateSettings
 
 
 class ServerSettings(Settings):
@@ -71,8 +70,8 @@ class ServerSettings(Settings):
 class RunFile(RunSpec):
     server: ServerSettings = ServerSettings()
     """Local facts of the server; clients never see them."""
-    simulate: SimulateSettings = SimulateSettings()
-    """What the simulator's clients and links are like; `run` ignores it."""
+    simulate: dict[str, object] = Field(default_factory=dict)
+    """The simulator's own table, of which nothing is read or checked here: `heron-simulate` does both."""
 
 
 def load_run_file(path: Path, overrides: list[str] | None = None) -> tuple[RunSpec, ServerSettings]:
@@ -94,8 +93,3 @@ def split_run_file(tables: dict[str, Any], origin: str, folder: Path) -> tuple[R
     refuse_unused(spec, tables, origin)
     paths = tuple((folder / p).resolve() for p in whole.server.python_path)
     return spec, whole.server.model_copy(update={"python_path": paths})
-
-
-def load_simulate_settings(path: Path, overrides: list[str] | None = None) -> SimulateSettings:
-    """The [simulate] table of the file; raises ConfigError."""
-    return validate(RunFile, apply_overrides(load_toml(path), overrides or []), str(path)).simulate

@@ -1,23 +1,26 @@
-"""`heron-server demo`: this process serves, three client processes train, then the frozen control runs beside them."""
+"""`heron-server demo`: this process serves, three client processes train, then the frozen control is simulated."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 from heron_core.config import apply_overrides, load_toml
-from heron_core.spec.methods import as_method
+from heron_core.errors import Internal
+from heron_core.spec.methods import as_method, file_tables
+from heron_core.spec.run_spec import RunSpec
 from heron_server.config import split_run_file
 from heron_server.display.plain import make_display
 from heron_server.launch import clear_run_dir, show
-from heron_server.metrics.observers import Observer
 from heron_server.serve import serve
-from heron_server.storage.run_dir import RunDir
-from heron_simulator.simulator import simulate
+from heron_server.storage.run_dir import RunDir, to_toml
 
 DEMO_FILE = Path(__file__).with_name("demo.toml")
 CLIENT_PATIENCE_S = 20.0
@@ -41,8 +44,28 @@ def run_demo(folder: Path, overrides: list[str], *, resume: bool, log_format: st
     summaries = [summary]
     if spec.method.name != "frozen":
         print("Now the control: the same run with clients that never train (in the simulator).", flush=True)
-        summaries.append(simulate(as_method(spec, "frozen"), observer=Observer()).summary)
+        summaries.append(run_control(spec))
     show(summaries, log_format)
+
+
+def run_control(spec: RunSpec) -> dict[str, Any]:
+    """The summary of the same run with clients that never train, simulated by a process of its own.
+
+    Where that fails, what it said goes to stderr, and SystemExit has its exit code; Internal: it was killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="heron-control-") as name:
+        run_file, run_dir = Path(name) / "run.toml", Path(name) / "run"
+        tables = {**file_tables(as_method(spec, "frozen")), "server": {"run_dir": str(run_dir)}}
+        run_file.write_text(to_toml(tables), encoding="utf-8")
+        command = [sys.executable, "-m", "heron_simulator", str(run_file), "--log-format", "json"]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode < 0:
+            raise Internal(f"the control's process was ended by signal {-done.returncode}; the run before it is saved")
+        if done.returncode:
+            print(done.stderr, end="", file=sys.stderr)
+            sys.exit(done.returncode)
+        summary: dict[str, Any] = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+        return summary
 
 
 class Clients:

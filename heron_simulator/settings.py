@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from heron_core.spec.run_spec import Fraction, NonNegative, Settings
+from collections.abc import Sequence
+from pathlib import Path
+
+from heron_core.config import apply_overrides, load_toml, validate
+from heron_core.spec.run_spec import Fraction, NonNegative, RunSpec, Settings
+from heron_server.config import ServerSettings
 
 
 class NetworkSettings(Settings):
@@ -27,3 +32,17 @@ class SimulateSettings(Settings):
     """Chance that a participant vanishes at the start of a round and is back for the next (seeded)."""
     network: NetworkSettings = NetworkSettings()
     """Links on a virtual clock: the summary says how long each round would have taken."""
+
+
+class SimulationFile(RunSpec):
+    """A run file as `heron-simulate` reads it: whole, with every table typed."""
+
+    server: ServerSettings = ServerSettings()
+    """Local facts of the server; clients never see them."""
+    simulate: SimulateSettings = SimulateSettings()
+    """What the simulator's clients and links are like; `heron-server` ignores it."""
+
+
+def load_simulate_settings(path: Path, overrides: Sequence[str]) -> SimulateSettings:
+    """The [simulate] table of the file; raises ConfigError, for a wrong key or value of any table."""
+    return validate(SimulationFile, apply_overrides(load_toml(path), overrides), str(path)).simulate

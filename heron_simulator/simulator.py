@@ -90,11 +90,11 @@ def simulate(
 
 
 def with_clients(run_spec: RunSpec, clients: int) -> RunSpec:
-    """The same run for another number of clients; raises pydantic's error where its settings forbid that."""
+    """The same run for another number of clients; raises ConfigError where its settings forbid that."""
     tables = run_spec.model_dump()
     tables["federation"]["clients"] = clients
     tables["federation"]["min_clients"] = min(clients, run_spec.federation.min_clients)
-    return RunSpec.model_validate(tables)
+    return validate(RunSpec, tables, f"the run with {clients} clients")
 
 
 def _participants(count: int, given: ClientTables | Sequence[ClientTables]) -> list[ClientSettings]:

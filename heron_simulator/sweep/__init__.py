@@ -1,1 +1,1 @@
-"""`heron-server simulate --sweep`: many simulated runs by one file, in parallel and resumable, and their page."""
+"""`heron-simulate --sweep`: many simulated runs by one file, in parallel and resumable, and their page."""

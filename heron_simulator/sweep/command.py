@@ -1,4 +1,4 @@
-"""`heron-server simulate --sweep`: runs what is missing, then writes results.csv, the picture and the page."""
+"""`heron-simulate --sweep`: runs what is missing, then writes results.csv, the picture and the page."""
 
 from __future__ import annotations
 

@@ -142,4 +142,4 @@ def command_of(path: Path, overrides: Sequence[str]) -> str:
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     shown_path = path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
-    return " ".join(["heron-server simulate --sweep", shown_path, *(f"--set {override!r}" for override in overrides)])
+    return " ".join(["heron-simulate --sweep", shown_path, *(f"--set {override!r}" for override in overrides)])

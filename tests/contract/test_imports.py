@@ -30,15 +30,15 @@ def crossings(package: str, others: tuple[str, ...]) -> list[Import]:
 
 
 def test_the_client_never_imports_the_server() -> None:
-    assert crossings("heron_client", ("heron_server",)) == []
+    assert crossings("heron_client", ("heron_server", "heron_simulator")) == []
 
 
-def test_the_server_never_imports_the_client() -> None:
-    assert crossings("heron_server", ("heron_client",)) == []
+def test_the_server_never_imports_the_client_nor_the_simulator() -> None:
+    assert crossings("heron_server", ("heron_client", "heron_simulator")) == []
 
 
 def test_core_imports_neither_side() -> None:
-    assert crossings("heron_core", ("heron_client", "heron_server")) == []
+    assert crossings("heron_core", ("heron_client", "heron_server", "heron_simulator")) == []
 
 
 STATE_MACHINES = [
@@ -105,7 +105,7 @@ def test_the_client_runs_where_the_server_and_what_only_it_needs_are_missing() -
 LOADED = "import sys, {module}; print(*(n for n in {heavy!r} if n in sys.modules))"
 
 
-@pytest.mark.parametrize("module", ["heron_core", "heron_client", "heron_server"])
+@pytest.mark.parametrize("module", ["heron_core", "heron_client", "heron_server", "heron_simulator"])
 def test_importing_a_package_takes_little(module: str) -> None:
     heavy = ["torch", "numpy", "grpc", "google.protobuf", "pydantic", "typer", "rich", "safetensors", "matplotlib"]
     assert run_python(LOADED.format(module=module, heavy=heavy)).split() == []
@@ -128,10 +128,18 @@ print("LOADED", *(n for n in ("torch", "numpy", "grpc", "matplotlib") if n in sy
 """
 
 
-@pytest.mark.parametrize("side", ["server", "client"])
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
-def test_help_of_a_command_imports_no_torch(side: str, arguments: list[str]) -> None:
-    out = run_python(HELP.format(package=f"heron_{side}", command=f"heron-{side}"), *arguments)
+@pytest.mark.parametrize(
+    ("package", "command", "arguments"),
+    [
+        ("heron_server", "heron-server", ["--help"]),
+        ("heron_server", "heron-server", ["run", "--help"]),
+        ("heron_client", "heron-client", ["--help"]),
+        ("heron_client", "heron-client", ["run", "--help"]),
+        ("heron_simulator", "heron-simulate", ["--help"]),
+    ],
+)
+def test_help_of_a_command_imports_no_torch(package: str, command: str, arguments: list[str]) -> None:
+    out = run_python(HELP.format(package=package, command=command), *arguments)
     assert "Usage" in out
     assert out.splitlines()[-1].split() == ["LOADED"]
 

@@ -15,7 +15,7 @@ from tree import PACKAGES, ROOT, module_files, parsed, tracked_files
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("package", ["heron_core", "heron_server"])
+@pytest.mark.parametrize("package", ["heron_core", "heron_simulator"])
 def test_every_public_name_is_there(package: str) -> None:
     module = importlib.import_module(package)
     assert module.__all__ == sorted(module.__all__)
@@ -30,10 +30,17 @@ def test_the_public_names_of_core_are_these() -> None:
     assert heron_core.__version__ == PROJECT["project"]["version"]
 
 
-@pytest.mark.parametrize("package", ["heron_core", "heron_server"])
+@pytest.mark.parametrize("package", ["heron_core", "heron_simulator"])
 def test_a_name_that_is_not_public_is_an_attribute_error(package: str) -> None:
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'simulator_of_dreams'"):
         _ = importlib.import_module(package).simulator_of_dreams
+
+
+def test_what_has_moved_to_the_simulator_says_where_to() -> None:
+    import heron_server
+
+    with pytest.raises(AttributeError, match=r"it is heron_simulator\.simulate"):
+        _ = heron_server.simulate
 
 
 def test_every_package_there_is_is_installed() -> None:

@@ -10,10 +10,10 @@ import pytest
 from settings_page import Setting, render, settings
 
 from heron_client.config import ClientSettings
-from heron_server.config import RunFile
+from heron_simulator.settings import SimulationFile
 
 DOCS = Path(__file__).parents[2] / "docs"
-ALL = [*settings(RunFile), *settings(ClientSettings)]
+ALL = [*settings(SimulationFile), *settings(ClientSettings)]
 
 
 def test_checked_in_page_is_current() -> None:
@@ -22,7 +22,7 @@ def test_checked_in_page_is_current() -> None:
 
 
 def test_only_the_clients_name_has_no_default() -> None:
-    assert [s.key for s in settings(RunFile) if s.field.is_required()] == []
+    assert [s.key for s in settings(SimulationFile) if s.field.is_required()] == []
     assert [s.key for s in settings(ClientSettings) if s.field.is_required()] == ["name"]
 
 
@@ -34,7 +34,7 @@ def test_setting_has_one_line_of_documentation(setting: Setting) -> None:
 
 
 def test_page_names_types_limits_and_defaults_as_the_file_has_them() -> None:
-    page = render(RunFile, "Run")
+    page = render(SimulationFile, "Run")
     assert "### `[method.zo]`" in page
     assert "| `num_directions` | integer ≥ 1 | `1` | q: random directions per local step." in page
     assert '| `difference` | `"forward"` or `"central"` | `"forward"` |' in page
@@ -44,7 +44,7 @@ def test_page_names_types_limits_and_defaults_as_the_file_has_them() -> None:
 
 
 def test_a_tables_own_keys_come_before_its_sub_tables() -> None:
-    assert [table for table, _ in groupby(s.table for s in settings(RunFile))] == [
+    assert [table for table, _ in groupby(s.table for s in settings(SimulationFile))] == [
         "", "model", "data", "data.sensor", "method", "method.zo", "method.alignment", "method.optimizer",
         "server_optimizer", "federation", "threads", "server", "simulate", "simulate.network",
     ]  # fmt: skip

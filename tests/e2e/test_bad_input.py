@@ -85,10 +85,10 @@ def test_wrong_setting_of_the_server_is_named_with_its_place(bench: Bench, flag:
     ends_with_one_line(run_server(bench, "--set", flag), USAGE, "^heron-server: ", *said)
 
 
-@pytest.mark.parametrize("command", ["run", "simulate", "validate"])
-def test_a_setting_that_the_method_does_not_use_is_refused_by_every_command(bench: Bench, command: str) -> None:
+@pytest.mark.parametrize("command", [["heron_server", "run"], ["heron_server", "validate"], ["heron_simulator"]])
+def test_a_setting_that_the_method_does_not_use_is_refused_by_every_command(bench: Bench, command: list[str]) -> None:
     file = str(bench.run_file({**TINY, "method": {**TINY["method"], "name": "sflv2"}}))
-    refused = bench.program("-m", "heron_server", command, file, "--set", "method.zo.mu=1e-2")
+    refused = bench.program("-m", *command, file, "--set", "method.zo.mu=1e-2")
     ends_with_one_line(refused, USAGE, r"method\.zo\.mu is not used by sflv2, only by heron; remove it")
 
 

@@ -17,6 +17,7 @@ from processes import Bench, Program
 from heron_core import load_model
 from heron_core.config import load_toml
 from heron_core.data import load_experiment
+from heron_core.spec.methods import as_method
 from heron_server.config import split_run_file
 from heron_server.demo import DEMO_FILE
 from heron_simulator.simulator import simulate
@@ -54,6 +55,11 @@ def test_demo_shows_its_results_beside_the_frozen_control_and_leaves_a_model(ben
     rows = {re.split("  +", line.strip())[0]: line for line in demo.stdout}
     for row in ("accuracy", "majority-class accuracy", "auxiliary head accuracy"):
         assert rows[row].count("%") == 2, rows[row]
+
+    spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo", Path())
+    control = simulate(as_method(spec, "frozen")).summary
+    assert rows["accuracy"].split()[-2:] == [f"{100 * control['accuracy']:.2f}", "%"]
+    assert any(control["model_sha256"] in line for line in demo.stdout)
 
     summary = read_summary(bench)
     assert summary.keys() >= SUMMARY

@@ -40,7 +40,7 @@ def simulated(bench: Bench, model: str) -> str:
     flags = [word for setting in here for word in ("--set", setting)]
     files = [word for i in range(CLIENTS) for word in ("--client", str(EXAMPLE / f"client-{i}.toml"))]
     run_file = str(EXAMPLE / "run.toml")
-    simulator = bench.program("-m", "heron_server", "simulate", run_file, *files, *flags, cwd=bench.folder)
+    simulator = bench.program("-m", "heron_simulator", run_file, *files, *flags, cwd=bench.folder)
     assert simulator.ends() == 0, simulator.stderr
     return str(json.loads((folder / "summary.json").read_text())["model_sha256"])
 

@@ -34,7 +34,7 @@ PATIENCE_S = 120.0
 
 def start(folder: Path, *flags: str, text: str = TEXT) -> subprocess.Popen[str]:
     (folder / "try.toml").write_text(text)
-    command = ["-m", "heron_server", "simulate", "--sweep", "try.toml", "--out", "out", *flags]
+    command = ["-m", "heron_simulator", "--sweep", "try.toml", "--out", "out", *flags]
     return subprocess.Popen(
         [sys.executable, *command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -99,9 +99,3 @@ def test_a_failing_point_is_recorded_and_shown_and_the_others_go_on(tmp_path: Pa
     page = (tmp_path / "out" / "README.md").read_text()
     assert "Runs that failed" in page
     assert "clients = 40: every client needs method.batch_size" in page
-
-
-def test_simulate_wants_a_run_file_or_a_sweep() -> None:
-    done = subprocess.run([sys.executable, "-m", "heron_server", "simulate"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "one of the two" in done.stderr

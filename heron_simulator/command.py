@@ -1,0 +1,57 @@
+"""What `heron-simulate RUN.toml` does: settings, one simulated run, the network's seconds, the final table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from heron_core.config import load_toml
+from heron_core.models import build_split_model
+from heron_server.config import load_run_file
+from heron_server.display.plain import make_display
+from heron_server.launch import run_dir_of, show
+from heron_server.text.units import seconds_text
+from heron_simulator.conditions import Conditions
+from heron_simulator.settings import NetworkSettings, load_simulate_settings
+from heron_simulator.simulator import simulate, with_clients
+
+
+def run_simulation(
+    run_file: Path, overrides: Sequence[str], clients: int | None, client_files: Sequence[Path], *, resume: bool,
+    log_format: str,
+) -> None:  # fmt: skip
+    """Simulates the file's run and prints the final table; raises the HeronError that ended it.
+
+    `clients` overrides federation.clients. One client file serves all clients, several serve one each.
+    """
+    wanted = load_simulate_settings(run_file, overrides)
+    spec, settings = load_run_file(run_file, list(overrides))
+    if clients is not None:
+        spec = with_clients(spec, clients)
+    conditions = Conditions(spec, wanted)
+    tables = [client_tables(path) for path in client_files]
+    with make_display(log_format, sys.stdout) as display:
+        result = simulate(
+            spec, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables),
+            run_dir=run_dir_of(spec, settings), resume=resume, observer=display, around=conditions.around,
+        )  # fmt: skip
+    if wanted.network != NetworkSettings() and log_format == "text":
+        model = build_split_model(spec.model, data_folder=settings.data_folder)
+        print(network_line(conditions.figures(model, settings.byte_budget).round_s))
+    show([result.summary], log_format)
+
+
+def client_tables(path: Path) -> dict[str, object]:
+    """A client file's tables, not yet checked; its python_path is relative to it."""
+    tables: dict[str, object] = load_toml(path)
+    if isinstance(folders := tables.get("python_path"), list):
+        tables["python_path"] = [str((path.parent / str(folder)).resolve()) for folder in folders]
+    return tables
+
+
+def network_line(round_s: Sequence[float]) -> str:
+    """Seconds of the whole run and of a round on the virtual clock, for people."""
+    whole_s = sum(round_s)
+    each = seconds_text(whole_s / max(1, len(round_s)))
+    return f"over the network of [simulate]: {seconds_text(whole_s)} in all, {each} a round"
