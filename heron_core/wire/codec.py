@@ -164,6 +164,11 @@ def expected_bytes(expected: Expected) -> int:
     return sum(prod(shape) * np.dtype(dtype).itemsize for _, dtype, shape in expected)
 
 
+def mismatches(found: Expected, wanted: Expected) -> list[str]:
+    """Names that are missing, unknown, or of another dtype or shape."""
+    return sorted({name for name, _, _ in set(found) ^ set(wanted)})
+
+
 def check_finite(arrays: Mapping[str, Array], origin: str) -> None:
     """Raises TensorError naming the tensor that holds NaN or Inf, or a bool that is neither 0 nor 1."""
     for name, array in arrays.items():

@@ -15,8 +15,7 @@ from heron_core.arrays import Array
 from heron_core.errors import TensorError
 from heron_core.spec.methods import Place, goes_up, moment_tensors, place_of
 from heron_core.spec.run_spec import MethodSpec
-from heron_core.wire.codec import Expected, check_finite, expected_of
-from heron_server.storage.checkpoint import misfits
+from heron_core.wire.codec import Expected, check_finite, expected_of, mismatches
 
 Arrays = dict[str, Array]
 
@@ -118,14 +117,14 @@ class ClientStates:
         each = {f"clients.{r}.{n}": t for r, held in sorted(snapshot.by_rank.items()) for n, t in held.items()}
         return {**{f"client.{n}": t for n, t in snapshot.common.items()}, **each}
 
-    def misfits(self, tensors: Mapping[str, Array]) -> list[str]:
-        """Names of a boundary's tensors that do not fit the model, or are missing."""
+    def mismatches(self, tensors: Mapping[str, Array]) -> list[str]:
+        """Names of a checkpoint's tensors that do not fit the model, or are missing."""
         common, by_rank = _divided(tensors)
-        odd = [f"client.{n}" for n in misfits(expected_of(common), expected_of(self._now.common))]
+        odd = [f"client.{n}" for n in mismatches(expected_of(common), expected_of(self._now.common))]
         for rank, held in sorted(by_rank.items()):
             places = {self._places.get(name) for name in held}
             wanted = {n: t for n, t in self._start.items() if self._places[n] in places}
-            odd += [f"clients.{rank}.{n}" for n in misfits(expected_of(held), expected_of(wanted))]
+            odd += [f"clients.{rank}.{n}" for n in mismatches(expected_of(held), expected_of(wanted))]
         return odd
 
     def load(self, version: int, tensors: Mapping[str, Array]) -> None:
@@ -140,7 +139,7 @@ class ClientStates:
 
 
 def _divided(tensors: Mapping[str, Array]) -> tuple[Arrays, dict[int, Arrays]]:
-    """What is one for all, and each rank's, of a boundary."""
+    """What is one for all, and each rank's, of a checkpoint."""
     common = {n.removeprefix("client."): t for n, t in tensors.items() if n.startswith("client.")}
     by_rank: dict[int, Arrays] = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""The run's figures: one record a round, and the summary at the end. Persisted with each boundary."""
+"""The run's figures: one record a round, and the summary at the end. Persisted with each checkpoint."""
 
 from __future__ import annotations
 

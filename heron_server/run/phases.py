@@ -1,4 +1,4 @@
-"""What a round does on the server: take uploads, average, evaluate, commit, or go back to the boundary."""
+"""What a round does on the server: take uploads, average, evaluate, commit, or go back to the checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from heron_server.metrics.observers import Observer
 from heron_server.metrics.records import Records
 from heron_server.rounds.actions import Action
 from heron_server.rounds.machine import Phase, Rounds
-from heron_server.storage.checkpoint import Boundary
+from heron_server.storage.checkpoint import Checkpoint
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.commands import Commands
 from heron_server.training.worker import Worker
@@ -72,21 +72,21 @@ class RoundWork:
     # -- beginning and resuming ----------------------------------------------------------------------------------
 
     def begin(self) -> dict[str, Any]:
-        """A new run: its first boundary is on the disk before its first round."""
+        """A new run: its first checkpoint is on the disk before its first round."""
         self._run_id = self._run_dir.begin(self._spec)
-        boundary = self._boundary(0, {})
-        self._run_dir.save(boundary)
-        return boundary.facts
+        checkpoint = self._checkpoint(0, {})
+        self._run_dir.save(checkpoint)
+        return checkpoint.facts
 
     def resume(self) -> dict[str, Any]:
-        """Goes on from the last boundary on the disk; returns its facts."""
-        boundary = self._run_dir.resume(self._spec)
-        facts = boundary.facts
+        """Goes on from the last checkpoint on the disk; returns its facts."""
+        checkpoint = self._run_dir.resume(self._spec)
+        facts = checkpoint.facts
         self._run_id = facts["run_id"]
         self.ledger.__dict__.update(facts["ledger"])
         self.records.restore(facts["records"])
         self._run_dir.restore_log(self.records.history)
-        self._load(boundary)
+        self._load(checkpoint)
         self._observer.note(f"resumed {self._run_id} after round {facts['rounds_done']} of {self._spec.rounds}")
         return facts
 
@@ -272,10 +272,10 @@ class RoundWork:
             self._perform(self.rounds.committed(self._clock()))
 
         table = dict(self.rounds.table)
-        self._worker.submit(lambda: self._run_dir.save(self._boundary(done_rounds, table)), done, self._fail)
+        self._worker.submit(lambda: self._run_dir.save(self._checkpoint(done_rounds, table)), done, self._fail)
 
     def restore(self, reason: str) -> None:
-        """Back to the last boundary; the term is raised, durably, so that nothing stale is taken."""
+        """Back to the last checkpoint; the term is raised, durably, so that nothing stale is taken."""
         self._observer.note(reason)
         self._end_uploads()
         self._waiting, self._updates = {}, {}
@@ -287,16 +287,16 @@ class RoundWork:
 
         self._worker.submit(job, lambda term: self._perform(self.rounds.restored(term, self._clock())), self._fail)
 
-    def _boundary(self, rounds_done: int, table: dict[str, int]) -> Boundary:
+    def _checkpoint(self, rounds_done: int, table: dict[str, int]) -> Checkpoint:
         facts = {
             "run_id": self._run_id, "rounds_done": rounds_done, "table": table,
             "ledger": self.ledger.as_dict(), "records": self.records.as_dict(),
         }  # fmt: skip
-        return Boundary(facts, {**self.states.tensors(rounds_done), **self.trainer.save()})
+        return Checkpoint(facts, {**self.states.tensors(rounds_done), **self.trainer.save()})
 
-    def _load(self, boundary: Boundary) -> None:
-        done, tensors = boundary.facts["rounds_done"], boundary.tensors
-        odd = [*self.states.misfits(tensors), *self.trainer.mismatches(tensors)]
+    def _load(self, checkpoint: Checkpoint) -> None:
+        done, tensors = checkpoint.facts["rounds_done"], checkpoint.tensors
+        odd = [*self.states.mismatches(tensors), *self.trainer.mismatches(tensors)]
         if odd:
             raise CheckpointError(
                 f"the checkpoint in {self._run_dir.path} does not fit the model: its code has changed since "
@@ -307,6 +307,6 @@ class RoundWork:
         self.trainer.load(self.states.common(done), tensors)
 
     def _fail(self, error: Exception) -> None:
-        """The run cannot go on; the last boundary stays usable."""
+        """The run cannot go on; the last checkpoint stays usable."""
         self.failure = error if isinstance(error, HeronError) else Internal(f"a bug in the server: {error!r}")
         self.failure.__cause__ = error

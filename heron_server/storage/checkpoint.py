@@ -1,7 +1,4 @@
-"""Round boundaries on disk: one safetensors file each, its JSON facts in the file's own header.
-
-Written to a temporary name, flushed to the disk, renamed: a reader sees a whole boundary or none.
-"""
+"""Checkpoints, one safetensors file for each completed round, with JSON facts in the header of the file."""
 
 from __future__ import annotations
 
@@ -19,24 +16,18 @@ from safetensors.numpy import save
 from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
 from heron_core.models.digest import state_sha256
-from heron_core.wire.codec import Expected
 
 VERSION = 1
 
 
 @dataclass(frozen=True)
-class Boundary:
+class Checkpoint:
     """Everything needed to go on after a round."""
 
     facts: dict[str, Any]
     """JSON: run_id, rounds_done, table, spec, history, ledger."""
     tensors: dict[str, Array]
     """What `ClientStates.tensors` and `Engine.tensors` give."""
-
-
-def misfits(found: Expected, wanted: Expected) -> list[str]:
-    """Names that are missing, unknown, or of another dtype or shape."""
-    return sorted({name for name, _, _ in set(found) ^ set(wanted)})
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -64,12 +55,12 @@ def path_of(folder: Path, rounds_done: int) -> Path:
     return folder / f"round-{rounds_done:06d}.safetensors"
 
 
-def save_boundary(folder: Path, boundary: Boundary, keep: int) -> Path:
-    """Writes the boundary and removes those older than the `keep` newest."""
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Writes the checkpoint and removes those older than the `keep` newest."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {**boundary.facts, "version": VERSION, "digest": state_sha256(boundary.tensors)}
+    facts = {**checkpoint.facts, "version": VERSION, "digest": state_sha256(checkpoint.tensors)}
     path = path_of(folder, facts["rounds_done"])
-    row_major = {name: np.asarray(t, order="C") for name, t in boundary.tensors.items()}  # others are saved garbled
+    row_major = {name: np.asarray(t, order="C") for name, t in checkpoint.tensors.items()}  # others are saved garbled
     write_durably(path, save(row_major, metadata={"heron": json.dumps(facts)}))
     for old in sorted(folder.glob("round-*.safetensors"))[:-keep]:
         old.unlink()
@@ -81,8 +72,8 @@ def newest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load_boundary(path: Path) -> Boundary:
-    """Reads and verifies one boundary; raises CheckpointError if it is torn or of another version."""
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads and verifies one checkpoint; raises CheckpointError if it is torn or of another version."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
@@ -94,7 +85,7 @@ def load_boundary(path: Path) -> Boundary:
         raise CheckpointError(f"{path} has version {facts.get('version')}, expected {VERSION}; start a new run")
     if state_sha256(tensors) != facts.get("digest"):
         raise CheckpointError(_torn(path, "its bytes do not match its digest"))
-    return Boundary(facts, tensors)
+    return Checkpoint(facts, tensors)
 
 
 def _torn(path: Path, why: str) -> str:

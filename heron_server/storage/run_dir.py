@@ -14,7 +14,7 @@ from heron_core.config import load_toml, validate
 from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
 from heron_core.spec.methods import file_tables
 from heron_core.spec.run_spec import RunSpec
-from heron_server.storage.checkpoint import Boundary, load_boundary, newest, save_boundary, write_durably
+from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest, save_checkpoint, write_durably
 
 
 class RunDir:
@@ -47,12 +47,12 @@ class RunDir:
         (self.path / "metrics.jsonl").write_text("")
         return f"{spec.name}-{uuid.uuid4().hex[:8]}"
 
-    def resume(self, spec: RunSpec) -> Boundary:
-        """The last boundary; raises CheckpointError if there is none, it is torn, or the run spec is another one."""
+    def resume(self, spec: RunSpec) -> Checkpoint:
+        """The last checkpoint; raises CheckpointError if there is none, it is torn, or the run spec is another one."""
         path = newest(self.checkpoints)
         if path is None:
             raise CheckpointError(f"{self.checkpoints} holds no checkpoint to resume from; run without --resume")
-        boundary = load_boundary(path)
+        checkpoint = load_checkpoint(path)
         frozen = validate(RunSpec, load_toml(self.path / "run.toml"), str(self.path / "run.toml"))
         changed = _differences(frozen.model_dump(mode="json"), spec.model_dump(mode="json"))
         if changed:
@@ -60,15 +60,15 @@ class RunDir:
                 f"the checkpoint in {self.path} is of another run: {'; '.join(changed)}. "
                 "Restore these settings, or start a new run in another run_dir"
             )
-        return boundary
+        return checkpoint
 
-    def save(self, boundary: Boundary) -> None:
-        save_boundary(self.checkpoints, boundary, self._keep)
+    def save(self, checkpoint: Checkpoint) -> None:
+        save_checkpoint(self.checkpoints, checkpoint, self._keep)
 
-    def last(self) -> Boundary:
+    def last(self) -> Checkpoint:
         path = newest(self.checkpoints)
-        assert path is not None, "a run writes its first boundary before its first round"
-        return load_boundary(path)
+        assert path is not None, "a run writes its first checkpoint before its first round"
+        return load_checkpoint(path)
 
     def raise_term(self) -> int:
         """The next term, durable before it is used: stale work is recognised even after a crash."""
@@ -81,7 +81,7 @@ class RunDir:
         return term
 
     def restore_log(self, history: list[dict[str, Any]]) -> None:
-        """metrics.jsonl as the boundary knows it: a crash may have come between the two."""
+        """metrics.jsonl as the checkpoint knows it: a crash may have come between the two."""
         write_durably(self.path / "metrics.jsonl", "".join(to_json(record) + "\n" for record in history).encode())
 
     def log_round(self, record: dict[str, Any]) -> None:

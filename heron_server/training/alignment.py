@@ -17,8 +17,7 @@ from heron_core.arrays import Array, TensorSpec
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import AlignmentSpec, MethodSpec
 from heron_core.streams import Part, seeded_torch
-from heron_core.wire.codec import expected_of
-from heron_server.storage.checkpoint import misfits
+from heron_core.wire.codec import expected_of, mismatches
 from heron_server.training.heads import check_head
 from heron_server.training.optimizers import to_arrays
 from heron_server.uploads.assembly import Upload
@@ -59,11 +58,12 @@ class UploadBuffers:
             for name, tensor in zip(self._names, upload, strict=True)
         }
 
-    def misfits(self, tensors: Mapping[str, Array]) -> list[str]:
+    def mismatches(self, tensors: Mapping[str, Array]) -> list[str]:
         """Names of buffered tensors that are not of whole uploads at this cut."""
         found = [e for e in expected_of(tensors) if e[0].startswith("buffers.")]
         uploads = {".".join(name.split(".")[:3]) for name, _, _ in found}
-        return misfits(found, [(f"{u}.{name}", dtype, shape) for u in uploads for name, dtype, shape in self._expected])
+        wanted = [(f"{u}.{name}", dtype, shape) for u in uploads for name, dtype, shape in self._expected]
+        return mismatches(found, wanted)
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """The inverse of `tensors`."""

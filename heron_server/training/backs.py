@@ -40,7 +40,7 @@ class Backs(Protocol):
     def optimizer_tensors(self) -> dict[str, Tensor]: ...
 
     def load(self, tensors: Mapping[str, Array]) -> None:
-        """Back to a boundary: `back.*` and what `optimizer_tensors` gave."""
+        """Back to a checkpoint: `back.*` and what `optimizer_tensors` gave."""
         ...
 
 

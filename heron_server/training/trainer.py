@@ -20,9 +20,8 @@ from heron_core.models.split_model import SplitModel, Tensors, activations_of
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import seeded_torch
-from heron_core.wire.codec import expected_of
+from heron_core.wire.codec import expected_of, mismatches
 from heron_server.metrics.counts import Counts
-from heron_server.storage.checkpoint import misfits
 from heron_server.training.alignment import AlignedHeads
 from heron_server.training.backs import make_backs
 from heron_server.training.commands import ClientTensors, RoundEnd, TrainedModel
@@ -252,8 +251,8 @@ class Trainer:
     def mismatches(self, tensors: Mapping[str, Array]) -> list[str]:
         """Names of a checkpoint's tensors that do not fit the model, or are missing."""
         back = [e for e in expected_of(tensors) if e[0].startswith("back.")]
-        buffered = [] if self._alignment is None else self._alignment.buffers.misfits(tensors)
-        return misfits(back, expected_of(self.back_tensors())) + buffered
+        buffered = [] if self._alignment is None else self._alignment.buffers.mismatches(tensors)
+        return mismatches(back, expected_of(self.back_tensors())) + buffered
 
     def load(self, client_state: Mapping[str, Array], tensors: Mapping[str, Array]) -> None:
         """Back to a checkpoint: what is one for all of its client states, and what `save` gave."""

@@ -1,4 +1,4 @@
-"""Seeds, misfits and trainable names."""
+"""Seeds, mismatches and trainable names."""
 
 from __future__ import annotations
 

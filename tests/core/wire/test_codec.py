@@ -29,6 +29,7 @@ from heron_core.wire.codec import (
     expected_bytes,
     expected_of,
     manifest_of,
+    mismatches,
 )
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
@@ -239,6 +240,13 @@ def test_a_destination_that_would_be_copied_is_our_own_bug() -> None:
 @given(arrays=BUNDLES)
 def test_expected_bytes_are_the_bytes_that_travel(arrays: dict[str, Array]) -> None:
     assert expected_bytes(expected_of(arrays)) == sum(a.nbytes for a in arrays.values())
+
+
+def test_mismatches_name_what_is_missing_unknown_or_of_another_dtype_or_shape_in_any_order() -> None:
+    wanted = [("same", "float32", (2,)), ("missing", "bool", ()), ("dtype", "int64", (1,)), ("shape", "bool", (3, 1))]
+    found = [("shape", "bool", (1, 3)), ("unknown", "bool", ()), ("dtype", "int32", (1,)), ("same", "float32", (2,))]
+    assert mismatches(found, wanted) == ["dtype", "missing", "shape", "unknown"]
+    assert mismatches(wanted[::-1], wanted) == []
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

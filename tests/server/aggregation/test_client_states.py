@@ -141,7 +141,7 @@ def test_a_boundary_gives_every_client_its_own_state_back() -> None:
     saved = held.tensors(1)
     assert {"clients.12.moments.first", "clients.0.moments.steps"} <= set(saved)
     again = states(**KEPT)
-    assert not again.misfits(saved)
+    assert not again.mismatches(saved)
     again.load(1, dict(reversed(saved.items())))
     for rank in (0, 1, 12):
         before, after = held.of(1, rank), again.of(1, rank)
@@ -153,15 +153,15 @@ def test_a_boundary_that_does_not_fit_is_told_by_name(harm: str) -> None:
     held = states(**KEPT)
     given = {0: update(held, 1.0)}
     advance(held, given)
-    assert states(**KEPT).misfits({**held.tensors(1), harm: np.zeros(3, np.float32)}) == [harm]
+    assert states(**KEPT).mismatches({**held.tensors(1), harm: np.zeros(3, np.float32)}) == [harm]
     without = {name: t for name, t in held.tensors(1).items() if name != harm}
-    assert states(**KEPT).misfits(without) == ([] if harm == "clients.0.unknown" else [harm])
+    assert states(**KEPT).mismatches(without) == ([] if harm == "clients.0.unknown" else [harm])
 
 
 def test_a_client_whose_head_was_aligned_but_whose_update_never_counted_has_no_moments_in_the_boundary() -> None:
     held = states(name="fsl_sage", moments="kept")
     held.set_own(0, 1, held.own(0, 1))
-    assert states(name="fsl_sage", moments="kept").misfits(held.tensors(0)) == []
+    assert states(name="fsl_sage", moments="kept").mismatches(held.tensors(0)) == []
 
 
 @pytest.mark.parametrize(

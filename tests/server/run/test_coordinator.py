@@ -112,7 +112,7 @@ def test_a_client_with_an_unusable_step_is_dropped_and_the_others_finish(start: 
         client.open()
     for step in range(good.credit):
         good.push(step)
-    with contextlib.suppress(TensorError):  # a misfit is told on the stream too, a NaN is found by the worker
+    with contextlib.suppress(TensorError):  # a mismatch is told on the stream too, a NaN is found by the worker
         bad.push(0, spoiled(bad.tensors(0)))
     (dropped,) = bad.heard("dropped")
     assert re.search(reason, dropped.reason)

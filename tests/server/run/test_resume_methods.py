@@ -1,4 +1,4 @@
-"""What the coordinator does differently by method: what comes back, what is kept, and what a boundary holds."""
+"""What the coordinator does differently by method: what comes back, what is kept, and what a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.driven import Array, Client, Server, Start, play_round
 from heron_core.errors import CheckpointError, TensorError
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.codec import BundleReceiver, empty_arrays, manifest_of
-from heron_server.storage.checkpoint import Boundary
+from heron_server.storage.checkpoint import Checkpoint
 
 ALIGNED = {"every_rounds": 2, "passes": 3, "batch_size": 8, "buffer_samples": 8}
 METHODS: dict[str, dict[str, Any]] = {
@@ -47,7 +47,7 @@ def gradients(client: Client) -> list[tuple[int, float, Array]]:
 
 
 def tensors(server: Server) -> dict[str, Array]:
-    return server.coordinator.work._boundary(server.coordinator.rounds_done, {}).tensors
+    return server.coordinator.work._checkpoint(server.coordinator.rounds_done, {}).tensors
 
 
 # -- cut gradients -----------------------------------------------------------------------------------------------
@@ -287,20 +287,20 @@ def test_an_abandoned_round_leaves_no_trace_in_any_method(start: Start, method: 
 @pytest.mark.parametrize(
     "harm", ["buffers.0.0.activations", "buffers.1.0.labels", "clients.0.moments.first", "clients.1.auxiliary.weight"]
 )
-def test_a_boundary_whose_buffers_or_clients_do_not_fit_the_model_is_not_resumed(start: Start, harm: str) -> None:
+def test_a_checkpoint_whose_buffers_or_clients_do_not_fit_the_model_is_not_resumed(start: Start, harm: str) -> None:
     server = start(rounds=4, method=METHODS["fsl_sage"])
     clients = server.clients("ab")
     play_round(clients)
     play_round(clients)
     work = server.coordinator.work
-    boundary = work._boundary(server.coordinator.rounds_done, {})
-    assert harm in boundary.tensors
-    spoiled = {**boundary.tensors, harm: np.zeros((5, 5), np.float32)}
+    checkpoint = work._checkpoint(server.coordinator.rounds_done, {})
+    assert harm in checkpoint.tensors
+    spoiled = {**checkpoint.tensors, harm: np.zeros((5, 5), np.float32)}
     with pytest.raises(CheckpointError, match=rf"does not fit the model.*\({harm}\)"):
-        work._load(Boundary(boundary.facts, spoiled))
+        work._load(Checkpoint(checkpoint.facts, spoiled))
 
 
-def test_a_boundary_names_whose_tensors_they_are(start: Start) -> None:
+def test_a_checkpoint_names_whose_tensors_they_are(start: Start) -> None:
     sage = start("sage", method={"name": "fsl_sage", "alignment": ALIGNED, "moments": "kept"})
     sflv1 = start("sflv1", method={"name": "sflv1"})
     for server in (sage, sflv1):

@@ -10,10 +10,10 @@ import pytest
 from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
 from heron_server.storage import checkpoint
-from heron_server.storage.checkpoint import Boundary, load_boundary, newest, path_of, save_boundary, write_durably
+from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest, path_of, save_checkpoint, write_durably
 
 
-def boundary(rounds_done: int = 0) -> Boundary:
+def a_checkpoint(rounds_done: int = 0) -> Checkpoint:
     tensors: dict[str, Array] = {
         "client.front.weight": np.arange(12, dtype=np.float32).reshape(3, 4).T + rounds_done,
         "client.tracked": np.array(rounds_done, dtype=np.int64),
@@ -22,7 +22,7 @@ def boundary(rounds_done: int = 0) -> Boundary:
         "back.flag": np.array([True, False]),
         "back.half": np.array([1.5, -2], dtype=np.float16),
     }
-    return Boundary({"rounds_done": rounds_done, "run_id": "r", "loss": float("nan")}, tensors)
+    return Checkpoint({"rounds_done": rounds_done, "run_id": "r", "loss": float("nan")}, tensors)
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_a_boundary_round_trips_bit_for_bit(tmp_path: Path) -> None:
-    saved = boundary(3)
-    path = save_boundary(tmp_path / "checkpoints", saved, keep=2)
+def test_a_checkpoint_round_trips_bit_for_bit(tmp_path: Path) -> None:
+    saved = a_checkpoint(3)
+    path = save_checkpoint(tmp_path / "checkpoints", saved, keep=2)
     assert path == path_of(tmp_path / "checkpoints", 3) == newest(tmp_path / "checkpoints")
-    loaded = load_boundary(path)
+    loaded = load_checkpoint(path)
     assert loaded.tensors.keys() == saved.tensors.keys()
     for name, array in saved.tensors.items():
         got = loaded.tensors[name]
@@ -49,18 +49,18 @@ def test_a_boundary_round_trips_bit_for_bit(tmp_path: Path) -> None:
 
 def test_only_the_newest_are_kept_also_past_the_millionth(tmp_path: Path) -> None:
     for number in (0, 1, 2, 10):
-        save_boundary(tmp_path, boundary(number), keep=2)
+        save_checkpoint(tmp_path, a_checkpoint(number), keep=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["round-000002.safetensors", "round-000010.safetensors"]
 
 
 def test_a_full_disk_is_an_error_that_leaves_the_last_good_state(tmp_path: Path, full_disk: pytest.MonkeyPatch) -> None:
     with full_disk.context() as undone:
         undone.setattr(checkpoint.os, "fsync", lambda _: None)
-        save_boundary(tmp_path, boundary(1), keep=1)
+        save_checkpoint(tmp_path, a_checkpoint(1), keep=1)
     with pytest.raises(CheckpointError, match="No space left on device; free some space and resume"):
-        save_boundary(tmp_path, boundary(2), keep=1)
+        save_checkpoint(tmp_path, a_checkpoint(2), keep=1)
     assert [p.name for p in tmp_path.iterdir()] == ["round-000001.safetensors"]
-    assert load_boundary(path_of(tmp_path, 1)).facts["rounds_done"] == 1
+    assert load_checkpoint(path_of(tmp_path, 1)).facts["rounds_done"] == 1
 
 
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, full_disk: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, full_disk: pytest
 
 
 def test_a_crash_before_the_rename_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_boundary(tmp_path, boundary(1), keep=2)
+    save_checkpoint(tmp_path, a_checkpoint(1), keep=2)
 
     class PowerCut(BaseException): ...
 
@@ -80,14 +80,14 @@ def test_a_crash_before_the_rename_leaves_the_old_file_whole(tmp_path: Path, mon
 
     monkeypatch.setattr(Path, "replace", cut)
     with pytest.raises(PowerCut):
-        save_boundary(tmp_path, boundary(2), keep=2)
-    assert newest(tmp_path) == path_of(tmp_path, 1), "what is left lying about is no boundary"
+        save_checkpoint(tmp_path, a_checkpoint(2), keep=2)
+    assert newest(tmp_path) == path_of(tmp_path, 1), "what is left lying about is no checkpoint"
 
 
 @pytest.mark.parametrize("harm", ["cut short", "emptied", "a bit flipped", "not a checkpoint", "no header"])
 def test_a_torn_checkpoint_is_an_error_that_names_the_previous_good_one(tmp_path: Path, harm: str) -> None:
-    save_boundary(tmp_path, boundary(1), keep=9)
-    path = save_boundary(tmp_path, boundary(2), keep=9)
+    save_checkpoint(tmp_path, a_checkpoint(1), keep=9)
+    path = save_checkpoint(tmp_path, a_checkpoint(2), keep=9)
     data = bytearray(path.read_bytes())
     if harm == "cut short":
         data = data[:-20]
@@ -103,22 +103,22 @@ def test_a_torn_checkpoint_is_an_error_that_names_the_previous_good_one(tmp_path
         data = bytearray()
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"is torn .*remove it to resume from round-000001\.safetensors"):
-        load_boundary(path)
+        load_checkpoint(path)
 
 
 def test_a_torn_checkpoint_without_an_older_one_says_so(tmp_path: Path) -> None:
-    path = save_boundary(tmp_path, boundary(0), keep=2)
+    path = save_checkpoint(tmp_path, a_checkpoint(0), keep=2)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(CheckpointError, match="no older one is left; start a new run"):
-        load_boundary(path)
+        load_checkpoint(path)
 
 
 def test_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "VERSION", 99)
-    path = save_boundary(tmp_path, boundary(), keep=2)
+    path = save_checkpoint(tmp_path, a_checkpoint(), keep=2)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="has version 99, expected 1"):
-        load_boundary(path)
+        load_checkpoint(path)
 
 
 def test_an_empty_folder_has_no_newest(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
 from heron_core.spec.run_spec import RunSpec
-from heron_server.storage.checkpoint import Boundary, newest
+from heron_server.storage.checkpoint import Checkpoint, newest
 from heron_server.storage.run_dir import RunDir, to_json, to_toml
 
 
@@ -26,8 +26,8 @@ def directory(tmp_path: Path) -> Iterator[RunDir]:
     made.close()
 
 
-def boundary(rounds_done: int = 0) -> Boundary:
-    return Boundary({"rounds_done": rounds_done, "run_id": "r"}, {"client.w": np.ones(2, dtype=np.float32)})
+def a_checkpoint(rounds_done: int = 0) -> Checkpoint:
+    return Checkpoint({"rounds_done": rounds_done, "run_id": "r"}, {"client.w": np.ones(2, dtype=np.float32)})
 
 
 def test_a_second_server_on_the_same_folder_is_refused_until_the_first_ends(directory: RunDir) -> None:
@@ -53,15 +53,15 @@ def test_the_run_spec_is_frozen_word_for_word(directory: RunDir) -> None:
 def test_each_run_gets_an_id_of_its_own_and_a_folder_holds_one_run(directory: RunDir) -> None:
     first = directory.begin(tiny.spec())
     assert directory.begin(tiny.spec()) != first, "nothing was saved yet"
-    directory.save(boundary())
+    directory.save(a_checkpoint())
     with pytest.raises(ConfigError, match="already holds a run; add --resume"):
         directory.begin(tiny.spec())
 
 
-def test_resume_gives_the_last_boundary(directory: RunDir) -> None:
+def test_resume_gives_the_last_checkpoint(directory: RunDir) -> None:
     directory.begin(tiny.spec())
     for number in (0, 1, 2):
-        directory.save(boundary(number))
+        directory.save(a_checkpoint(number))
     assert directory.resume(tiny.spec()).facts["rounds_done"] == directory.last().facts["rounds_done"] == 2
 
 
@@ -72,7 +72,7 @@ def test_nothing_to_resume_is_said(directory: RunDir) -> None:
 
 def test_another_run_s_spec_is_refused_with_the_keys_that_differ(directory: RunDir) -> None:
     directory.begin(tiny.spec())
-    directory.save(boundary())
+    directory.save(a_checkpoint())
     other = tiny.spec(seed=5, method={"zo": {"mu": 0.5}}, model={"options": {"depth": 2}})
     with pytest.raises(CheckpointError) as caught:
         directory.resume(other)
@@ -86,7 +86,7 @@ def test_another_run_s_spec_is_refused_with_the_keys_that_differ(directory: RunD
 def test_a_torn_checkpoint_can_be_removed_and_the_one_before_resumed(directory: RunDir) -> None:
     directory.begin(tiny.spec())
     for number in (0, 1):
-        directory.save(boundary(number))
+        directory.save(a_checkpoint(number))
     torn = newest(directory.checkpoints)
     assert torn is not None
     torn.write_bytes(torn.read_bytes()[:-3])
