@@ -1,4 +1,4 @@
-"""The round's work that a runner has in hand: what is computed, what is sent, and what comes back."""
+"""The round that a runner works on: what is computed, what is sent, and what comes back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from heron_client.compute.local_round import LocalRound
 
 
-class Work:
-    """One round's work in hand; it survives a broken connection within its term."""
+class RoundInHand:
+    """One round's local steps and uploads; they survive a broken connection within the round's term."""
 
     def __init__(self, assignment: Assignment, local: LocalRound, uploader: Uploader, meter: PeakMeter | None) -> None:
         self.assignment, self.local, self.uploader, self.meter = assignment, local, uploader, meter

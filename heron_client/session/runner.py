@@ -6,19 +6,20 @@ transport waits inside each call); the simulator steps many of them in turn in o
 
 from __future__ import annotations
 
+import json
 import logging
-import random
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
-from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from heron_client.compute.meter import PeakMeter, proportional_bytes
 from heron_client.config import ClientSettings
-from heron_client.session.in_hand import Work
+from heron_client.session.back_off import BackOff
+from heron_client.session.in_hand import RoundInHand
 from heron_client.session.session import ENDED, Assignment, Session, State
 from heron_client.transport.interface import Transport
 from heron_client.uploads.uploader import Uploader, WorkLost
+from heron_core.arrays import Array
 from heron_core.config import validate
 from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, UnknownSession, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -36,7 +37,6 @@ log = logging.getLogger("heron.client")
 T = TypeVar("T")
 
 WAIT_S = 0.5
-FIRST_PAUSE_S = 0.25
 
 
 class _Abandoned(Exception):
@@ -66,10 +66,10 @@ class Runner:
         self.session = Session()
         self._make_workshop = partial(Workshop, shares=shares)
         self._workshop: Workshop | None = None
-        self._work: Work | None = None
-        self._state: tuple[int, int, Any] | None = None  # term, version, fetched arrays
-        self._pause_until = 0.0
-        self._offline_since: float | None = None
+        self._work: RoundInHand | None = None
+        self._state: tuple[int, int, dict[str, Array]] | None = None
+        """Term, version and arrays of the client state that was fetched last."""
+        self._back_off = BackOff(settings.retry_max_s, settings.retry_for_s)
         self._stopping = False
 
     def stop(self) -> None:
@@ -122,7 +122,7 @@ class Runner:
             raise session.error
 
     def _join(self) -> Iterator[None]:
-        while monotonic() < self._pause_until:
+        while self._back_off.waiting:
             yield
             if self._stopping:
                 return
@@ -135,34 +135,28 @@ class Runner:
         try:
             reply = self._transport.join(request)
         except (Unreachable, Internal, NameTaken) as error:
-            if isinstance(error, NameTaken) and self._offline_since is None:
+            if isinstance(error, NameTaken) and not self._back_off.offline:
                 raise
-            self._back_off(error)
+            self._missed(error)
             return
         same_run = self._workshop is not None and self.session.run_id == reply.run_id
         self.session.joined(reply.session_id, reply.run_id)
         if not same_run:
             self._build(reply)
-        self._offline_since = None
+        self._back_off.succeeded()
         log.info("joined run %s as %s", reply.run_id, self._settings.name)
         self._transport.watch(reply.session_id, reply.heartbeat_s, reply.silence_s)
 
-    def _back_off(self, error: HeronError) -> None:
-        now = monotonic()
-        if self._offline_since is None:
-            self._offline_since = now
+    def _missed(self, error: HeronError) -> None:
+        """The server did not let this client in; a later attempt may succeed."""
+        if not self._back_off.offline:
             log.warning("waiting for the server: %s", error)
         self.session.unreachable()
-        limit = self._settings.retry_for_s
-        if limit and now - self._offline_since > limit:
-            self.session.refused(Unreachable(f"no server for {limit:g} s (retry_for_s): {error}"))
-            return
-        longest = min(FIRST_PAUSE_S * 2 ** min(self.session.failed_joins, 16), self._settings.retry_max_s)
-        self._pause_until = now + longest * random.Random().uniform(0.5, 1.0)
+        if not self._back_off.failed(self.session.failed_joins):
+            limit_s = self._settings.retry_for_s
+            self.session.refused(Unreachable(f"no server for {limit_s:g} s (retry_for_s): {error}"))
 
     def _build(self, reply: pb.JoinReply) -> None:
-        import json
-
         spec = validate(RunSpec, json.loads(reply.run_spec_json), "the server's run spec")
         self._workshop = self._make_workshop(self._settings, spec)
         self._work = self._state = None
@@ -195,7 +189,7 @@ class Runner:
         mine = self.session.assignment == assignment and self.session.state in (State.TRAINING, State.EVALUATING)
         return mine and not self._stopping
 
-    def _fetch(self, assignment: Assignment) -> Any:
+    def _fetch(self, assignment: Assignment) -> dict[str, Array]:
         if self._state is not None and self._state[:2] == (assignment.term, assignment.version):
             return self._state[2]
         assert self._workshop is not None
@@ -224,7 +218,7 @@ class Runner:
             local = workshop.local_round(assignment.round, assignment.rank, self._fetch(assignment))
             self._state = None  # the model has it now
             meter = PeakMeter() if self._measure else None
-            work = self._work = Work(assignment, local, Uploader(opening), meter)
+            work = self._work = RoundInHand(assignment, local, Uploader(opening), meter)
         try:
             if method_of(method).uploads:
                 stream = self._transport.open_push(opening)
@@ -241,7 +235,7 @@ class Runner:
         self._work = None  # an idle client holds its model only
         self.session.work_done()
 
-    def _exchange(self, work: Work) -> Iterator[None]:
+    def _exchange(self, work: RoundInHand) -> Iterator[None]:
         """Hands over the pending upload, if there is one, and waits for what it wants back."""
         if work.pending is not None:
             yield from self._guarded(work.uploader.push(work.pending, WAIT_S), work.assignment)
@@ -261,7 +255,7 @@ class Runner:
             self._check_still_mine(assignment)
             yield
 
-    def _submit(self, work: Work) -> None:
+    def _submit(self, work: RoundInHand) -> None:
         workshop, figures, meter = self._workshop, work.local.figures, work.meter
         assert workshop is not None
         header = pb.UpdateHeader(

@@ -38,7 +38,7 @@ ENDED = {State.DONE, State.FAILED, State.STOPPED}
 
 @dataclass(frozen=True)
 class Assignment:
-    """A piece of work the server gave: train or evaluate."""
+    """What the server asked this client to do: train or evaluate."""
 
     term: int
     round: int
