@@ -91,20 +91,15 @@ class ServerThread:
         self._folder.cleanup()
 
     async def _serve(self) -> None:
-        from heron_server.metrics.observers import Observer
+        from heron_server.api.server import listen
         from heron_server.run.coordinator import Coordinator
-        from heron_server.serve import _listen
         from heron_server.storage.run_dir import RunDir
         from heron_server.training.worker import WorkerThread
 
-        observer = Observer()
-        observer.when_listening(lambda address: setattr(self, "address", address))
         worker = WorkerThread(asyncio.get_running_loop().call_soon_threadsafe)
         directory = RunDir(self._settings.run_dir)
-        self.coordinator = Coordinator(
-            self._spec, self._settings, self._trainer, directory, worker, False, observer
-        )
-        server = await _listen(self.coordinator, self._settings, observer)
+        self.coordinator = Coordinator(self._spec, self._settings, self._trainer, directory, worker)
+        server, self.address = await listen(self.coordinator, self._settings.address, self._settings.reflection)
         self._ready.set()
         while not self._stop.is_set():
             self.coordinator.tick()

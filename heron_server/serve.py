@@ -7,14 +7,10 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-
 from heron_core.errors import ConfigError, Interrupted
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.channel import SERVER_OPTIONS
-from heron_server.api.service import handlers
+from heron_server.api.server import listen
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer
 from heron_server.run.coordinator import Coordinator
@@ -53,7 +49,8 @@ async def _serve(
     worker = WorkerThread(loop.call_soon_threadsafe)
     try:
         coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observer)
-        server = await _listen(coordinator, settings, observer)
+        server, address = await listen(coordinator, settings.address, settings.reflection)
+        observer.listening(address, coordinator.run_id)
         try:
             await _until_over(coordinator, stopped)
         finally:
@@ -70,40 +67,6 @@ async def _serve(
             f"{directory.path}: go on with --resume"
         )
     return finish_run(coordinator, model, directory)
-
-
-async def _listen(coordinator: Coordinator, settings: ServerSettings, observer: Observer) -> grpc.aio.Server:
-    server = grpc.aio.server(options=SERVER_OPTIONS)
-    server.add_generic_rpc_handlers(handlers(coordinator))
-    status = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    for name in ("", "heron.v1.FederationService", "heron.v1.SplitService"):
-        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
-    if settings.reflection:
-        _reflect(server)
-    try:
-        port = server.add_insecure_port(settings.address)
-    except RuntimeError:
-        port = 0
-    if not port:
-        raise ConfigError(
-            f"cannot listen on {settings.address}: the port is in use, or the address is not this machine's; "
-            "stop the other server, or set server.address"
-        )
-    await server.start()
-    host = settings.address.rpartition(":")[0]
-    observer.listening(f"{host}:{port}", coordinator.run_id)
-    return server
-
-
-def _reflect(server: grpc.aio.Server) -> None:
-    try:
-        from grpc_reflection.v1alpha import reflection
-    except ImportError:
-        raise ConfigError('server.reflection needs: pip install "heron-sfl[reflection]"') from None
-    reflection.enable_server_reflection(
-        ("heron.v1.FederationService", "heron.v1.SplitService", reflection.SERVICE_NAME), server
-    )
 
 
 async def _last_calls() -> None:

@@ -34,6 +34,7 @@ from heron_core.wire.bulk import state_chunks, update_chunks
 from heron_core.wire.codec import manifest_of
 from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
+from heron_server.metrics.charges import Charges
 from heron_server.metrics.observers import Observer
 from heron_server.run.coordinator import Coordinator, Pushing
 from heron_server.run.peer import Peer
@@ -140,21 +141,31 @@ def _run_clients(
 
 
 class InProcess(Transport):
-    """A client's Transport that calls the coordinator directly and never waits."""
+    """A client's Transport that calls the coordinator directly and never waits; charges what gRPC would carry."""
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self._coordinator = coordinator
+        self._coordinator, self._charges = coordinator, Charges(coordinator.ledger)
         self._session_id = ""
         self._events: deque[pb.RoundEvent] = deque()
         self._cut: HeronError | None = None
 
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
-        return self._coordinator.join(PEER, request)
+        call = self._charges.call("Join")
+        call.up(request)
+        reply = self._coordinator.join(PEER, request)
+        call.down(reply)
+        return reply
 
     def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
         self._session_id, self._cut = session_id, None
         self._events.clear()
-        self._coordinator.watch(PEER, session_id, self._events.append, self._be_cut)
+        call = self._charges.call("WatchRounds")
+
+        def send(event: pb.RoundEvent) -> None:
+            call.down(event)
+            self._events.append(event)
+
+        self._coordinator.watch(PEER, session_id, send, self._be_cut)
 
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
         if self._events:
@@ -167,24 +178,32 @@ class InProcess(Transport):
         """Nobody waits for a sign of life inside one process."""
 
     def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
+        call = self._charges.call("FetchModel")
+        call.up(request)
         state = self._coordinator.model(PEER, request)
         for chunk in state_chunks(state):
-            self._coordinator.ledger.charge("down", chunk.message_bytes, "client_state_down", chunk.payload_bytes)
+            call.down(chunk)
         return manifest_of(state), {name: array.copy() for name, array in state.items()}
 
     def open_push(self, opening: split.FrameHeader) -> InProcessPush:
-        return InProcessPush(self._coordinator, opening)
+        return InProcessPush(self._coordinator, self._charges, opening)
 
     def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
+        call, chunks = self._charges.call("SubmitUpdate"), update_chunks(header, arrays)
+        call.up(next(chunks))  # as over gRPC: the first is looked at before the others are read
         fresh = self._coordinator.check_update(PEER, header, manifest_of(arrays))
-        for chunk in update_chunks(header, arrays):
-            self._coordinator.ledger.charge("up", chunk.message_bytes, "client_state_up", chunk.payload_bytes)
+        for chunk in chunks:
+            call.up(chunk)
         if fresh:
             self._coordinator.submit(PEER, header, dict(arrays))
-        return pb.SubmitUpdateReply(duplicate=not fresh)
+        reply = pb.SubmitUpdateReply(duplicate=not fresh)
+        call.down(reply)
+        return reply
 
     def leave(self, request: pb.LeaveRequest) -> None:
-        self._coordinator.leave(PEER, request)
+        call = self._charges.call("Leave")
+        call.up(request)
+        call.down(self._coordinator.leave(PEER, request))
 
     def disconnect(self) -> None:
         if self._session_id:
@@ -198,13 +217,14 @@ class InProcess(Transport):
 class InProcessPush(PushStream):
     """A PushStream that hands frames over as they are."""
 
-    def __init__(self, coordinator: Coordinator, opening: split.FrameHeader) -> None:
-        self._coordinator = coordinator
+    def __init__(self, coordinator: Coordinator, charges: Charges, opening: split.FrameHeader) -> None:
+        self._coordinator, self._call = coordinator, charges.call("PushActivations")
         self._events: deque[Bulk[split.PushEvent]] = deque()
-        coordinator.ledger.charge("up", split.ActivationFrame(header=opening).ByteSize())
-        self._pushing: Pushing = coordinator.open_push(PEER, opening, self._events.append)
+        self._call.up(split.ActivationFrame(header=opening))
+        self._pushing: Pushing = coordinator.open_push(PEER, opening, self._answered)
 
     def send(self, frame: Bulk[split.ActivationFrame]) -> None:
+        self._call.up(frame)
         self._coordinator.frame(self._pushing, frame)
 
     def receive(self, timeout_s: float) -> Bulk[split.PushEvent] | None:
@@ -212,3 +232,7 @@ class InProcessPush(PushStream):
 
     def close(self) -> None:
         self._coordinator.push_closed(self._pushing)
+
+    def _answered(self, event: Bulk[split.PushEvent]) -> None:
+        self._call.down(event)
+        self._events.append(event)

@@ -16,15 +16,16 @@ from google.protobuf.message import DecodeError, Message
 from heron_core.errors import TensorError
 
 M = TypeVar("M", bound=Message)
+M_co = TypeVar("M_co", bound=Message, covariant=True)
 PAYLOAD_TAG = bytes([15 << 3 | 2])
 CUT_SHORT = "expected a whole protobuf message, got one that is cut short"
 
 
 @dataclass(frozen=True)
-class Bulk(Generic[M]):
+class Bulk(Generic[M_co]):
     """A bulk message's rest, and the parts of its payload."""
 
-    rest: M
+    rest: M_co
     parts: Sequence[memoryview | bytes] = field(default_factory=tuple)
 
     @property

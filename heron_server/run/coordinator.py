@@ -102,19 +102,14 @@ class Coordinator:
 
         Raises VersionMismatch, ConfigError, NameTaken, JoinRefused, or Unreachable once the server stops.
         """
-        self.ledger.charge_session()
-        self.ledger.charge_call()
-        self.ledger.charge("up", request.ByteSize())
         check_join(request)
         session_id = "" if request.dry_run else uuid.uuid4().hex
         if not request.dry_run:
             self._admit(peer, request, session_id)
-        reply = pb.JoinReply(
+        return pb.JoinReply(
             run_id=self.run_id, run_spec_json=self.spec.model_dump_json(), session_id=session_id,
             heartbeat_s=self._settings.heartbeat_s, silence_s=self._settings.silence_s,
         )  # fmt: skip
-        self.ledger.charge("down", reply.ByteSize())
-        return reply
 
     def _admit(self, peer: Peer, request: pb.JoinRequest, session_id: str) -> None:
         if self._draining:
@@ -137,13 +132,11 @@ class Coordinator:
     ) -> None:
         """The session's event stream; raises UnknownSession."""
         self._member(peer, session_id)
-        self.ledger.charge_call()
         self._watchers[session_id] = Watcher(send, cut)
         self._perform(self._rounds.watch_opened(session_id, self._clock()))
 
     def beat(self, peer: Peer, beat: pb.Beat) -> None:
         """A sign of life; raises UnknownSession."""
-        self.ledger.charge("up", beat.ByteSize())
         self._rounds.beat(self._member(peer, beat.session_id).session_id, self._clock())
 
     def watch_lost(self, session_id: str) -> None:
@@ -153,7 +146,6 @@ class Coordinator:
 
     def leave(self, peer: Peer, request: pb.LeaveRequest) -> pb.LeaveReply:
         """The client ends in good order; raises UnknownSession."""
-        self.ledger.charge_call()
         name = self._member(peer, request.session_id).name
         self._observer.note(f"{name} left: {request.reason[:500]}")
         self._perform(self._rounds.leave(request.session_id, request.reason[:500]))
@@ -161,8 +153,6 @@ class Coordinator:
 
     def model(self, peer: Peer, request: pb.FetchModelRequest) -> dict[str, Array]:
         """The client state of a version, as this client gets it; raises UnknownSession or StaleTerm."""
-        self.ledger.charge_call()
-        self.ledger.charge("up", request.ByteSize())
         name = self._member(peer, request.session_id).name
         if request.version not in self.work.states.versions:
             raise StaleTerm(f"client state {request.version} is not the current one; wait for the next event")
@@ -183,7 +173,6 @@ class Coordinator:
 
     def check_update(self, peer: Peer, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
         """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
-        self.ledger.charge_call()
         name = self._member(peer, header.session_id).name
         self._check_place(header)
         if self.work.has_update(name):
@@ -218,7 +207,6 @@ class Coordinator:
 
     def open_push(self, peer: Peer, opening: split.FrameHeader, send: Send) -> Pushing:
         """A PushActivations stream; raises UnknownSession, StaleTerm or TensorError."""
-        self.ledger.charge_call()
         name = self._member(peer, opening.session_id).name
         uploads = self.work.uploads
         if opening.run_id != self.run_id or uploads is None:
@@ -296,7 +284,6 @@ class Coordinator:
                 case Tell(session_id, event):
                     watcher = self._watchers.get(session_id)
                     if watcher is not None:
-                        self.ledger.charge("down", event.ByteSize())
                         watcher.send(event)
                 case Fence(session_id, taken_over):
                     watcher = self._watchers.pop(session_id, None)

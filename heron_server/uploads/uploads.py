@@ -139,11 +139,9 @@ class Uploads:
         if send is None:
             return
         for bulk in gradients.events():
-            self._ledger.charge("down", bulk.message_bytes, "cut_gradients_down", bulk.payload_bytes)
             send(bulk)
 
     def _answer(self, name: str, event: pb.PushEvent) -> None:
         send = self._streams.get(name)
         if send is not None:
-            self._ledger.charge("down", event.ByteSize())
             send(Bulk(event))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,18 @@ class TransportSuite:
         assert set(summary["errors"]) <= {"bad"}
         assert all(isinstance(error, TensorError) for error in summary["errors"].values())
         assert np.isfinite(summary["loss"])
+
+
+@pytest.mark.parametrize("name", ["heron", "sflv2", "fedavg"])
+def test_the_simulator_s_ledger_is_what_grpc_carries(name: str, tmp_path: Path) -> None:
+    """One client, so that nothing hangs on who comes first; heartbeats, which the simulator has none of, are rare."""
+    run = spec(method={"name": name, "local_steps": 2, "batch_size": 8}, federation={"clients": 1})
+    ledgers = []
+    for kind in (InProcessWorld, GrpcWorld):
+        with closing(kind(run, tmp_path / kind.__name__, heartbeat_s=29.0)) as world:
+            ledgers.append(world.run(Member("a"))["ledger"])
+    assert ledgers[0] == ledgers[1]
+    assert ledgers[0]["wire_up"] > 0
 
 
 def wait_for_event(transport: Transport, kind: str, tries: int = 60) -> bool:

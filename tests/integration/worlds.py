@@ -10,15 +10,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
-import grpc
-
 from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_client.transport.interface import Transport
 from heron_core.errors import HeronError
 from heron_core.spec.run_spec import RunSpec
-from heron_server.api.service import handlers
+from heron_server.api.server import make_server
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer
 from heron_server.run.coordinator import Coordinator
@@ -132,8 +130,7 @@ class GrpcWorld(_Base):
         self._address = ready.result(PATIENCE_S)
 
     async def _serve(self, ready: Future[str]) -> None:
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers(handlers(self.coordinator))
+        server = make_server(self.coordinator)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         ready.set_result(f"127.0.0.1:{port}")

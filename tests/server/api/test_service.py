@@ -1,4 +1,4 @@
-"""The gRPC front without a socket: what its handlers do with a peer that keeps to no rule."""
+"""The handlers without a socket: what they do with a peer that keeps to no rule."""
 
 from __future__ import annotations
 
@@ -6,27 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from server.driven import Start
+from server.driven import PEER, Start
 
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
+from heron_server.api.peer import Call
 from heron_server.api.service import Service
 
 STEPS = 100
-
-
-class Deaf:
-    """A stream's context whose peer reads nothing before `reading`."""
-
-    def __init__(self) -> None:
-        self.reading = asyncio.Event()
-
-    def peer(self) -> str:
-        return "ipv4:127.0.0.1:1"
-
-    async def write(self, event: Any) -> None:
-        await self.reading.wait()
 
 
 def test_a_client_that_reads_no_cut_gradients_is_not_read_from_either(start: Start) -> None:
@@ -47,11 +35,15 @@ def test_a_client_that_reads_no_cut_gradients_is_not_read_from_either(start: Sta
             yield Bulk(split.ActivationFrame(header=header), parts)
 
     async def scenario() -> None:
-        context: Any = Deaf()
-        call = asyncio.create_task(Service(server.coordinator).push_activations(frames(), context))
+        reading = asyncio.Event()
+
+        async def write(event: Bulk[split.PushEvent]) -> None:
+            await reading.wait()
+
+        call = asyncio.create_task(Service(server.coordinator).push_activations(frames(), Call(PEER, write)))
         await asyncio.sleep(0)  # it runs until it waits
         assert len(taken) < STEPS / 2 and not call.done()
-        context.reading.set()
+        reading.set()
         await asyncio.wait_for(call, 10)
         assert len(taken) == STEPS
 

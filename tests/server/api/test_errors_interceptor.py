@@ -1,0 +1,68 @@
+"""What a peer is told of an error, over a real port."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from server.api.toy import KINDS, Toy, ask, channel_to, reason_of
+
+from heron_core.errors import NameTaken, StaleTerm, UnknownSession
+from heron_server.api.errors import Errors
+
+
+class Unlisted(StaleTerm):
+    """Ours, with no row of its own in the table."""
+
+
+def error_of(rpc: str, error: Exception) -> grpc.aio.AioRpcError:
+    """What the caller of `rpc` gets whose handler raises `error`."""
+
+    def fail(word: str) -> None:
+        raise error
+
+    async def scenario() -> grpc.aio.AioRpcError:
+        async with channel_to(Toy(fail), Errors()) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await ask(channel, rpc, "word")
+            return failure.value
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("rpc", KINDS)
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (StaleTerm("too late"), grpc.StatusCode.ABORTED, "stale_term"),
+        (UnknownSession("join again"), grpc.StatusCode.UNAUTHENTICATED, "unknown_session"),
+        (NameTaken("another name"), grpc.StatusCode.ALREADY_EXISTS, "name_taken"),
+        (Unlisted("too late, too"), grpc.StatusCode.ABORTED, "stale_term"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_of_ours_has_its_status_its_words_and_its_reason(
+    rpc: str, error: Exception, status: grpc.StatusCode, reason: str
+) -> None:
+    failure = error_of(rpc, error)
+    assert (failure.code(), failure.details()) == (status, str(error))
+    assert reason_of(failure) == reason
+
+
+@pytest.mark.parametrize("rpc", KINDS)
+def test_any_other_error_is_logged_and_its_text_stays_here(rpc: str, caplog: pytest.LogCaptureFixture) -> None:
+    failure = error_of(rpc, ZeroDivisionError("a secret"))
+    assert failure.code() is grpc.StatusCode.INTERNAL
+    assert reason_of(failure) == "internal"
+    assert "secret" not in str(failure.details())
+    assert f"a bug in the server, in {rpc}" in caplog.text and "a secret" in caplog.text
+
+
+@pytest.mark.parametrize("rpc", KINDS)
+def test_a_call_that_goes_well_is_left_alone(rpc: str) -> None:
+    async def scenario() -> list[str]:
+        async with channel_to(Toy(), Errors()) as channel:
+            return await ask(channel, rpc, "word")
+
+    assert set(asyncio.run(scenario())) == {"word"}
