@@ -14,8 +14,8 @@ from typing import Any
 
 from heron_core.config import apply_overrides, load_toml
 from heron_core.errors import Internal
-from heron_core.spec.methods import as_method, file_tables
 from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.unused import as_method, file_tables
 from heron_server.config import split_run_file
 from heron_server.display.plain import make_display
 from heron_server.launch import clear_run_dir, show

@@ -12,8 +12,8 @@ from typing import IO, Any
 
 from heron_core.config import load_toml, validate
 from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
-from heron_core.spec.methods import file_tables
 from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.unused import file_tables
 from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest, save_checkpoint, write_durably
 
 

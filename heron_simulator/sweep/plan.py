@@ -12,8 +12,8 @@ from typing import Any
 
 from heron_core.config import validate
 from heron_core.errors import ConfigError, DataError
-from heron_core.spec.methods import as_method, without_unused
 from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.unused import as_method, without_unused
 from heron_core.version import __version__
 from heron_server.config import ServerSettings, split_run_file
 from heron_simulator.settings import SimulateSettings

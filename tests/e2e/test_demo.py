@@ -17,7 +17,7 @@ from processes import Bench, Program
 from heron_core import load_model
 from heron_core.config import load_toml
 from heron_core.data import load_experiment
-from heron_core.spec.methods import as_method
+from heron_core.spec.unused import as_method
 from heron_server.config import split_run_file
 from heron_server.demo import DEMO_FILE
 from heron_simulator.simulator import simulate

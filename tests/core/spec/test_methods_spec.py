@@ -1,121 +1,15 @@
-"""The table of methods: settings that a run ignores are refused, and a control drops them."""
+"""The table of methods: whose each tensor is, and who uploads."""
 
 from __future__ import annotations
 
-import json
 from typing import Any, get_args
 
 import pytest
 
-from heron_core.config import apply_overrides, validate
-from heron_core.errors import ConfigError
-from heron_core.spec.methods import USERS, as_method, file_tables, method_of, place_of, refuse_unused, unused_settings
-from heron_core.spec.run_spec import MethodSpec, RunSpec
+from heron_core.spec.methods import method_of, place_of
+from heron_core.spec.run_spec import MethodSpec
 
 NAMES = get_args(MethodSpec.model_fields["name"].annotation)
-GIVEN: dict[str, Any] = {
-    "method.zo": {"mu": 1e-3},
-    "method.auxiliary_update": "zo",
-    "method.alignment": {"every_rounds": 2},
-    "method.moments": "kept",
-    "method.optimizer": {"lr": 0.1},
-    "method.upload_period": 1,
-    "method.running_statistics": "keep",
-    "server_optimizer": {"lr": 0.1},
-    "model.auxiliary": "gap_linear",
-}
-UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary"}
-LEARNS = {"method.moments", "method.optimizer"}
-USED = {
-    "heron": {"method.zo", "method.auxiliary_update"} | LEARNS | UPLOADS,
-    "cse_fsl": LEARNS | UPLOADS,
-    "fsl_sage": {"method.alignment"} | LEARNS | UPLOADS,
-    "sflv1": LEARNS | UPLOADS,
-    "sflv2": LEARNS | UPLOADS,
-    "fedavg": LEARNS,
-    "frozen": {"method.running_statistics"} | UPLOADS,
-}
-ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
-    *((f"{table}.{key}", 0.5, {f"{table}.name": "adam"}, {f"{table}.name": "sgd"})
-      for table in ("method.optimizer", "server_optimizer") for key in ("beta1", "beta2", "eps")),
-    *((f"{table}.momentum", 0.5, {f"{table}.name": "sgd"}, {})
-      for table in ("method.optimizer", "server_optimizer")),
-    ("method.ghost_batch_norm", True, {"model.norm": "batch", "method.micro_batch": 8}, {"model.norm": "batch"}),
-    ("method.ghost_batch_norm", True, {"model.norm": "batch", "method.micro_batch": 8}, {"method.micro_batch": 8}),
-    ("model.last_layers", 2, {"model.trainable": "last_n_layers"}, {"model.trainable": "norm"}),
-    ("model.lora_rank", 2, {"model.trainable": "lora"}, {}),
-    ("data.alpha", 0.5, {"data.partition": "dirichlet"}, {}),
-    ("data.shards_per_client", 2, {"data.partition": "shards"}, {"data.partition": "dirichlet"}),
-    ("data.holdout", 0.1, {"data.source": "client"}, {"data.source": "digits"}),
-]  # fmt: skip
-"""(setting, value, settings with which it is used, settings with which it is not)"""
-
-
-def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    return apply_overrides({}, [f"{key}={json.dumps(value)}" for key, value in flat.items()])
-
-
-def check(tables: dict[str, Any]) -> None:
-    refuse_unused(validate(RunSpec, tables, "run.toml"), tables, "run.toml")
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("key", GIVEN)
-def test_a_setting_is_refused_where_the_method_does_not_use_it_even_at_its_default(name: str, key: str) -> None:
-    value = GIVEN[key]
-    inner = {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
-    tables = nested({"method.name": name, **inner})
-    if key in USED[name]:
-        check(tables)
-        return
-    with pytest.raises(ConfigError, match=rf"run\.toml: {key}[a-z_.]* is not used by {name}, only by"):
-        check(tables)
-
-
-@pytest.mark.parametrize(("key", "value", "used", "unused"), ELSEWHERE)
-def test_a_setting_is_refused_where_another_makes_it_mean_nothing(
-    key: str, value: Any, used: dict[str, Any], unused: dict[str, Any]
-) -> None:
-    check(nested({**used, key: value}))
-    with pytest.raises(ConfigError, match=rf"run\.toml: {key} is not used with .* = .*, only with "):
-        check(nested({**unused, key: value}))
-
-
-def test_every_setting_that_some_run_ignores_is_tried_here() -> None:
-    assert USERS.keys() == GIVEN.keys() | {key for key, *_ in ELSEWHERE} and set(NAMES) == USED.keys()
-
-
-def test_what_is_unused_with_its_whole_table_is_named_once() -> None:
-    tables = nested({"method.name": "fedavg", "server_optimizer.momentum": 0.5})
-    assert len(list(unused_settings(RunSpec.model_validate(tables), tables))) == 1
-
-
-def test_a_run_spec_built_in_python_may_hold_what_it_ignores() -> None:
-    assert RunSpec.model_validate({"data": {"alpha": 0.1}}).data.alpha == 0.1
-
-
-def test_alignment_is_used_by_heron_with_aligned_heads() -> None:
-    check({"method": {"auxiliary_update": "aligned", "alignment": {"passes": 3}}})
-
-
-def rich() -> RunSpec:
-    return RunSpec.model_validate(
-        {"method": {"zo": {"mu": 0.5}, "auxiliary_update": "aligned", "moments": "kept", "optimizer": {"lr": 0.1}}}
-    )
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_same_run_with_another_method_says_nothing_that_this_one_ignores(name: str) -> None:
-    other = as_method(rich(), name)
-    assert other.method.name == name
-    assert validate(RunSpec, file_tables(other), "again") == other
-    check(file_tables(other))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_frozen_run_file_says_the_whole_spec(name: str) -> None:
-    odd = RunSpec.model_validate({"method": {"name": name, "zo": {"mu": 0.5}}})
-    assert validate(RunSpec, file_tables(odd), "again") == odd, "also what its method ignores, if it was set"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,135 @@
+"""Settings that a run does not use: a file that gives one is refused, and a control of another method drops them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from heron_core.errors import ConfigError
+from heron_core.spec.methods import method_of
+from heron_core.spec.run_spec import MethodSpec, RunSpec
+
+
+@dataclass(frozen=True)
+class Use:
+    """Who uses a setting."""
+
+    only: str
+    """`by heron`, `with "lora"`."""
+    uses: Callable[[RunSpec], bool]
+    here: Callable[[RunSpec], str]
+    """What a run is that does not: `by frozen`, `with model.trainable = "all"`."""
+
+
+def _methods(only: str, uses: Callable[[MethodSpec], bool]) -> Use:
+    return Use(f"by {only}", lambda spec: uses(spec.method), lambda spec: f"by {spec.method.name}")
+
+
+def _where(setting: str, value: str) -> Use:
+    """Where another setting has this value."""
+    chosen = attrgetter(setting)
+    return Use(f'with "{value}"', lambda s: bool(chosen(s) == value), lambda s: f'with {setting} = "{chosen(s)}"')
+
+
+def _rule(table: str) -> dict[str, Use]:
+    """Of an optimiser's table."""
+    adam, sgd = (_where(f"{table}.name", name) for name in ("adam", "sgd"))
+    return {f"{table}.{key}": adam for key in ("beta1", "beta2", "eps")} | {f"{table}.momentum": sgd}
+
+
+_ZO = _methods("heron", lambda m: m.name == "heron")
+_LEARNS = _methods("a method whose clients learn", lambda m: method_of(m).client_learns)
+_UPLOADS = _methods("a method that uploads activations", lambda m: method_of(m).uploads)
+USERS: Mapping[str, Use] = {
+    "method.zo": _ZO,
+    "method.auxiliary_update": _ZO,
+    "method.alignment": _methods(
+        'fsl_sage, or heron with auxiliary_update = "aligned"', lambda m: method_of(m).head == "aligned"
+    ),
+    "method.moments": _LEARNS,
+    "method.optimizer": _LEARNS,
+    **_rule("method.optimizer"),
+    "method.upload_period": _UPLOADS,
+    "method.running_statistics": _methods("frozen", lambda m: m.name == "frozen"),
+    "method.ghost_batch_norm": Use(
+        'with micro-batches and norm = "batch"',
+        lambda s: s.model.norm == "batch" and s.method.micro_batch_rows < s.method.batch_size,
+        lambda s: f'with micro_batch = {s.method.micro_batch} and norm = "{s.model.norm}"',
+    ),
+    "server_optimizer": _UPLOADS,
+    **_rule("server_optimizer"),
+    "model.auxiliary": _UPLOADS,
+    "model.last_layers": _where("model.trainable", "last_n_layers"),
+    "model.lora_rank": _where("model.trainable", "lora"),
+    "data.alpha": _where("data.partition", "dirichlet"),
+    "data.shards_per_client": _where("data.partition", "shards"),
+    "data.holdout": _where("data.source", "client"),
+}
+"""Setting that not every run uses -> who does. A table stands before its own settings.
+
+Without a head on the client, sflv1 and sflv2 still count that of model.auxiliary in their paper MACs.
+"""
+
+
+def unused_settings(spec: RunSpec, tables: Mapping[str, Any]) -> Iterator[str]:
+    """One sentence for each key of the file's `tables` that this run would ignore."""
+    refused: list[str] = []
+    for key in _unused(spec):
+        given = _at(tables, key)
+        if given is not None and not any(key.startswith(f"{table}.") for table in refused):
+            refused.append(key)
+            inner = ", ".join(f"{key}.{k}" for k in given) if isinstance(given, Mapping) else ""
+            yield f"{inner or key} is not used {USERS[key].here(spec)}, only {USERS[key].only}; remove it"
+
+
+def refuse_unused(spec: RunSpec, tables: Mapping[str, Any], origin: str) -> None:
+    """ConfigError naming each setting of the file that the run would ignore."""
+    found = list(unused_settings(spec, tables))
+    if found:
+        raise ConfigError(f"{origin}: " + "; ".join(found))
+
+
+def without_unused(spec: RunSpec, tables: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a run file's `tables` without what this run would ignore."""
+    kept = deepcopy(dict(tables))
+    for key in _unused(spec):
+        _remove(kept, key)
+    return kept
+
+
+def file_tables(spec: RunSpec) -> dict[str, Any]:
+    """The run spec as a file says it, complete but for what the run ignores and what has its default anyway."""
+    tables, defaults = spec.model_dump(mode="json"), RunSpec().model_dump(mode="json")
+    for key in _unused(spec):
+        if _at(tables, key) == _at(defaults, key):
+            _remove(tables, key)
+    return tables
+
+
+def as_method(spec: RunSpec, name: str) -> RunSpec:
+    """The same run with another method; settings that it does not use go back to their defaults."""
+    tables = spec.model_dump()
+    tables["method"]["name"] = name
+    return RunSpec.model_validate(without_unused(RunSpec.model_validate(tables), tables))
+
+
+def _unused(spec: RunSpec) -> list[str]:
+    return [key for key, use in USERS.items() if not use.uses(spec)]
+
+
+def _at(tables: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; None where there is none."""
+    value: Any = tables
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _remove(tables: dict[str, Any], key: str) -> None:
+    table, _, name = key.rpartition(".")
+    inner = _at(tables, table) if table else tables
+    if isinstance(inner, dict):
+        inner.pop(name, None)
