@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +11,9 @@ from torch import Tensor, nn
 from heron_core.arrays import TensorSpec
 from heron_core.errors import ModelError, TensorError
 from heron_core.models.tasks.task import Task
+from heron_core.spec.methods import Part
 from heron_core.streams import seeded_torch
 
-Part = Literal["front", "auxiliary", "back"]
 Tensors = tuple[Tensor, ...]
 """A batch of the inputs, or of the activations, in the order of their specs."""
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from heron_core.spec.run_spec import MethodSpec
 
-if TYPE_CHECKING:
-    from heron_core.models.split_model import Part
-
+Part = Literal["front", "auxiliary", "back"]
+"""Of the split network: what comes before the cut, the head on the cut, and what comes after it."""
 Front = Literal["zeroth_order", "auxiliary_loss", "cut_gradients", "whole_model", "none"]
 Head = Literal["joint", "detached", "server", "aligned", "none"]
 Place = Literal["averaged", "kept", "shared", "own"]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
 from heron_core.errors import ConfigError
 from heron_core.spec.methods import method_of
@@ -74,7 +73,7 @@ Without a head on the client, sflv1 and sflv2 still count that of model.auxiliar
 """
 
 
-def unused_settings(spec: RunSpec, tables: Mapping[str, Any]) -> Iterator[str]:
+def unused_settings(spec: RunSpec, tables: Mapping[str, object]) -> Iterator[str]:
     """One sentence for each key of the file's `tables` that this run would ignore."""
     refused: list[str] = []
     for key in _unused(spec):
@@ -85,14 +84,14 @@ def unused_settings(spec: RunSpec, tables: Mapping[str, Any]) -> Iterator[str]:
             yield f"{inner or key} is not used {USERS[key].here(spec)}, only {USERS[key].only}; remove it"
 
 
-def refuse_unused(spec: RunSpec, tables: Mapping[str, Any], origin: str) -> None:
+def refuse_unused(spec: RunSpec, tables: Mapping[str, object], origin: str) -> None:
     """ConfigError naming each setting of the file that the run would ignore."""
     found = list(unused_settings(spec, tables))
     if found:
         raise ConfigError(f"{origin}: " + "; ".join(found))
 
 
-def without_unused(spec: RunSpec, tables: Mapping[str, Any]) -> dict[str, Any]:
+def without_unused(spec: RunSpec, tables: Mapping[str, object]) -> dict[str, object]:
     """A copy of a run file's `tables` without what this run would ignore."""
     kept = deepcopy(dict(tables))
     for key in _unused(spec):
@@ -100,7 +99,7 @@ def without_unused(spec: RunSpec, tables: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def file_tables(spec: RunSpec) -> dict[str, Any]:
+def file_tables(spec: RunSpec) -> dict[str, object]:
     """The run spec as a file says it, complete but for what the run ignores and what has its default anyway."""
     tables, defaults = spec.model_dump(mode="json"), RunSpec().model_dump(mode="json")
     for key in _unused(spec):
@@ -120,15 +119,15 @@ def _unused(spec: RunSpec) -> list[str]:
     return [key for key, use in USERS.items() if not use.uses(spec)]
 
 
-def _at(tables: Mapping[str, Any], key: str) -> Any:
+def _at(tables: Mapping[str, object], key: str) -> object:
     """The value of a dotted key; None where there is none."""
-    value: Any = tables
+    value: object = tables
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
-def _remove(tables: dict[str, Any], key: str) -> None:
+def _remove(tables: dict[str, object], key: str) -> None:
     table, _, name = key.rpartition(".")
     inner = _at(tables, table) if table else tables
     if isinstance(inner, dict):

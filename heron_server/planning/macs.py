@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from heron_core.arrays import TensorSpec
 from heron_core.models.families.stages import Trunk
-from heron_core.models.split_model import Part, SplitModel, Tensors
-from heron_core.spec.methods import method_of
+from heron_core.models.split_model import SplitModel, Tensors
+from heron_core.spec.methods import Part, method_of
 from heron_core.spec.run_spec import RunSpec
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from heron_core.arrays import TensorSpec
 from heron_core.errors import ConfigError
-from heron_core.models.split_model import AssembledModel, Part, SplitModel
-from heron_core.spec.methods import method_of
+from heron_core.models.split_model import AssembledModel, SplitModel
+from heron_core.spec.methods import Part, method_of
 from heron_core.spec.run_spec import OptimizerSpec, RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning import plan

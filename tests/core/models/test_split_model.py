@@ -11,8 +11,8 @@ from torch import nn
 
 from heron_core.errors import ModelError, TensorError
 from heron_core.models import ClientModel, SplitModel, TensorSpec, build_split_model, check_parts
-from heron_core.models.split_model import Part
 from heron_core.models.tasks.classification import Classification
+from heron_core.spec.methods import Part
 from heron_core.spec.run_spec import ModelSpec
 
 PARTS: tuple[Part, ...] = ("front", "auxiliary", "back")
