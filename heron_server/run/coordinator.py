@@ -1,6 +1,6 @@
-"""The thin driver around the rounds machine: performs its actions, feeds it events. One thread calls it.
+"""What clients may ask of a run: who they are and what they send is checked here, the rounds machine decides.
 
-Both transports call the same methods: the gRPC service on its event loop, the simulator directly.
+One thread calls it. Both transports call the same methods: the gRPC service on its event loop, the simulator directly.
 """
 
 from __future__ import annotations
@@ -9,53 +9,41 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from heron_core.arrays import Array
-from heron_core.errors import HeronError, NameTaken, StaleTerm, TensorError, UnknownSession, Unreachable
+from heron_core.errors import HeronError, StaleTerm, TensorError, Unreachable
+from heron_core.models.digest import state_sha256
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.pb.v1 import tensors_pb2
+from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.codec import check_manifest
+from heron_core.wire.codec import Expected, check_manifest
 from heron_core.wire.frames import Bulk
+from heron_server.aggregation.client_states import ClientStates
+from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer
-from heron_server.rounds.actions import (
-    Action,
-    Aggregate,
-    Commit,
-    DropFromRound,
-    Evaluate,
-    Fence,
-    Finish,
-    OpenRound,
-    Restore,
-    SkipEvaluation,
-    Tell,
-)
 from heron_server.rounds.admission import check_counts, check_join, rules
 from heron_server.rounds.machine import Phase, Rounds
-from heron_server.rounds.members import Member
-from heron_server.run.peer import Peer, is_same_caller
-from heron_server.run.phases import RoundWork, Update
+from heron_server.run.aggregation_phase import aggregate
+from heron_server.run.checkpoints import Checkpoints
+from heron_server.run.journal import Journal
+from heron_server.run.loop import Loop
+from heron_server.run.peer import Peer
+from heron_server.run.phases import Phases
+from heron_server.run.reporting_worker import ReportingWorker
+from heron_server.run.reports import ClientFailed
+from heron_server.run.sessions import Sessions, Watcher
+from heron_server.run.training_phase import Update
+from heron_server.run.upload_desk import UploadDesk, UploadRules
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.commands import Commands
 from heron_server.training.worker import Worker
+from heron_server.uploads.turn import Turn
 from heron_server.uploads.uploads import Send, Uploads
-
-CUT = UnknownSession("this session was ended here after a silence; join again")
-TAKEN_OVER = NameTaken(
-    "another process joined with this client's name and instance key and took its place; run one process per state_dir"
-)
-
-
-@dataclass
-class Watcher:
-    """One session's event stream."""
-
-    send: Callable[[pb.RoundEvent], None]
-    cut: Callable[[HeronError], None]
 
 
 @dataclass
@@ -70,30 +58,38 @@ class Pushing:
 
 
 class Coordinator:
-    """One run on this server."""
+    """One run on this server, from its beginning or, with `resume`, from the last checkpoint in `run_dir`."""
 
     def __init__(
         self, spec: RunSpec, settings: ServerSettings, trainer: Commands, run_dir: RunDir, worker: Worker,
-        resume: bool = False, observer: Observer | None = None,
-        clock: Callable[[], float] = monotonic,
+        resume: bool = False, observer: Observer | None = None, clock: Callable[[], float] = monotonic,
     ) -> None:  # fmt: skip
-        self.spec, self._settings, self._run_dir, self._clock = spec, settings, run_dir, clock
-        self._observer = observer or Observer()
-        self._watchers: dict[str, Watcher] = {}
-        self._joined_by: dict[str, Peer] = {}
-        """Who joined, for each session."""
-        self._progress: tuple[str | None, float] = (None, clock())
-        self._evaluation_bytes: dict[str, int] = {}
-        """Client state fetched to evaluate it, by who keeps it for the next round."""
+        self.spec, self.trainer, self._settings, self._clock = spec, trainer, settings, clock
+        first = trainer.client_tensors()
+        most_steps = spec.rounds * spec.method.local_steps
+        self.states = ClientStates(spec.method, most_steps, first.tensors, first.buffers)
+        self._journal = Journal(spec, trainer.metrics, run_dir, observer or Observer())
+        self.ledger, self.records = self._journal.ledger, self._journal.records
+        checkpoints = Checkpoints(run_dir, self.states, trainer)
+        start = (checkpoints.resume if resume else checkpoints.begin)(spec, self._journal)
+        self.run_id = start.run_id
+        self._rounds = Rounds(rules(spec, settings), run_dir.raise_term(), start.table, start.rounds_done)
+        reporting = ReportingWorker(worker, lambda report: self._loop.report(report))
+        self._phases = self._make_phases(checkpoints, reporting)
+        self._sessions = Sessions(self._rounds.members)
+        self._loop = Loop(self.run_id, self._rounds, self._phases, self._sessions, self._journal, clock)
+        self._turn = Turn(settings.step_deadline_s)
         self._draining = False
-        self.work = RoundWork(spec, settings, trainer, run_dir, worker, self._observer, self._perform, clock)
-        self.ledger = self.work.ledger
-        start = self.work.resume() if resume else self.work.begin()
-        self.run_id: str = start["run_id"]
-        self._rounds = Rounds(rules(spec, settings), run_dir.raise_term(), start["table"], start["rounds_done"])
-        self.work.rounds = self._rounds
-        self.expected_update = self.work.states.expected_update
-        self.finished = self._rounds.phase is Phase.FINISHED
+
+    def _make_phases(self, checkpoints: Checkpoints, worker: ReportingWorker) -> Phases:
+        method, settings = self.spec.method, self._settings
+        upload_rules = UploadRules(
+            self.trainer.uploaded, method.batch_size, method.micro_batch_rows, uploads_per_round(method),
+            settings.byte_budget, settings.order,
+        )  # fmt: skip
+        rule = RULES[self.spec.federation.aggregation]
+        aggregation = partial(aggregate, aggregator=rule, states=self.states, trainer=self.trainer)
+        return Phases(self.trainer, UploadDesk(upload_rules, self.ledger, worker), aggregation, checkpoints, worker)
 
     # -- FederationService ---------------------------------------------------------------------------------------
 
@@ -115,67 +111,50 @@ class Coordinator:
         if self._draining:
             raise Unreachable("the server is stopping; try again once it is back")
         name = request.client_name
-        self._perform(self._rounds.join(name, request.instance_key, session_id, self._clock()))
-        live = {member.session_id for member in self._rounds.members}
-        self._joined_by = {old: who for old, who in self._joined_by.items() if old in live} | {session_id: peer}
-        self._observer.note(f"{name} joined")
-
-    def _member(self, peer: Peer, session_id: str) -> Member:
-        """Whose session it is; raises UnknownSession, also where another peer joined with it."""
-        member = self._rounds.members.of_session(session_id)
-        if not is_same_caller(self._joined_by[session_id], peer):
-            raise UnknownSession("this session is not the caller's; join again")
-        return member
+        actions = self._rounds.join(name, request.instance_key, session_id, self._clock())
+        self._sessions.joined(peer, session_id)
+        self._loop.perform(actions)
+        self._journal.note(f"{name} joined")
 
     def watch(
         self, peer: Peer, session_id: str, send: Callable[[pb.RoundEvent], None], cut: Callable[[HeronError], None]
     ) -> None:
         """The session's event stream; raises UnknownSession."""
-        self._member(peer, session_id)
-        self._watchers[session_id] = Watcher(send, cut)
-        self._perform(self._rounds.watch_opened(session_id, self._clock()))
+        self._sessions.member(peer, session_id)
+        self._sessions.watch(session_id, Watcher(send, cut))
+        self._loop.perform(self._rounds.watch_opened(session_id, self._clock()))
 
     def beat(self, peer: Peer, beat: pb.Beat) -> None:
         """A sign of life; raises UnknownSession."""
-        self._rounds.beat(self._member(peer, beat.session_id).session_id, self._clock())
+        self._rounds.beat(self._sessions.member(peer, beat.session_id).session_id, self._clock())
 
     def watch_lost(self, session_id: str) -> None:
         """The session's event stream has ended or broken."""
-        if self._watchers.pop(session_id, None) is not None:
-            self._perform(self._rounds.watch_lost(session_id, self._clock()))
+        if self._sessions.unwatch(session_id):
+            self._loop.perform(self._rounds.watch_lost(session_id, self._clock()))
 
     def leave(self, peer: Peer, request: pb.LeaveRequest) -> pb.LeaveReply:
         """The client ends in good order; raises UnknownSession."""
-        name = self._member(peer, request.session_id).name
-        self._observer.note(f"{name} left: {request.reason[:500]}")
-        self._perform(self._rounds.leave(request.session_id, request.reason[:500]))
+        name = self._sessions.member(peer, request.session_id).name
+        self._journal.note(f"{name} left: {request.reason[:500]}")
+        self._loop.perform(self._rounds.leave(request.session_id, request.reason[:500]))
         return pb.LeaveReply()
 
     def model(self, peer: Peer, request: pb.FetchModelRequest) -> dict[str, Array]:
         """The client state of a version, as this client gets it; raises UnknownSession or StaleTerm."""
-        name = self._member(peer, request.session_id).name
-        if request.version not in self.work.states.versions:
+        name = self._sessions.member(peer, request.session_id).name
+        if request.version not in self.states.versions:
             raise StaleTerm(f"client state {request.version} is not the current one; wait for the next event")
-        state = self.work.states.of(request.version, self._rounds.table.get(name))
-        self._evaluation_bytes.pop(name, None)
-        if request.version > self._rounds.rounds_done:
-            size = sum(tensor.nbytes for tensor in state.values())
-            self._evaluation_bytes[name] = size
-            self.ledger.move("client_state_down", "evaluation_down", size)
+        state = self.states.of(request.version, self._rounds.table.get(name))
+        size = sum(tensor.nbytes for tensor in state.values())
+        self._journal.fetched(name, size, to_evaluate=request.version > self._rounds.rounds_done)
         return state
-
-    def _open_round(self, term: int, number: int, participants: tuple[str, ...]) -> None:
-        """A participant that evaluated this version has it already: its fetch was the round's."""
-        for name in participants:
-            self.ledger.move("evaluation_down", "client_state_down", self._evaluation_bytes.get(name, 0))
-        self._evaluation_bytes.clear()
-        self.work.open_round(term, number, participants)
 
     def check_update(self, peer: Peer, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
         """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
-        name = self._member(peer, header.session_id).name
+        name = self._sessions.member(peer, header.session_id).name
         self._check_place(header)
-        if self.work.has_update(name):
+        if self._phases.has_update(name):
             return False
         if not self._rounds.is_active(name):
             raise StaleTerm(f"client {name!r} has no part in round {header.round} any more; wait for the next")
@@ -187,12 +166,12 @@ class Coordinator:
     def submit(self, peer: Peer, header: pb.UpdateHeader, state: dict[str, Array]) -> None:
         """A whole update; counted once all its uploads are consumed. Raises TensorError for NaN and Inf, and StaleTerm
         where its round was abandoned while its bytes were on their way."""
-        name = self._member(peer, header.session_id).name
+        name = self._sessions.member(peer, header.session_id).name
         self._check_place(header)
         with self._costs_the_round(name):
-            self.work.states.check_values(state, f"client {name!r}, update of round {header.round}")
+            self.states.check_values(state, f"client {name!r}, update of round {header.round}")
         if self._rounds.is_active(name):
-            self.work.update(name, Update(header.num_samples, header.held_out_samples, state, header.figures))
+            self._phases.update(name, Update(header.num_samples, header.held_out_samples, state, header.figures))
 
     def _check_place(self, header: pb.UpdateHeader) -> None:
         now = (self.run_id, self._rounds.term, self._rounds.rounds_done + 1)
@@ -207,8 +186,8 @@ class Coordinator:
 
     def open_push(self, peer: Peer, opening: split.FrameHeader, send: Send) -> Pushing:
         """A PushActivations stream; raises UnknownSession, StaleTerm or TensorError."""
-        name = self._member(peer, opening.session_id).name
-        uploads = self.work.uploads
+        name = self._sessions.member(peer, opening.session_id).name
+        uploads = self._phases.uploads
         if opening.run_id != self.run_id or uploads is None:
             raise StaleTerm(f"no uploads are wanted now in run {self.run_id}; wait for the next event")
         with self._costs_the_round(name):
@@ -217,11 +196,10 @@ class Coordinator:
 
     def frame(self, pushing: Pushing, bulk: Bulk[split.ActivationFrame]) -> None:
         """One frame of an open stream; a bad one costs its client the round."""
-        self._member(pushing.peer, pushing.session_id)
-        if pushing.uploads is not self.work.uploads:
+        self._sessions.member(pushing.peer, pushing.session_id)
+        if pushing.uploads is not self._phases.uploads:
             raise StaleTerm("the round or evaluation of these uploads is over; drop them and wait for the next event")
-        if self._progress[0] == pushing.name:
-            self._progress = (pushing.name, self._clock())
+        self._turn.sent(pushing.name, self._clock())
         with self._costs_the_round(pushing.name):
             pushing.uploads.frame(pushing.name, bulk)
 
@@ -240,33 +218,50 @@ class Coordinator:
 
     def client_failed(self, name: str, reason: str) -> None:
         """What the client sent cannot be used: it is out of this round, the others go on."""
-        self._perform(self._rounds.client_failed(name, reason))
+        self._loop.report(ClientFailed(name, reason))
 
     # -- time and the end ----------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Call about twice a second."""
         now = self._clock()
-        self._perform(self._rounds.tick(now))
-        uploads = self.work.uploads
-        blocked = uploads.intake.blocked_on() if uploads and self._rounds.phase is Phase.TRAINING else None
-        if blocked != self._progress[0]:
-            self._progress = (blocked, now)
-        elif blocked is not None and now - self._progress[1] > self._settings.step_deadline_s:
+        self._loop.perform(self._rounds.tick(now))
+        uploads = self._phases.uploads
+        awaited = uploads.intake.blocked_on() if uploads and self._rounds.phase is Phase.TRAINING else None
+        if self._turn.is_late(awaited, now) and awaited is not None:
             late = f"late: nothing came for {self._settings.step_deadline_s:g} s while it was its turn"
-            self.client_failed(blocked, late)
+            self.client_failed(awaited, late)
 
     def drain(self, reason: str) -> None:
         """The server stops: says so to everyone, and lets nobody in any more."""
         self._draining = True
-        self._perform(self._rounds.drain(reason))
+        self._loop.perform(self._rounds.drain(reason))
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    @property
+    def expected_update(self) -> Expected:
+        """(name, dtype, shape) of what a client sends up."""
+        return self.states.expected_update
+
+    @property
+    def uploads(self) -> Uploads | None:
+        """Those of the phase in progress, if it takes any."""
+        return self._phases.uploads
 
     @property
     def failure(self) -> HeronError | None:
-        return self.work.failure
+        """Why the run cannot go on."""
+        return self._loop.failure
+
+    @property
+    def finished(self) -> bool:
+        """Are all rounds done?"""
+        return self._loop.finished
 
     @property
     def rounds_done(self) -> int:
+        """Rounds that are durable."""
         return self._rounds.rounds_done
 
     @property
@@ -276,33 +271,11 @@ class Coordinator:
 
     @property
     def clients_present(self) -> int:
+        """Clients that listen now."""
         return len(self._rounds.members.connected)
 
-    def _perform(self, actions: list[Action]) -> None:
-        for action in actions:
-            match action:
-                case Tell(session_id, event):
-                    watcher = self._watchers.get(session_id)
-                    if watcher is not None:
-                        watcher.send(event)
-                case Fence(session_id, taken_over):
-                    watcher = self._watchers.pop(session_id, None)
-                    if watcher is not None:
-                        watcher.cut(TAKEN_OVER if taken_over else CUT)
-                case OpenRound(term, number, participants):
-                    self._open_round(term, number, participants)
-                case DropFromRound(name, reason):
-                    self.work.drop(name, reason)
-                case Aggregate(names):
-                    self.work.aggregate(names)
-                case Evaluate(names):
-                    self.work.evaluate(names)
-                case SkipEvaluation(name):
-                    self.work.skip_evaluation(name)
-                case Commit():
-                    self.work.commit()
-                case Restore(reason):
-                    self.work.restore(reason)
-                case Finish():
-                    self.finished = True
-        self._observer.clients_present(self.clients_present)
+    def model_sha256(self) -> str:
+        """SHA-256 over what is one for all of the client states, without moments, and the back's state."""
+        common = self.states.common(self._rounds.rounds_done)
+        client = {f"client.{n}": t for n, t in common.items() if not n.startswith("moments.")}
+        return state_sha256({**client, **self.trainer.back_tensors()})

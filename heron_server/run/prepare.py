@@ -83,11 +83,11 @@ def finish_run(
     coordinator: Coordinator, model: SplitModel, directory: RunDir, *, curves: bool = True
 ) -> dict[str, Any]:
     """Writes model/, summary.json and, if wanted, curves.png; returns the summary."""
-    work, spec = coordinator.work, coordinator.spec
+    spec = coordinator.spec
     folder: Path = directory.path / "model"
-    trained, ledger = work.trainer.trained(), coordinator.ledger.as_dict()
-    summary = work.records.summary(
-        coordinator.run_id, coordinator.clients, work.model_sha256(), ledger,
+    trained, ledger = coordinator.trainer.trained(), coordinator.ledger.as_dict()
+    summary = coordinator.records.summary(
+        coordinator.run_id, coordinator.clients, coordinator.model_sha256(), ledger,
         paper_charge(ledger, state_bytes(spec, client_state(spec, model))), step_macs(spec, model),
     )  # fmt: skip
     extra = {key: summary[key] for key in ("run_id", "method", "rounds_done", "accuracy", "model_sha256")}
@@ -95,6 +95,7 @@ def finish_run(
     summary["model_path"] = str(folder)
     if curves:
         title = f"{spec.method.name} on {spec.model.name}, {summary['clients']} clients"
-        summary["curves_path"], summary["curves_hint"] = write_curves(directory.path, work.records.history, title)
+        history = coordinator.records.history
+        summary["curves_path"], summary["curves_hint"] = write_curves(directory.path, history, title)
     directory.write_summary(summary)
     return summary

@@ -34,6 +34,8 @@ class Uploads:
         self._ready: deque[tuple[str, Upload]] = deque()
         self._unconfirmed = Unconfirmed()
         self._handing = False
+        self.ended = False
+        """The phase is over or abandoned: nothing of it counts any more."""
 
     def open(self, name: str, opening: pb.FrameHeader, send: Send) -> None:
         """A client's stream begins or comes back; its Position is sent. Raises StaleTerm or TensorError."""
@@ -95,6 +97,10 @@ class Uploads:
         """The client's update is here: nothing more goes down to it."""
         self._unconfirmed.forget(name)
 
+    def client_done(self, name: str) -> bool:
+        """Are all uploads of the client consumed?"""
+        return self.intake.client_done(name)
+
     def drop(self, name: str) -> None:
         """The client is out: its unreleased uploads are discarded."""
         self._stagings.pop(name, None)
@@ -112,6 +118,7 @@ class Uploads:
 
     def end(self) -> None:
         """The phase is over or abandoned: nothing more is handed over."""
+        self.ended = True
         self._ready.clear()
         self._whole.clear()
 

@@ -59,7 +59,7 @@ class Server:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        return self.coordinator.work.records.history
+        return self.coordinator.records.history
 
     def close(self) -> None:
         self.directory.close()

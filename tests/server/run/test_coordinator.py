@@ -35,11 +35,11 @@ from heron_server.uploads.assembly import Upload
 def test_a_run_trains_averages_evaluates_commits_and_finishes(start: Start) -> None:
     server = start()
     clients = server.clients("ba")
-    before = server.coordinator.work.states.common(0)
+    before = server.coordinator.states.common(0)
     for _ in range(2):
         play_round(clients)
     assert server.coordinator.finished and server.coordinator.rounds_done == 2
-    final = server.coordinator.work.states.common(2)
+    final = server.coordinator.states.common(2)
     for name, value in before.items():  # a adds 1 and b adds 2 each round
         np.testing.assert_allclose(final[name], value + 3, rtol=1e-6)
     assert [len(c.heard("finished")) for c in clients] == [1, 1]
@@ -54,7 +54,7 @@ def test_canonical_order_gives_the_same_bits_whoever_sends_first(start: Start) -
         clients = server.clients("ab" if backwards else "ba")
         for _ in range(2):
             play_round(sorted(clients, key=lambda c: c.name), backwards)
-        digests.append(server.coordinator.work.model_sha256())
+        digests.append(server.coordinator.model_sha256())
     assert digests[0] == digests[1]
 
 
@@ -152,7 +152,7 @@ def test_a_client_with_an_unusable_update_is_dropped_and_the_others_finish(start
         good.push(step)
     good.submit()
     assert server.coordinator.finished
-    final = server.coordinator.work.states.common(1)
+    final = server.coordinator.states.common(1)
     assert all(np.isfinite(a).all() for a in final.values())
 
 
@@ -233,7 +233,7 @@ def test_a_frame_on_the_last_round_s_stream_never_reaches_the_next_round(start: 
         client.open()
     stayer.push(0)
     server.coordinator.client_failed("a", "told so")  # both are here: the round begins anew at once
-    assert stayer.begins.term == 2 and server.coordinator.work.uploads is not stayer.pushing.uploads
+    assert stayer.begins.term == 2 and server.coordinator.uploads is not stayer.pushing.uploads
     with pytest.raises(StaleTerm, match="these uploads is over"):
         stayer.push(1)
     assert server.coordinator.failure is None
@@ -251,7 +251,7 @@ def test_an_update_whose_round_is_abandoned_while_its_bytes_come_is_stale(start:
     server.coordinator.client_failed("a", "told so")  # both are here: the round begins anew at once
     with pytest.raises(StaleTerm, match="the update is of 1, 1"):
         server.coordinator.submit(PEER, header, state)
-    assert not server.coordinator.work.has_update("b")
+    assert not server.coordinator._phases.has_update("b")
 
 
 def test_a_drop_that_abandons_the_round_may_release_the_steps_of_those_who_submitted(start: Start) -> None:
@@ -278,7 +278,7 @@ def test_a_nan_that_abandons_the_round_leaves_no_step_behind(start: Start) -> No
     nan.push(0, spoil("activations", np.nan)(nan.tensors(0)))  # good's step was next in the queue
     assert nan.begins.term == good.begins.term == 2
     assert all(np.array_equal(a, boundary[n]) for n, a in server.trainer.save().items())
-    uploads = server.coordinator.work.uploads
+    uploads = server.coordinator.uploads
     assert uploads is not None and not any(uploads.intake._consumed.values())
 
 
@@ -409,7 +409,7 @@ def test_clients_evaluate_on_their_held_out_samples(start: Start) -> None:
         client.push(0)
         client.push(1, client.tensors(1, rows=2), rows=2)
     assert server.coordinator.finished
-    assert server.coordinator.work._counts.samples == 2 * HELD_OUT
+    assert server.coordinator._phases.counts.samples == 2 * HELD_OUT
     assert server.history[0]["accuracy"] is not None and server.coordinator.ledger.evaluation_up > 0
     assert all(np.array_equal(a, before[n]) for n, a in server.trainer.save().items())
 
@@ -424,7 +424,7 @@ def test_an_unusable_evaluation_is_skipped_and_the_round_commits(start: Start, h
     assert not server.coordinator.finished
     good.push(1, good.tensors(1, rows=2), rows=2)
     assert server.coordinator.finished and server.history[0]["participants"] == 2
-    assert server.coordinator.work._counts.samples == HELD_OUT
+    assert server.coordinator._phases.counts.samples == HELD_OUT
     assert np.isfinite(server.history[0]["loss"])
 
 
@@ -457,7 +457,7 @@ def test_a_killed_server_resumes_with_a_higher_term_and_ends_with_the_same_bits(
     assert clients[0].begins.term > term and clients[0].begins.round == 2
     play_round(clients)
     assert second.coordinator.finished
-    assert second.coordinator.work.model_sha256() == undisturbed.coordinator.work.model_sha256()
+    assert second.coordinator.model_sha256() == undisturbed.coordinator.model_sha256()
     assert [r["round"] for r in second.history] == [1, 2]
 
 

@@ -47,7 +47,8 @@ def gradients(client: Client) -> list[tuple[int, float, Array]]:
 
 
 def tensors(server: Server) -> dict[str, Array]:
-    return server.coordinator.work._checkpoint(server.coordinator.rounds_done, {}).tensors
+    """What a checkpoint would hold now."""
+    return {**server.coordinator.states.tensors(server.coordinator.rounds_done), **server.trainer.save()}
 
 
 # -- cut gradients -----------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def test_nothing_is_sent_again_once_the_update_is_here_or_the_client_is_out(star
     done.submit()
     done.open()
     assert len(gradients(done)) == 4
-    uploads = server.coordinator.work.uploads
+    uploads = server.coordinator.uploads
     assert uploads is not None and list(uploads._unconfirmed._newest) == ["b"]
     other.leave()
     assert not uploads._unconfirmed._newest and server.coordinator.finished
@@ -174,7 +175,7 @@ def test_sflv1_averages_the_backs_of_those_who_counted_with_their_weights(start:
 def test_fedavg_updates_count_at_once_and_both_models_are_the_same(start: Start) -> None:
     steps: list[int] = []
     server = start(rounds=1, method={"name": "fedavg"})
-    observer = server.coordinator.work._observer
+    observer = server.coordinator._journal._observer
     observer.step_done = lambda: steps.append(1)  # type: ignore[method-assign]
     first, second = server.clients("ab")
     first.submit()
@@ -191,9 +192,9 @@ def test_fedavg_updates_count_at_once_and_both_models_are_the_same(start: Start)
 
 def test_frozen_clients_submit_nothing_and_the_state_stays(start: Start) -> None:
     server = start(rounds=1, method={"name": "frozen"})
-    before = server.coordinator.work.states.common(0)
+    before = server.coordinator.states.common(0)
     play_round(server.clients("ab"))
-    after = server.coordinator.work.states.common(1)
+    after = server.coordinator.states.common(1)
     assert server.coordinator.finished and not server.coordinator.expected_update
     assert all(np.array_equal(tensor, after[name]) for name, tensor in before.items())
 
@@ -261,7 +262,7 @@ def test_a_killed_server_resumes_every_method_with_the_same_bits(start: Start, m
     assert second.coordinator.rounds_done == 2
     play_round(clients)
     assert second.coordinator.finished and undisturbed.coordinator.finished
-    assert second.coordinator.work.model_sha256() == undisturbed.coordinator.work.model_sha256()
+    assert second.coordinator.model_sha256() == undisturbed.coordinator.model_sha256()
     expected, found = tensors(undisturbed), tensors(second)
     assert expected.keys() == found.keys()
     assert all(np.array_equal(t, found[n]) and t.dtype == found[n].dtype for n, t in expected.items())
@@ -293,12 +294,13 @@ def test_a_checkpoint_whose_buffers_or_clients_do_not_fit_the_model_is_not_resum
     clients = server.clients("ab")
     play_round(clients)
     play_round(clients)
-    work = server.coordinator.work
-    checkpoint = work._checkpoint(server.coordinator.rounds_done, {})
+    checkpoint = server.directory.last()
     assert harm in checkpoint.tensors
     spoiled = {**checkpoint.tensors, harm: np.zeros((5, 5), np.float32)}
+    server.directory.save(Checkpoint(checkpoint.facts, spoiled))
+    server.close()
     with pytest.raises(CheckpointError, match=rf"does not fit the model.*\({harm}\)"):
-        work._load(Checkpoint(checkpoint.facts, spoiled))
+        start(resume=True, rounds=4, method=METHODS["fsl_sage"])
 
 
 def test_a_checkpoint_names_whose_tensors_they_are(start: Start) -> None:

@@ -1,0 +1,31 @@
+"""The end of a round's training, on the worker: one client state of many, and heads aligned to the back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heron_server.aggregation.aggregator import Aggregator
+from heron_server.aggregation.client_states import ClientStates
+from heron_server.run.training_phase import Update
+from heron_server.training.commands import Commands
+
+
+def aggregate(
+    round_number: int, updates: Mapping[int, Update], aggregator: Aggregator, states: ClientStates, trainer: Commands
+) -> float | None:
+    """Adds the round's version to the client states; returns the mean server loss, if there were uploads.  Eq. 8.
+
+    `updates`: by rank, of all that count.
+    """
+    given = {rank: update.state for rank, update in updates.items()}
+    made = aggregator.aggregate(
+        {rank: states.averaged_part(state) for rank, state in given.items()},
+        {rank: update.num_samples for rank, update in updates.items()},
+    )
+    end = trainer.end_round(round_number, made.state, made.weights)
+    states.advance(round_number - 1, made.state, end.client_state, given)
+    if end.heads_due:
+        heads = trainer.align(round_number, {rank: states.own(round_number, rank) for rank in end.heads_due})
+        for rank, head in heads.items():
+            states.set_own(round_number, rank, head)
+    return end.mean_loss

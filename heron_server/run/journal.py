@@ -1,0 +1,92 @@
+"""What is noted of a run: its records and ledger, the log on the disk, and what observers hear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from heron_core.measures import Metric
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.spec.methods import uploads_per_round
+from heron_core.spec.run_spec import RunSpec
+from heron_server.metrics.counts import Counts
+from heron_server.metrics.ledger import Ledger
+from heron_server.metrics.observers import Observer
+from heron_server.metrics.records import Record, Records
+from heron_server.rounds.actions import OpenRound
+from heron_server.storage.run_dir import RunDir
+
+
+class Journal:
+    """Decides nothing; the run only tells it."""
+
+    def __init__(self, spec: RunSpec, metrics: Sequence[Metric], run_dir: RunDir, observer: Observer) -> None:
+        self._rounds, self._uploads_each = spec.rounds, uploads_per_round(spec.method)
+        self._run_dir, self._observer = run_dir, observer
+        self.ledger, self.records = Ledger(), Records(spec, metrics)
+        self._record: Record = {}
+        self._fetched: dict[str, int] = {}
+        """Bytes of the client state that each client has fetched to evaluate it, and may train on next."""
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"ledger": self.ledger.as_dict(), "records": self.records.as_dict()}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """The inverse of `facts`; the log on the disk becomes the checkpoint's, for a crash may have come between."""
+        self.ledger.__dict__.update(facts["ledger"])
+        self.records.restore(facts["records"])
+        self._run_dir.restore_log(self.records.history)
+        self.note(f"resumed {facts['run_id']} after round {facts['rounds_done']} of {self._rounds}")
+
+    def note(self, text: str) -> None:
+        """A sentence for the operator."""
+        self._observer.note(text)
+
+    def present(self, clients: int) -> None:
+        """How many clients are connected."""
+        self._observer.clients_present(clients)
+
+    def fetched(self, name: str, size: int, *, to_evaluate: bool) -> None:
+        """A client fetches a client state; the transport charges it as the round's own."""
+        self._fetched.pop(name, None)
+        if to_evaluate:
+            self._fetched[name] = size
+            self.ledger.move("client_state_down", "evaluation_down", size)
+
+    def round_began(self, opened: OpenRound, now: float) -> None:
+        """A round is open. A participant that evaluated its client state has it already: that fetch was the round's."""
+        for name in opened.participants:
+            self.ledger.move("evaluation_down", "client_state_down", self._fetched.get(name, 0))
+        self._fetched.clear()
+        clients = len(opened.participants)
+        self.records.round_began(opened.round, now)
+        self._observer.round_began(opened.round, self._rounds, clients, max(1, self._uploads_each) * clients)
+
+    def dropped(self, name: str, round_number: int, reason: str) -> None:
+        """A participant is out of the round."""
+        self.note(f"{name} is dropped from round {round_number}: {reason}")
+        self.records.dropped(name, reason)
+
+    def upload_consumed(self) -> None:
+        """One step of what `round_began` announced."""
+        self._observer.step_done()
+
+    def update_counted(self, name: str, figures: pb.ClientFigures) -> None:
+        """A client's update and uploads are all here."""
+        if not self._uploads_each:
+            self._observer.step_done()
+        self.records.client_figures(name, figures)
+
+    def aggregated(self, server_loss: float | None) -> None:
+        """The round's mean server loss, if it had uploads."""
+        self.records.server_loss = server_loss
+
+    def evaluated(self, number: int, names: Sequence[str], counts: Counts, now: float) -> None:
+        """Makes the round's record, before its checkpoint, which holds it too."""
+        self._record = self.records.round_done(number, list(names), counts, now)
+
+    def committed(self) -> None:
+        """The round is durable: only now its record leaves the run."""
+        self._run_dir.log_round(self._record)
+        self._observer.round_done(self._record)

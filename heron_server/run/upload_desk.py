@@ -1,0 +1,104 @@
+"""Uploads of any phase on their way through the worker: one command each, in turn, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from heron_core.arrays import TensorSpec
+from heron_core.errors import TensorError
+from heron_core.pb.v1 import split_pb2 as split
+from heron_server.metrics.ledger import Ledger
+from heron_server.run.reporting_worker import ReportingWorker
+from heron_server.run.reports import ClientFailed, Failed, Report, UploadConsumed
+from heron_server.uploads.assembly import Room, Staging, Upload
+from heron_server.uploads.scheduler import Order, upload_slots
+from heron_server.uploads.uploads import Uploads
+
+T = TypeVar("T")
+
+
+class UploadPhase(Protocol[T]):
+    """What a phase does with its uploads."""
+
+    def command(self, name: str, upload: Upload) -> T:
+        """On the worker: one upload's command. A TensorError costs its client the phase, any other error the run."""
+        ...
+
+    def taken(self, name: str, result: T) -> None:
+        """What the command gave."""
+        ...
+
+    def client_done(self, name: str) -> Report | None:
+        """What to report once the client's last upload is consumed."""
+        ...
+
+
+@dataclass(frozen=True)
+class UploadRules:
+    """What uploads look like, and how many may be here at once."""
+
+    tensors: tuple[TensorSpec, ...]
+    """Of one sample: the activations, then the labels."""
+    batch_rows: int
+    micro_rows: int
+    each: int
+    """Uploads of one participant in a round; 0 where the method has none."""
+    byte_budget: int
+    order: Order
+    """In which uploads train; an evaluation's are counted as they come."""
+
+
+class UploadDesk:
+    """Opens the uploads of each phase, over one pool of buffers."""
+
+    def __init__(self, rules: UploadRules, ledger: Ledger, worker: ReportingWorker) -> None:
+        self.rules, self._ledger, self._worker = rules, ledger, worker
+        self._pool = Room(rules.tensors, rules.batch_rows)
+
+    def open(
+        self, phase: UploadPhase[T], purpose: split.Purpose, term: int, round_number: int, counts: Mapping[str, int]
+    ) -> Uploads:
+        """Takes `counts` uploads of each client, in the order of `counts`. Nothing is reported once they have ended."""
+        rules, training = self.rules, purpose == split.PURPOSE_TRAIN
+        stagings = {
+            name: Staging(name, rules.tensors, count, rules.batch_rows, rules.micro_rows, training, self._pool)
+            for name, count in counts.items()
+        }
+        slots = upload_slots(rules.byte_budget, self._pool.upload_bytes, len(counts))
+        order = rules.order if training else "arrival"
+        uploads: Uploads = Uploads(
+            purpose, term, round_number, stagings, slots, order, self._ledger,
+            lambda name, upload: self._submit(phase, uploads, name, upload),
+        )  # fmt: skip
+        return uploads
+
+    def _submit(self, phase: UploadPhase[T], uploads: Uploads, name: str, upload: Upload) -> None:
+        number = upload.number
+
+        def command() -> T:
+            try:
+                return phase.command(name, upload)
+            finally:
+                self._pool.give(upload)
+
+        def done(result: T) -> None:
+            if uploads.ended:
+                return
+            phase.taken(name, result)
+            uploads.consumed(name, number)
+            self._worker.report(UploadConsumed(name))
+            if uploads.client_done(name):
+                self._worker.report(phase.client_done(name))
+
+        def failed(error: Exception) -> None:
+            if uploads.ended:
+                return
+            if isinstance(error, TensorError):
+                uploads.consumed(name, number)
+                self._worker.report(ClientFailed(name, str(error)))
+            else:
+                self._worker.report(Failed(error))
+
+        self._worker.submit(command, done, failed)
