@@ -10,7 +10,6 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
 
 from heron_core.config import apply_overrides, load_toml
 from heron_core.errors import Internal
@@ -19,6 +18,7 @@ from heron_core.spec.unused import as_method, file_tables
 from heron_server.config import split_run_file
 from heron_server.display.plain import make_display
 from heron_server.launch import clear_run_dir, show
+from heron_server.metrics.records import Record
 from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir, to_toml
 
@@ -48,7 +48,7 @@ def run_demo(folder: Path, overrides: list[str], *, resume: bool, log_format: st
     show(summaries, log_format)
 
 
-def run_control(spec: RunSpec) -> dict[str, Any]:
+def run_control(spec: RunSpec) -> Record:
     """The summary of the same run with clients that never train, simulated by a process of its own.
 
     Where that fails, what it said goes to stderr, and SystemExit has its exit code; Internal: it was killed.
@@ -64,7 +64,7 @@ def run_control(spec: RunSpec) -> dict[str, Any]:
         if done.returncode:
             print(done.stderr, end="", file=sys.stderr)
             sys.exit(done.returncode)
-        summary: dict[str, Any] = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+        summary: Record = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
         return summary
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from heron_core.errors import ConfigError
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.display.plain import make_display
 from heron_server.display.report import print_final_table
+from heron_server.metrics.records import Record
 from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir
 
@@ -20,7 +20,7 @@ def run_dir_of(spec: RunSpec, settings: ServerSettings) -> Path:
     return settings.run_dir or Path("runs") / spec.name
 
 
-def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str) -> dict[str, Any]:
+def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str) -> Record:
     """Serves the run and prints the final table."""
     directory = RunDir(run_dir_of(spec, settings), settings.keep_checkpoints)
     try:
@@ -32,7 +32,7 @@ def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_for
     return summary
 
 
-def show(summaries: list[dict[str, Any]], log_format: str) -> None:
+def show(summaries: list[Record], log_format: str) -> None:
     if log_format == "text":
         print_final_table(summaries, sys.stdout)
 

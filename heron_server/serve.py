@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
-from typing import Any
 
 from heron_core.errors import ConfigError, Interrupted
 from heron_core.models.split_model import SplitModel
@@ -13,6 +12,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_server.api.server import listen
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer
+from heron_server.metrics.records import Record
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
@@ -26,7 +26,7 @@ FAREWELL_S = 5.0
 def serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, *, resume: bool = False,
     observer: Observer | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Serves one run to its end and returns its summary. Raises Interrupted on SIGINT or SIGTERM, state saved."""
     if not settings.is_loopback and not settings.insecure:
         raise ConfigError(
@@ -41,7 +41,7 @@ def serve(
 async def _serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, model: SplitModel, resume: bool,
     observer: Observer,
-) -> dict[str, Any]:
+) -> Record:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

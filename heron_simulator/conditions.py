@@ -9,8 +9,8 @@ from heron_core.spec.run_spec import MethodSpec, RunSpec
 from heron_server.planning.macs import base_macs, client_step_macs
 from heron_server.planning.plan import upload_bytes
 from heron_simulator.faults import DroppingOut
-from heron_simulator.network_model import Compute, Figures, Link, figures, window_of
-from heron_simulator.recording import Recording, RecordingTransport
+from heron_simulator.network_model import Compute, Figures, Link, Recording, figures, window_of
+from heron_simulator.recording import RecordingTransport
 from heron_simulator.settings import NetworkSettings, SimulateSettings
 
 

@@ -10,18 +10,19 @@ A round, as the product's client and server go through it:
 
 A micro-batch leaves once it is computed, and once three things allow it: the link is free; no more than `window`
 micro-batches are unacknowledged with it (two, or one where two are too large; one is acknowledged when it has arrived
-whole); the step has credit (`slots` uploads in canonical order at first, one more with each that is consumed). Where
-the server returns cut gradients, the client goes on when they are here: a round trip each step. Elsewhere it computes
+whole); the upload has credit (`slots` uploads in canonical order at first, one more with each that is consumed). Where
+the server returns cut gradients, the client goes on when they are here: a round trip each upload. Elsewhere it computes
 on while uploads are on their way. The update leaves when everything is acknowledged.
 
-The server takes uploads in canonical order, step by step in rank order, one at a time. The round is over when every
-update has arrived and every upload is consumed; aggregation, evaluation and the checkpoint take no time. Clients that
-vanish from a round are not in it: waiting for the dead is the deadlines' matter.
+The server takes uploads one at a time in canonical order: the first of each client by rank, then the second of each.
+The round is over when every update has arrived and every upload is consumed; aggregation, evaluation and the checkpoint
+take no time. Clients that vanish from a round are not in it: how long the server waits for them is up to its deadlines,
+not to this model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from heron_core.wire.window import MAX_UNACKNOWLEDGED, may_follow
@@ -46,9 +47,11 @@ class Link:
     down_bit_per_s: float = float("inf")
 
     def up_s(self, wire_bytes: int) -> float:
+        """Seconds for which a message to the server occupies the link."""
         return 8 * wire_bytes / self.up_bit_per_s
 
     def down_s(self, wire_bytes: int) -> float:
+        """Seconds for which a message from the server occupies the link."""
         return 8 * wire_bytes / self.down_bit_per_s
 
 
@@ -74,7 +77,7 @@ class Sent:
     """The client state that came down, all chunks."""
     opening: int = 0
     uploads: list[list[int]] = field(default_factory=list)
-    """Micro-batches of each upload, in the order of steps."""
+    """Micro-batches of each upload, in the order of uploads."""
     gradients: list[int] = field(default_factory=list)
     """Cut gradients that came down for each upload; empty where none do."""
     update: int = 0
@@ -88,12 +91,18 @@ class Sent:
         return framed(message_bytes)
 
     def down(self, message_bytes: int) -> int:
+        """Counts one message down; its bytes on the wire."""
         self.messages_down += 1
         return framed(message_bytes)
 
     @property
     def wire_up(self) -> int:
+        """All that the client sent, as bytes on the wire."""
         return self.fetch + self.opening + sum(map(sum, self.uploads)) + self.update
+
+
+Recording = dict[tuple[int, int], dict[int, Sent]]
+"""(term, round) -> rank -> what that client sent and got. A round that was abandoned stands under its own term."""
 
 
 def round_seconds(
@@ -175,22 +184,18 @@ class Figures:
     messages_down: int
 
 
-Rounds = Mapping[tuple[int, int], Mapping[int, Sent]]
-"""(term, round) -> rank -> what it sent. A round that was abandoned stands under its own term."""
-
-
 def figures(
-    rounds: Rounds, link: Link, compute: Compute, *, local_steps: int, upload_period: int, byte_budget: int,
+    recording: Recording, link: Link, compute: Compute, *, local_steps: int, upload_period: int, byte_budget: int,
     upload_bytes: int, window: int = MAX_UNACKNOWLEDGED,
 ) -> Figures:  # fmt: skip
     """Of a whole recorded run; the server holds uploads up to `byte_budget`. An abandoned round is free."""
     took = []
-    for _, by_rank in sorted(rounds.items()):
+    for _, by_rank in sorted(recording.items()):
         present = [sent for _, sent in sorted(by_rank.items()) if sent.update]
         if present:
             slots = upload_slots(byte_budget, upload_bytes, len(by_rank))
             took.append(round_seconds(
                 present, link, compute, local_steps=local_steps, upload_period=upload_period, slots=slots, window=window
             ))  # fmt: skip
-    every = [sent for by_rank in rounds.values() for sent in by_rank.values()]
+    every = [sent for by_rank in recording.values() for sent in by_rank.values()]
     return Figures(tuple(took), sum(s.messages_up for s in every), sum(s.messages_down for s in every))

@@ -12,14 +12,14 @@ from heron_core.pb.v1 import tensors_pb2 as tensors
 from heron_core.wire.bulk import state_chunks, update_chunks
 from heron_core.wire.frames import Bulk
 from heron_simulator.forwarding import Forwarding
-from heron_simulator.network_model import Sent
-
-Recording = dict[tuple[int, int], dict[int, Sent]]
-"""(term, round) -> rank -> what that client sent and got. All clients of one run write into the same one."""
+from heron_simulator.network_model import Recording, Sent
 
 
 class RecordingTransport(Forwarding):
-    """Notes the bytes of one client's messages on the wire. What evaluation sends belongs to no round."""
+    """Notes the bytes of one client's messages on the wire. What evaluation sends belongs to no round.
+
+    All clients of one run write into the same recording.
+    """
 
     def __init__(self, inner: Transport, recording: Recording) -> None:
         super().__init__(inner)

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -36,6 +35,7 @@ from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
 from heron_server.metrics.charges import Charges
 from heron_server.metrics.observers import Observer
+from heron_server.metrics.records import Record
 from heron_server.run.coordinator import Coordinator, Pushing
 from heron_server.run.peer import Peer
 from heron_server.run.prepare import finish_run, prepare
@@ -53,7 +53,7 @@ PEER = Peer("in-process")
 class Simulation:
     """What a simulated run leaves: its summary (as in summary.json) and the assembled model in evaluation mode."""
 
-    summary: dict[str, Any]
+    summary: Record
     model: nn.Module
 
 

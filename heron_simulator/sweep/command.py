@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from heron_core.errors import DataError
 from heron_server.display.report import MISSING_PLOTS
@@ -29,7 +28,7 @@ def run_sweep(path: Path, overrides: Sequence[str], out: Path | None = None, job
         missing = {key: run for key, run in runs.items() if not store.has(key)}
         try:
             _run(sweep, store, missing, len(runs), jobs or default_jobs(runs.values()))
-        finally:  # what is here stands on the page, also after Ctrl-C
+        finally:  # after Ctrl-C too, the page shows the runs that have finished
             gathered = write(sweep, store, command_of(path, overrides))
         failed = [reason for g in gathered for reason in g.failed]
         print(f"{store.folder / 'README.md'}", flush=True)
@@ -50,7 +49,7 @@ def _run(sweep: Sweep, store: Store, missing: dict[str, Run], count: int, jobs: 
             progress.finished(names[fingerprint], row)
 
 
-def default_jobs(runs: Any) -> int:
+def default_jobs(runs: Iterable[Run]) -> int:
     """As many as the cores carry at the runs' compute threads."""
     threads = max((max(run.spec.threads.client, run.spec.threads.server) for run in runs), default=1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

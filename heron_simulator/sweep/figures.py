@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
 
 from heron_server.text.units import known
-from heron_simulator.sweep.file import CONTROL
+from heron_simulator.sweep.file import CONTROL, Tables
 from heron_simulator.sweep.plan import Point, Run, Sweep
-from heron_simulator.sweep.store import Row
+from heron_simulator.sweep.store import Row, number
 
 ROW_FIRST = ("fingerprint", "point", "control", "seed")
 
@@ -36,9 +35,11 @@ class Gathered:
     """Fingerprints of runs that are not there yet, controls included."""
 
     def spread(self, column: str) -> Spread | None:
+        """Of the point's own runs; None where none has the figure."""
         return spread_of(self.rows, column)
 
     def control(self, column: str) -> Spread | None:
+        """Of its frozen controls."""
         return spread_of(self.controls, column)
 
 
@@ -65,13 +66,14 @@ def _of(runs: list[Run], rows: Mapping[str, Row]) -> list[Row]:
 
 def spread_of(rows: list[Row], column: str) -> Spread | None:
     """None where no row knows the figure."""
-    values = [float(row[column]) for row in rows if isinstance(row.get(column), int | float) and known(row[column])]
+    found = [number(row, column) for row in rows]
+    values = [float(figure) for figure in found if figure is not None and known(figure)]
     if not values:
         return None
     return Spread(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values))
 
 
-def csv_rows(sweep: Sweep, rows: Mapping[str, Row]) -> Iterator[dict[str, Any]]:
+def csv_rows(sweep: Sweep, rows: Mapping[str, Row]) -> Iterator[Tables]:
     """Every run of the sweep that has ended: what it was, then its figures. Axes that a control ignores are empty."""
     axes = _axes_of(sweep)
     for fingerprint, run in sweep.runs.items():
@@ -81,9 +83,9 @@ def csv_rows(sweep: Sweep, rows: Mapping[str, Row]) -> Iterator[dict[str, Any]]:
             yield {**dict(zip(ROW_FIRST, first, strict=True)), **values, **rows[fingerprint]}
 
 
-def _axes_of(sweep: Sweep) -> dict[str, tuple[str, dict[str, Any]]]:
+def _axes_of(sweep: Sweep) -> dict[str, tuple[str, Tables]]:
     """fingerprint -> label, and the axes' values where all points that share the run agree on them."""
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    found: dict[str, tuple[str, Tables]] = {}
     for point in sweep.points:
         for run in (*point.runs, *point.controls):
             label = point.label if run in point.runs else CONTROL

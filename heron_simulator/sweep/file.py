@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from heron_core.config import apply_overrides, load_toml, validate
 from heron_core.spec.run_spec import Flag, Positive, Settings
 
+Tables = dict[str, JsonValue]
+"""Settings as a file says them, not yet checked."""
 CONTROL = "frozen"
 """Label of the control's rows: clients that never train."""
 
@@ -17,7 +18,7 @@ CONTROL = "frozen"
 class Variant(Settings):
     label: str = Field(min_length=1)
     """What the table and the picture call it."""
-    set: dict[str, Any] = Field(default_factory=dict)
+    set: Tables = Field(default_factory=dict)
     """Settings laid over the base run, as tables or under dotted keys: {"method.name" = "cse_fsl"}."""
 
 
@@ -30,9 +31,9 @@ class SweepFile(Settings):
     """What came out, in a sentence or two, once it has been looked at."""
     base: str = ""
     """A run file to start from, relative to this one. Empty: the defaults of the run spec."""
-    run: dict[str, Any] = Field(default_factory=dict)
+    run: Tables = Field(default_factory=dict)
     """Tables of a run file, laid over the base; [run.simulate] and [run.server] too."""
-    axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    axes: dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
     """Dotted setting -> the values it takes. Several axes: every combination."""
     variants: tuple[Variant, ...] = ()
     """Named sets of settings; every axis runs for each of them. None: the base run alone."""
@@ -53,25 +54,25 @@ class SweepFile(Settings):
     """Columns of results.csv that stand in the page's table beside accuracy, control and majority class."""
 
 
-def load_sweep_file(path: Path, overrides: list[str]) -> tuple[SweepFile, dict[str, Any]]:
+def load_sweep_file(path: Path, overrides: list[str]) -> tuple[SweepFile, Tables]:
     """The sweep, and the base run's tables with [run] laid over them; raises ConfigError."""
     sweep = validate(SweepFile, apply_overrides(load_toml(path), overrides), str(path))
     base = load_toml(path.parent / sweep.base) if sweep.base else {}
     return sweep, merged(base, expanded(sweep.run))
 
 
-def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merged(below: Tables, above: Tables) -> Tables:
     """Tables laid over tables; where one of the two is no table, `above` wins."""
     out = dict(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(out.get(key), dict)
-        out[key] = merged(out[key], value) if both else value
+        held = out.get(key)
+        out[key] = merged(held, value) if isinstance(held, dict) and isinstance(value, dict) else value
     return out
 
 
-def expanded(tables: dict[str, Any]) -> dict[str, Any]:
+def expanded(tables: Tables) -> Tables:
     """Dotted keys as tables: {"method.zo.mu": 1} is {"method": {"zo": {"mu": 1}}}."""
-    out: dict[str, Any] = {}
+    out: Tables = {}
     for key, value in tables.items():
         head, _, rest = key.partition(".")
         inner = expanded({rest: value}) if rest else expanded(value) if isinstance(value, dict) else value

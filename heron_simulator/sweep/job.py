@@ -9,26 +9,31 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 from heron_core.errors import HeronError
+from heron_simulator.sweep.store import Row
 
-Row = dict[str, Any]
+if TYPE_CHECKING:  # these import torch, which is loaded only once the parent is watched
+    from heron_server.metrics.records import Record
+    from heron_simulator.network_model import Figures
 
 
 def main(folder: Path) -> None:
+    """Reads the job, performs it and writes its row; a HeronError becomes a row that says why it failed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     try:
-        row = perform(job)
+        row: Row = perform(job)
     except HeronError as error:
         row = {"failed": str(error)}
     (folder / "row.json").write_text(json.dumps(row), encoding="utf-8")
 
 
-def perform(job: dict[str, Any]) -> Row:
+def perform(job: Mapping[str, object]) -> Row:
     """The row's figures; raises what the run raises."""
     from heron_core.models import build_split_model
     from heron_core.spec.run_spec import RunSpec
@@ -46,7 +51,7 @@ def perform(job: dict[str, Any]) -> Row:
     return row_of(found.summary, spec.federation.clients, network, wall_s)
 
 
-def row_of(summary: dict[str, Any], clients: int, network: Any, wall_s: float) -> Row:
+def row_of(summary: Record, clients: int, network: Figures, wall_s: float) -> Row:
     """A summary's figures as one flat row; bytes of the whole run but where the name says otherwise."""
     ledger, step, history = summary["ledger"], summary["client_step"], summary["history"]
     rounds = max(1, summary["rounds_done"])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from heron_core.version import __version__
 from heron_server.storage.run_dir import to_toml
@@ -126,12 +125,12 @@ def _common(sweep: Sweep) -> dict[str, str]:
     return {key: _text(first[key]) for key in same if first[key] != defaults.get(key)}
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return to_toml({"v": value}).partition("=")[2].strip()[:MOST_SETTINGS]
 
 
-def _flat(tables: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
+def _flat(tables: Mapping[str, object], above: str = "") -> list[tuple[str, object]]:
+    pairs: list[tuple[str, object]] = []
     for key, value in tables.items():
         pairs += _flat(value, f"{above}{key}.") if isinstance(value, dict) and value else [(above + key, value)]
     return pairs

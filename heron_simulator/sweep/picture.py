@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -94,7 +93,7 @@ def _line_of(sweep: Sweep, g: Gathered) -> str:
 
 def _places(sweep: Sweep, gathered: Sequence[Gathered]) -> dict[int, float]:
     """Where each point stands on the horizontal axis, by its id; texts stand side by side."""
-    values: dict[int, Any] = {}
+    values: dict[int, object] = {}
     for g in gathered:
         if sweep.x == "label":
             values[id(g)] = g.point.label
@@ -102,8 +101,9 @@ def _places(sweep: Sweep, gathered: Sequence[Gathered]) -> dict[int, float]:
             values[id(g)] = g.point.runs[0].setting(sweep.x)
         elif (spread := g.spread(sweep.x)) is not None:
             values[id(g)] = spread.mean
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values.values()):
-        return values
+    numbers = {key: v for key, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    if len(numbers) == len(values):
+        return numbers
     order = list(dict.fromkeys(shown(v) for v in values.values()))
     return {key: float(order.index(shown(v))) for key, v in values.items()}
 

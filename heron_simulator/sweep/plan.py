@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from heron_core.config import validate
 from heron_core.errors import ConfigError, DataError
@@ -16,8 +17,8 @@ from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import as_method, without_unused
 from heron_core.version import __version__
 from heron_server.config import ServerSettings, split_run_file
-from heron_simulator.settings import SimulateSettings
-from heron_simulator.sweep.file import CONTROL, SweepFile, Variant, expanded, load_sweep_file, merged
+from heron_simulator.settings import SimulateSettings, SimulationFile
+from heron_simulator.sweep.file import CONTROL, SweepFile, Tables, Variant, expanded, load_sweep_file, merged
 
 AFFECTS_RESULTS = {"order", "quorum", "byte_budget", "test_data", "test_path", "device"}
 """Of the [server] table; the rest does not change what a simulated run ends with."""
@@ -54,9 +55,9 @@ class Run:
         except DataError:
             return ""
 
-    def setting(self, key: str) -> Any:
+    def setting(self, key: str) -> object:
         """The value of a dotted setting; raises ConfigError."""
-        value: Any = {**self.spec.model_dump(), "simulate": self.simulate.model_dump()}
+        value: object = {**self.spec.model_dump(), "simulate": self.simulate.model_dump()}
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
                 raise ConfigError(f"there is no setting {key}; look at the settings page")
@@ -69,7 +70,7 @@ class Point:
     """One place in the table: the same settings with several seeds."""
 
     label: str
-    axes: dict[str, Any]
+    axes: dict[str, JsonValue]
     runs: list[Run] = field(default_factory=list)
     controls: list[Run] = field(default_factory=list)
     """The frozen control of each run; none where the point is one, or the sweep wants none."""
@@ -90,7 +91,7 @@ class Sweep:
 
     @property
     def runs(self) -> dict[str, Run]:
-        """Each run once, by fingerprint, in the order they shall run: seed by seed, so that a part shows everything."""
+        """Each run once, by fingerprint, in the order to run them: seed by seed, so that every point soon has one."""
         found: dict[str, Run] = {}
         for seed in range(self.file.seeds):
             for point in self.points:
@@ -108,7 +109,9 @@ def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:
     file, base = load_sweep_file(path, overrides or [])
     if not all(file.axes.values()):
         raise ConfigError(f"{path}: every axis needs a value or more; fill or remove the empty one")
-    variants = file.variants or (Variant(label=str(base.get("method", {}).get("name", "heron"))),)
+    method = base.get("method")
+    name = method.get("name") if isinstance(method, dict) else None
+    variants = file.variants or (Variant(label=str(name or "heron")),)
     if len({v.label for v in variants}) < len(variants):
         raise ConfigError(f"{path}: every variant needs a label of its own")
     points = [
@@ -122,7 +125,7 @@ def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:
 
 
 def _point(
-    origin: str, folder: Path, file: SweepFile, base: dict[str, Any], variant: Variant, axes: dict[str, Any]
+    origin: str, folder: Path, file: SweepFile, base: Tables, variant: Variant, axes: Tables
 ) -> Point:
     point = Point(variant.label, axes)
     tables = merged(merged(base, expanded(variant.set)), expanded(axes))
@@ -134,20 +137,12 @@ def _point(
     return point
 
 
-def _run(tables: dict[str, Any], origin: str, folder: Path) -> Run:
-    tables = dict(tables)
-    simulate = validate(SimulateSettings, tables.pop("simulate", {}), f"{origin}, [simulate]")
-    spec, server = split_run_file(_used(tables), origin, folder)
-    return Run(spec, server, simulate)
-
-
-def _used(tables: dict[str, Any]) -> dict[str, Any]:
-    """The tables without what this run would ignore: a sweep lays one base under several methods."""
-    try:
-        spec = RunSpec.model_validate({key: value for key, value in tables.items() if key != "server"})
-    except ValueError:
-        return tables  # refused, with its reason, when the whole file is checked
-    return without_unused(spec, tables)
+def _run(tables: Tables, origin: str, folder: Path) -> Run:
+    """Without what this run would ignore: a sweep lays one base under several methods."""
+    whole = validate(SimulationFile, tables, origin)
+    run_spec = RunSpec.model_validate(whole.model_dump(exclude={"server", "simulate"}))
+    spec, server = split_run_file(without_unused(run_spec, tables), origin, folder)
+    return Run(spec, server, whole.simulate)
 
 
 def _check_axes(path: Path, sweep: Sweep) -> None:
@@ -166,5 +161,6 @@ def _differ(points: list[Point], axis: str) -> Iterator[bool]:
     return (len(found) > 1 for found in groups.values())
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
+    """A setting's value as tables, pictures and names show it."""
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,12 +13,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import IO
 
 from heron_simulator.sweep.plan import Run
+from heron_simulator.sweep.store import Figure, Row
 
 LAST_LINES = 3
-"""Of what a process said, where it ends without a word to us."""
+"""Lines of a process's output that its row shows, where it ended without writing one."""
 
 
 class Pool:
@@ -30,9 +31,9 @@ class Pool:
         self._lock = threading.Lock()
         self._over = False
 
-    def results(self, runs: Mapping[str, Run]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def results(self, runs: Mapping[str, Run]) -> Iterator[tuple[str, Row]]:
         """(fingerprint, row) as each ends."""
-        pending: dict[Future[dict[str, Any]], str] = {
+        pending: dict[Future[Row], str] = {
             self._threads.submit(self._run, run): fingerprint for fingerprint, run in runs.items()
         }
         while pending:
@@ -50,11 +51,11 @@ class Pool:
                 process.kill()
         self._threads.shutdown(cancel_futures=True)
 
-    def _run(self, run: Run) -> dict[str, Any]:
+    def _run(self, run: Run) -> Row:
         with tempfile.TemporaryDirectory(prefix="heron-sweep-") as folder:
             return self._row(run, Path(folder))
 
-    def _row(self, run: Run, folder: Path) -> dict[str, Any]:
+    def _row(self, run: Run, folder: Path) -> Row:
         job = {part: getattr(run, part).model_dump(mode="json") for part in ("spec", "server", "simulate")}
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         began, said = perf_counter(), folder / "said.txt"
@@ -62,16 +63,16 @@ class Pool:
             code = self._wait(folder, output)
         row = folder / "row.json"
         if code == 0 and row.exists():
-            found: dict[str, Any] = json.loads(row.read_text(encoding="utf-8"))
+            found: dict[str, Figure] = json.loads(row.read_text(encoding="utf-8"))
         else:
             lines = said.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
             found = {"failed": f"its process ended with code {code}: {' | '.join(lines)}"}
         if found["failed"]:
             found |= {"method": run.spec.method.name, "wall_s": perf_counter() - began}
-            found["failed"] = without_machine(found["failed"], folder)
+            found["failed"] = without_machine(str(found["failed"]), folder)
         return found
 
-    def _wait(self, folder: Path, output: Any) -> int:
+    def _wait(self, folder: Path, output: IO[bytes]) -> int:
         with self._lock:
             if self._over:
                 return -1

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from time import monotonic
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from heron_server.display.plain import Lines
 from heron_server.text.units import percent_text, printable, seconds_text
+from heron_simulator.sweep.store import Row, number
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 
 class Progress:
@@ -18,7 +22,7 @@ class Progress:
         self._lines, self._stream, self._clock = Lines(stream), stream, clock
         self._runs, self._done, self._here = runs, done, 0
         self._began = clock()
-        self._bar: Any = None
+        self._bar: Bar | None = None
         self._ends = ExitStack()
 
     def __enter__(self) -> Progress:
@@ -32,14 +36,14 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
-    def finished(self, name: str, row: dict[str, Any]) -> None:
+    def finished(self, name: str, row: Row) -> None:
         """One run has ended; `name` says which."""
         self._done, self._here = self._done + 1, self._here + 1
         if row.get("failed"):
             self._say(f"{self._count()}  {name}  FAILED: {row['failed']}")
         elif self._bar is None:
-            accuracy = f"accuracy {percent_text(row['accuracy'])}"
-            cells = [self._count(), name, accuracy, seconds_text(row["wall_s"]), self.time_left()]
+            accuracy = f"accuracy {percent_text(number(row, 'accuracy'))}"
+            cells = [self._count(), name, accuracy, seconds_text(number(row, "wall_s")), self.time_left()]
             self._say("  ".join(cells).rstrip())
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, description=printable(name), left=self.time_left())
@@ -61,7 +65,7 @@ class Progress:
             self._lines.write(printable(text))
 
 
-def _bar(stream: TextIO) -> Any:
+def _bar(stream: TextIO) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar

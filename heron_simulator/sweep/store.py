@@ -8,13 +8,22 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from heron_core.errors import RunDirectoryBusy
 
-Row = Mapping[str, Any]
+Figure = str | int | float | None
+Row = Mapping[str, Figure]
+"""One run's figures by the names of their columns; None where a run does not have one."""
 TEXT = frozenset({"fingerprint", "point", "control", "method", "accuracy_by_round", "model_sha256", "failed"})
-"""Columns of results.csv that are no numbers."""
+"""Columns of results.csv that hold no numbers."""
+
+
+def number(row: Row, column: str) -> float | None:
+    """The row's figure where it has one that is a number."""
+    figure = row.get(column)
+    return figure if isinstance(figure, int | float) else None
 
 
 class Store:
@@ -44,10 +53,11 @@ class Store:
         return row is not None and not row.get("failed")
 
     def close(self) -> None:
+        """Lets another sweep work in the folder."""
         self._log.close()
 
     def _read(self) -> dict[str, Row]:
-        """By fingerprint, the last line of each; the line that a kill has torn is left out, and ended."""
+        """By fingerprint, the last line of each. A line that a kill cut short is skipped, and its newline added."""
         self._log.seek(0)
         text = self._log.read()
         if text and not text.endswith("\n"):
@@ -62,7 +72,7 @@ class Store:
         return found
 
 
-def write_csv(path: Path, rows: Iterable[Row]) -> None:
+def write_csv(path: Path, rows: Iterable[Mapping[str, JsonValue]]) -> None:
     """Atomically; what is not known is empty."""
     rows = list(rows)
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -74,17 +84,17 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
     fresh.replace(path)
 
 
-def read_csv(path: Path) -> list[dict[str, Any]]:
+def read_csv(path: Path) -> list[dict[str, Figure]]:
     """The inverse of `write_csv`, for settings as text and for figures as numbers."""
     with path.open(newline="", encoding="utf-8") as file:
         return [{name: _value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: JsonValue) -> str:
     return "" if value is None else str(value)
 
 
-def _value(name: str, cell: str) -> Any:
+def _value(name: str, cell: str) -> Figure:
     if name in TEXT or "." in name:
         return cell
     if not cell:

@@ -111,6 +111,11 @@ def test_importing_a_package_takes_little(module: str) -> None:
     assert run_python(LOADED.format(module=module, heavy=heavy)).split() == []
 
 
+def test_the_process_that_starts_a_sweeps_runs_needs_no_torch() -> None:
+    modules = "heron_simulator.sweep.command, heron_simulator.sweep.job"
+    assert run_python(LOADED.format(module=modules, heavy=["torch"])).split() == []
+
+
 def test_importing_the_codec_takes_neither_grpc_nor_pydantic() -> None:
     heavy = ["torch", "grpc", "pydantic"]
     assert run_python(LOADED.format(module="heron_core.wire.frames, heron_core.wire.bulk", heavy=heavy)).split() == []

@@ -14,7 +14,8 @@ from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.bulk import update_chunks
 from heron_core.wire.frames import Bulk
 from heron_server.metrics.ledger import framed
-from heron_simulator.recording import Recording, RecordingTransport
+from heron_simulator.network_model import Recording
+from heron_simulator.recording import RecordingTransport
 
 BEGINS = pb.RoundEvent(round_begins=pb.RoundBegins(term=1, round=1, rank=2, clients=3))
 

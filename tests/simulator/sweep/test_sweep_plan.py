@@ -112,6 +112,8 @@ def test_rows_of_other_weights_or_of_another_heron_are_not_taken_for_this_run_s(
     ('[run.method]\nname = "sflv2"\n' + AXIS, "changes no run"),
     ('[[variants]]\nlabel = "a"\n[[variants]]\nlabel = "a"\n', "label of its own"),
     ('[run.simulate]\ndropout = 1.5\n', "dropout"),
+    ("[run]\nmethod = 3\n", "method"),
+    ("[run]\nsimulate = 3\n", "simulate"),
 ])  # fmt: skip
 def test_a_wrong_sweep_file_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
