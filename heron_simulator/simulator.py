@@ -196,7 +196,7 @@ class InProcess(Transport):
             call.up(chunk)
         if fresh:
             self._coordinator.submit(PEER, header, dict(arrays))
-        reply = pb.SubmitUpdateReply(duplicate=not fresh)
+        reply = pb.SubmitUpdateReply()
         call.down(reply)
         return reply
 

@@ -38,10 +38,6 @@ class Workshop:
         self._order: BatchOrder | None = None
 
     @property
-    def num_own_samples(self) -> int:
-        return len(self._own) if self._own is not None else 0
-
-    @property
     def num_samples(self) -> int:
         return len(self._train) if self._train is not None else 0
 

@@ -26,7 +26,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.methods import method_of, uploads_per_round
 from heron_core.spec.run_spec import RunSpec
-from heron_core.version import PROTOCOL_VERSION, __version__
+from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import check_manifest
 
 if TYPE_CHECKING:
@@ -126,11 +126,8 @@ class Runner:
             yield
             if self._stopping:
                 return
-        facts = pb.ClientFacts(heron_version=__version__, device=self._settings.device)
-        if self._workshop is not None:
-            facts.num_samples = self._workshop.num_own_samples
         request = pb.JoinRequest(
-            protocol_version=PROTOCOL_VERSION, client_name=self._settings.name, instance_key=self._key, facts=facts
+            protocol_version=PROTOCOL_VERSION, client_name=self._settings.name, instance_key=self._key
         )
         try:
             reply = self._transport.join(request)

@@ -77,7 +77,7 @@ class Service:
         if not fresh:
             async for _ in chunks:
                 pass
-            return pb.SubmitUpdateReply(duplicate=True)
+            return pb.SubmitUpdateReply()
         state = empty_arrays(self._coordinator.expected_update)
         receiver = BundleReceiver(list(state.values()), "update")
         receiver.write(first.rest.offset, first.payload)

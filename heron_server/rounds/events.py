@@ -36,9 +36,9 @@ def evaluation_begins(session_id: str, place: Place) -> Tell:
     return Tell(session_id, pb.RoundEvent(evaluation_begins=begins))
 
 
-def round_ends(members: Iterable[Member], term: int, number: int, *, committed: bool) -> list[Tell]:
+def round_ends(members: Iterable[Member], term: int, number: int) -> list[Tell]:
     """The round is durable, or it was abandoned."""
-    ends = pb.RoundEvent(round_ends=pb.RoundEnds(term=term, round=number, committed=committed))
+    ends = pb.RoundEvent(round_ends=pb.RoundEnds(term=term, round=number))
     return [Tell(member.session_id, ends) for member in members]
 
 
@@ -76,4 +76,4 @@ def draining(members: Iterable[Member], reason: str) -> list[Tell]:
 def finished(session_id: str, rounds_done: int) -> Tell:
     """The run is over."""
     line = f"the run has ended after {rounds_done} rounds"
-    return Tell(session_id, pb.RoundEvent(finished=pb.Finished(rounds_done=rounds_done, summary=line)))
+    return Tell(session_id, pb.RoundEvent(finished=pb.Finished(summary=line)))

@@ -204,7 +204,7 @@ class Rounds:
         self._require(Phase.COMMITTING)
         self.rounds_done += 1
         told = self.members.connected
-        actions: list[Action] = [*events.round_ends(told, self.term, self.rounds_done, committed=True)]
+        actions: list[Action] = [*events.round_ends(told, self.term, self.rounds_done)]
         if self.rounds_done >= self.rules.rounds:
             self.phase = Phase.FINISHED
             return [*actions, *(events.finished(member.session_id, self.rounds_done) for member in told), Finish()]
@@ -295,6 +295,6 @@ class Rounds:
         number, needed = self.rounds_done + 1, self.lineup.needed(self.rules)
         gone = "; ".join(f"{name}: {reason}" for name, reason in self.lineup.dropped.items())
         return [
-            *events.round_ends(self.members.connected, self.term, number, committed=False),
+            *events.round_ends(self.members.connected, self.term, number),
             Restore(f"round {number} is abandoned: fewer than {needed} clients are left: {gone}"),
         ]

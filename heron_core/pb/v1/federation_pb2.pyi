@@ -7,29 +7,17 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class ClientFacts(_message.Message):
-    __slots__ = ("num_samples", "heron_version", "device")
-    NUM_SAMPLES_FIELD_NUMBER: _ClassVar[int]
-    HERON_VERSION_FIELD_NUMBER: _ClassVar[int]
-    DEVICE_FIELD_NUMBER: _ClassVar[int]
-    num_samples: int
-    heron_version: str
-    device: str
-    def __init__(self, num_samples: _Optional[int] = ..., heron_version: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
-
 class JoinRequest(_message.Message):
-    __slots__ = ("protocol_version", "client_name", "instance_key", "facts", "dry_run")
+    __slots__ = ("protocol_version", "client_name", "instance_key", "dry_run")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_KEY_FIELD_NUMBER: _ClassVar[int]
-    FACTS_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     client_name: str
     instance_key: bytes
-    facts: ClientFacts
     dry_run: bool
-    def __init__(self, protocol_version: _Optional[int] = ..., client_name: _Optional[str] = ..., instance_key: _Optional[bytes] = ..., facts: _Optional[_Union[ClientFacts, _Mapping]] = ..., dry_run: bool = ...) -> None: ...
+    def __init__(self, protocol_version: _Optional[int] = ..., client_name: _Optional[str] = ..., instance_key: _Optional[bytes] = ..., dry_run: bool = ...) -> None: ...
 
 class JoinReply(_message.Message):
     __slots__ = ("run_id", "run_spec_json", "session_id", "heartbeat_s", "silence_s")
@@ -88,14 +76,12 @@ class RoundBegins(_message.Message):
     def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., rank: _Optional[int] = ..., clients: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
 
 class RoundEnds(_message.Message):
-    __slots__ = ("term", "round", "committed")
+    __slots__ = ("term", "round")
     TERM_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
-    COMMITTED_FIELD_NUMBER: _ClassVar[int]
     term: int
     round: int
-    committed: bool
-    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., committed: bool = ...) -> None: ...
+    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
 
 class EvaluationBegins(_message.Message):
     __slots__ = ("term", "round", "version", "rank", "clients")
@@ -112,12 +98,10 @@ class EvaluationBegins(_message.Message):
     def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., version: _Optional[int] = ..., rank: _Optional[int] = ..., clients: _Optional[int] = ...) -> None: ...
 
 class Finished(_message.Message):
-    __slots__ = ("rounds_done", "summary")
-    ROUNDS_DONE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("summary",)
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
-    rounds_done: int
     summary: str
-    def __init__(self, rounds_done: _Optional[int] = ..., summary: _Optional[str] = ...) -> None: ...
+    def __init__(self, summary: _Optional[str] = ...) -> None: ...
 
 class Draining(_message.Message):
     __slots__ = ("reason",)
@@ -212,10 +196,8 @@ class UpdateChunk(_message.Message):
     def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class SubmitUpdateReply(_message.Message):
-    __slots__ = ("duplicate",)
-    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
-    duplicate: bool
-    def __init__(self, duplicate: bool = ...) -> None: ...
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class LeaveRequest(_message.Message):
     __slots__ = ("session_id", "reason")

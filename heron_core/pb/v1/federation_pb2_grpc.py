@@ -27,6 +27,7 @@ if _version_not_supported:
 
 class FederationServiceStub(object):
     """The Fed-Server. Every unary call carries a deadline. Errors carry the metadata entry `heron-reason`.
+    A request that is no message, or one without tensors of more than 64 KiB, is INVALID_ARGUMENT (bad_tensor).
     """
 
     def __init__(self, channel):
@@ -64,6 +65,7 @@ class FederationServiceStub(object):
 
 class FederationServiceServicer(object):
     """The Fed-Server. Every unary call carries a deadline. Errors carry the metadata entry `heron-reason`.
+    A request that is no message, or one without tensors of more than 64 KiB, is INVALID_ARGUMENT (bad_tensor).
     """
 
     def Join(self, request, context):
@@ -139,6 +141,7 @@ def add_FederationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class FederationService(object):
     """The Fed-Server. Every unary call carries a deadline. Errors carry the metadata entry `heron-reason`.
+    A request that is no message, or one without tensors of more than 64 KiB, is INVALID_ARGUMENT (bad_tensor).
     """
 
     @staticmethod

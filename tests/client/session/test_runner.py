@@ -49,7 +49,7 @@ ENDS = pb.RoundEvent(round_ends=pb.RoundEnds(term=1, round=1))
     ("event", "state"),
     [
         (pb.RoundEvent(draining=pb.Draining(reason="stopped")), State.OFFLINE),
-        (pb.RoundEvent(finished=pb.Finished(rounds_done=1)), State.DONE),
+        (pb.RoundEvent(finished=pb.Finished()), State.DONE),
     ],
 )
 def test_what_follows_the_end_of_a_session_is_left_alone(event: pb.RoundEvent, state: State) -> None:

@@ -25,8 +25,8 @@ def evaluation(term: int = 2, round_number: int = 3) -> pb.RoundEvent:
     return pb.RoundEvent(evaluation_begins=begun)
 
 
-def ends(term: int = 2, round_number: int = 3, committed: bool = True) -> pb.RoundEvent:
-    return pb.RoundEvent(round_ends=pb.RoundEnds(term=term, round=round_number, committed=committed))
+def ends(term: int = 2, round_number: int = 3) -> pb.RoundEvent:
+    return pb.RoundEvent(round_ends=pb.RoundEnds(term=term, round=round_number))
 
 
 def dropped(term: int = 2, round_number: int = 3) -> pb.RoundEvent:
@@ -35,7 +35,7 @@ def dropped(term: int = 2, round_number: int = 3) -> pb.RoundEvent:
 
 WAITING = pb.RoundEvent(waiting=pb.Waiting(reason="1 of 2"))
 DRAINING = pb.RoundEvent(draining=pb.Draining(reason="stopped"))
-FINISHED = pb.RoundEvent(finished=pb.Finished(rounds_done=3, summary="over"))
+FINISHED = pb.RoundEvent(finished=pb.Finished(summary="over"))
 
 
 def in_state(state: State) -> Session:

@@ -212,7 +212,7 @@ def test_an_abandoned_round_goes_back_to_the_boundary_with_a_term_raised_on_the_
     leaver.leave()
     assert all(np.array_equal(a, boundary[n]) for n, a in server.trainer.save().items())
     (ends,) = stayer.heard("round_ends")
-    assert not ends.committed and int((server.directory.path / "term").read_text()) == term + 1
+    assert (ends.term, ends.round) == (term, 1) and int((server.directory.path / "term").read_text()) == term + 1
     with pytest.raises(StaleTerm):
         stayer.push(1)
     with pytest.raises(StaleTerm, match=f"the server is at term {term + 1}, round 1; the update is of {term}, 1"):
@@ -473,7 +473,7 @@ def test_resuming_a_finished_run_tells_everyone_so(start: Start) -> None:
     first.close()
     second = start(resume=True, rounds=1)
     assert second.coordinator.finished
-    assert second.client("a").heard("finished")[0].rounds_done == 1
+    assert second.client("a").heard("finished")[0].summary == "the run has ended after 1 rounds"
 
 
 def test_a_full_disk_ends_the_run_and_the_last_boundary_can_be_resumed(
