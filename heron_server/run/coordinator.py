@@ -42,6 +42,7 @@ from heron_server.run.upload_desk import UploadDesk, UploadRules
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.commands import Commands
 from heron_server.training.worker import Worker
+from heron_server.uploads.assembly import UploadShape
 from heron_server.uploads.turn import Turn
 from heron_server.uploads.uploads import Send, Uploads
 
@@ -84,8 +85,8 @@ class Coordinator:
     def _make_phases(self, checkpoints: Checkpoints, worker: ReportingWorker) -> Phases:
         method, settings = self.spec.method, self._settings
         upload_rules = UploadRules(
-            self.trainer.uploaded, method.batch_size, method.micro_batch_rows, uploads_per_round(method),
-            settings.byte_budget, settings.order,
+            UploadShape(self.trainer.uploaded, method.batch_size, method.micro_batch_rows),
+            uploads_per_round(method), settings.byte_budget, settings.order,
         )  # fmt: skip
         rule = RULES[self.spec.federation.aggregation]
         aggregation = partial(aggregate, aggregator=rule, states=self.states, trainer=self.trainer)
@@ -227,7 +228,7 @@ class Coordinator:
         now = self._clock()
         self._loop.perform(self._rounds.tick(now))
         uploads = self._phases.uploads
-        awaited = uploads.intake.blocked_on() if uploads and self._rounds.phase is Phase.TRAINING else None
+        awaited = uploads.scheduler.blocked_on() if uploads and self._rounds.phase is Phase.TRAINING else None
         if self._turn.is_late(awaited, now) and awaited is not None:
             late = f"late: nothing came for {self._settings.step_deadline_s:g} s while it was its turn"
             self.client_failed(awaited, late)

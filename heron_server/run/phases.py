@@ -78,7 +78,7 @@ class Phases:
         if self._trainer.has_test_set:
             self._worker.run(self._trainer.evaluate, self._evaluated)
             return
-        rows = self._desk.rules.batch_rows
+        rows = self._desk.rules.shape.batch_rows
         uploads = {name: -(-samples // rows) for name in names if (samples := self.update_of(name).held_out_samples)}
         if not uploads:
             self._worker.report(self._evaluated(Counts()))

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from heron_core.arrays import TensorSpec
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as split
 from heron_server.metrics.ledger import Ledger
 from heron_server.run.reporting_worker import ReportingWorker
 from heron_server.run.reports import ClientFailed, Failed, Report, UploadConsumed
-from heron_server.uploads.assembly import Room, Staging, Upload
+from heron_server.uploads.assembly import Assembly, BufferPool, Upload, UploadShape
 from heron_server.uploads.scheduler import Order, upload_slots
 from heron_server.uploads.uploads import Uploads
 
@@ -39,10 +38,7 @@ class UploadPhase(Protocol[T]):
 class UploadRules:
     """What uploads look like, and how many may be here at once."""
 
-    tensors: tuple[TensorSpec, ...]
-    """Of one sample: the activations, then the labels."""
-    batch_rows: int
-    micro_rows: int
+    shape: UploadShape
     each: int
     """Uploads of one participant in a round; 0 where the method has none."""
     byte_budget: int
@@ -55,28 +51,25 @@ class UploadDesk:
 
     def __init__(self, rules: UploadRules, ledger: Ledger, worker: ReportingWorker) -> None:
         self.rules, self._ledger, self._worker = rules, ledger, worker
-        self._pool = Room(rules.tensors, rules.batch_rows)
+        self._pool = BufferPool(rules.shape)
 
     def open(
         self, phase: UploadPhase[T], purpose: split.Purpose, term: int, round_number: int, counts: Mapping[str, int]
     ) -> Uploads:
         """Takes `counts` uploads of each client, in the order of `counts`. Nothing is reported once they have ended."""
         rules, training = self.rules, purpose == split.PURPOSE_TRAIN
-        stagings = {
-            name: Staging(name, rules.tensors, count, rules.batch_rows, rules.micro_rows, training, self._pool)
-            for name, count in counts.items()
+        assemblies = {
+            name: Assembly(name, rules.shape, count, training, self._pool) for name, count in counts.items()
         }
-        slots = upload_slots(rules.byte_budget, self._pool.upload_bytes, len(counts))
+        slots = upload_slots(rules.byte_budget, rules.shape.size_bytes, len(counts))
         order = rules.order if training else "arrival"
         uploads: Uploads = Uploads(
-            purpose, term, round_number, stagings, slots, order, self._ledger,
+            purpose, term, round_number, assemblies, slots, order, self._ledger,
             lambda name, upload: self._submit(phase, uploads, name, upload),
         )  # fmt: skip
         return uploads
 
     def _submit(self, phase: UploadPhase[T], uploads: Uploads, name: str, upload: Upload) -> None:
-        number = upload.number
-
         def command() -> T:
             try:
                 return phase.command(name, upload)
@@ -87,7 +80,7 @@ class UploadDesk:
             if uploads.ended:
                 return
             phase.taken(name, result)
-            uploads.consumed(name, number)
+            uploads.consumed(name)
             self._worker.report(UploadConsumed(name))
             if uploads.client_done(name):
                 self._worker.report(phase.client_done(name))
@@ -96,7 +89,7 @@ class UploadDesk:
             if uploads.ended:
                 return
             if isinstance(error, TensorError):
-                uploads.consumed(name, number)
+                uploads.consumed(name)
                 self._worker.report(ClientFailed(name, str(error)))
             else:
                 self._worker.report(Failed(error))

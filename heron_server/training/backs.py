@@ -1,6 +1,6 @@
 """The Main-Server's models: one back for all clients, or one for each, averaged after each round.
 
-A back and its update rule are a `Trainee`. Both kinds answer the same calls, so the engine has one training step.
+A back and its update rule are a `Trainee`. Both kinds answer the same calls, so the trainer has one way to train.
 """
 
 from __future__ import annotations

@@ -17,6 +17,21 @@ from heron_core.wire.codec import BundleReceiver, check_manifest
 
 
 @dataclass(frozen=True)
+class UploadShape:
+    """What all uploads of a run look like."""
+
+    tensors: tuple[TensorSpec, ...]
+    """Of one sample: the activations, then the labels."""
+    batch_rows: int
+    micro_rows: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Of one whole upload, of the longest sequences."""
+        return self.batch_rows * sum(spec.bytes_per_sample for spec in self.tensors)
+
+
+@dataclass(frozen=True)
 class Upload:
     """One whole upload."""
 
@@ -37,43 +52,38 @@ class Taken:
     upload: Upload | None = None
 
 
-class Room:
+class BufferPool:
     """Buffers for whole uploads, which come back: fresh pages cost as much time as filling them. Thread-safe.
 
     It never holds more of them than were in use at once, and so stays within the byte budget.
     """
 
-    def __init__(self, uploaded: tuple[TensorSpec, ...], batch_rows: int) -> None:
-        self._uploaded, self._batch_rows = uploaded, batch_rows
+    def __init__(self, shape: UploadShape) -> None:
+        self._shape = shape
         self._free: list[list[Tensor]] = []
-        self._recycles = not any(spec.variable for spec in uploaded)
-        self.upload_bytes = batch_rows * sum(spec.bytes_per_sample for spec in uploaded)
-        """Of one whole upload of the longest sequences."""
+        self._recycles = not any(spec.variable for spec in shape.tensors)
 
     def take(self, rows: int, length: int = 0) -> list[Tensor]:
         """The uploaded tensors [rows, ...], uninitialised, in torch's own aligned memory; `length`: of sequences."""
-        if rows == self._batch_rows and self._free:
+        if rows == self._shape.batch_rows and self._free:
             return self._free.pop()
-        return [torch.empty(rows, *s.sized(length), dtype=getattr(torch, s.dtype)) for s in self._uploaded]
+        return [torch.empty(rows, *s.sized(length), dtype=getattr(torch, s.dtype)) for s in self._shape.tensors]
 
     def give(self, upload: Upload) -> None:
         """The upload is consumed: nobody may look at its tensors any more."""
-        if self._recycles and len(upload.labels_B) == self._batch_rows:
+        if self._recycles and len(upload.labels_B) == self._shape.batch_rows:
             self._free.append([*upload.activations, upload.labels_B])
 
 
-class Staging:
+class Assembly:
     """One client's uploads of one round, in order. Raises TensorError and stores nothing that does not fit."""
 
-    def __init__(
-        self, client: str, uploaded: tuple[TensorSpec, ...], steps: int, batch_rows: int, micro_rows: int, exact: bool,
-        room: Room | None = None,
-    ) -> None:  # fmt: skip
-        self._client, self._uploaded, self._room = client, uploaded, room or Room(uploaded, batch_rows)
-        self.steps, self._batch_rows, self._micro_rows, self._exact = steps, batch_rows, micro_rows, exact
+    def __init__(self, client: str, shape: UploadShape, count: int, exact: bool, pool: BufferPool) -> None:
+        """`exact`: every upload is a whole batch, in micro-batches; else the last may be smaller, each in one."""
+        self._client, self._shape, self.count, self._exact, self._pool = client, shape, count, exact, pool
         self.sequence = 0
         """Micro-batches received whole."""
-        self._step = 0
+        self._number = 0
         self._rows = self._length = 0
         self._buffers: list[Tensor] = []
         self._receiver: BundleReceiver | None = None
@@ -84,18 +94,18 @@ class Staging:
         """The stream broke: an unfinished micro-batch comes again from its start."""
         self._receiver = None
 
-    def take(self, header: pb.FrameHeader, payload: memoryview, credit_steps: int) -> Taken:
+    def take(self, header: pb.FrameHeader, payload: memoryview, credit: int) -> Taken:
         """Stores one frame's bytes."""
         if header.sequence < self.sequence:
             return Taken()  # came again after a break; it is here already
-        origin = f"client {self._client!r}, round {header.round}, step {header.step}"
-        if header.sequence != self.sequence or header.step != self._step or header.step >= self.steps:
+        origin = f"client {self._client!r}, round {header.round}, upload {header.step}"
+        if header.sequence != self.sequence or header.step != self._number or header.step >= self.count:
             raise TensorError(
-                f"{origin}: expected step {self._step} of {self.steps}, micro-batch {self.sequence}, got step "
+                f"{origin}: expected upload {self._number} of {self.count}, micro-batch {self.sequence}, got upload "
                 f"{header.step}, micro-batch {header.sequence}; uploads come in order"
             )
-        if header.step >= credit_steps:
-            raise TensorError(f"{origin}: the credit ends before step {credit_steps}; wait for Credit")
+        if header.step >= credit:
+            raise TensorError(f"{origin}: the credit ends before upload {credit}; wait for Credit")
         if self._receiver is None:
             self._receiver = self._begin(header, origin)
         self._receiver.write(header.offset, payload)
@@ -106,33 +116,33 @@ class Staging:
         rows = int(shape[0]) if shape else 0
         self._check_rows(header, rows, origin)
         length = self._check_length(header, origin)
-        expected = [(s.name, s.dtype, (rows, *s.sized(length))) for s in self._uploaded]
+        expected = [(s.name, s.dtype, (rows, *s.sized(length))) for s in self._shape.tensors]
         check_manifest(header.manifest, expected, origin)
         if not self._rows:
-            self._buffers = self._room.take(header.batch_rows, length)
+            self._buffers = self._pool.take(header.batch_rows, length)
             self._length = length
         self._micro, self._label_bytes = rows, self._buffers[-1][:rows].numel() * self._buffers[-1].element_size()
         return BundleReceiver([b[self._rows : self._rows + rows].numpy() for b in self._buffers], origin)
 
     def _check_rows(self, header: pb.FrameHeader, rows: int, origin: str) -> None:
-        batch_ok = header.batch_rows == self._batch_rows if self._exact else 1 <= header.batch_rows <= self._batch_rows
-        if not batch_ok:
-            raise TensorError(f"{origin}: a step has {self._batch_rows} rows, got {header.batch_rows}")
-        wanted = self._micro_rows if self._exact else header.batch_rows
+        most = self._shape.batch_rows
+        if not (most if self._exact else 1) <= header.batch_rows <= most:
+            raise TensorError(f"{origin}: an upload has {most} rows, got {header.batch_rows}")
+        wanted = self._shape.micro_rows if self._exact else header.batch_rows
         if rows != wanted or header.row_start != self._rows:
             raise TensorError(
-                f"{origin}: expected rows {self._rows} to {self._rows + wanted} of the step, got rows "
+                f"{origin}: expected rows {self._rows} to {self._rows + wanted} of the upload, got rows "
                 f"{header.row_start} to {header.row_start + rows}"
             )
         if self._buffers and self._rows and header.batch_rows != len(self._buffers[0]):
-            raise TensorError(f"{origin}: the step began with {len(self._buffers[0])} rows, got {header.batch_rows}")
+            raise TensorError(f"{origin}: the upload began with {len(self._buffers[0])} rows, got {header.batch_rows}")
 
     def _check_length(self, header: pb.FrameHeader, origin: str) -> int:
         """How long the sequences of this upload are; 0 where none varies."""
-        at = next((i for i, spec in enumerate(self._uploaded) if spec.variable), None)
+        at = next((i for i, spec in enumerate(self._shape.tensors) if spec.variable), None)
         if at is None or at >= len(header.manifest.tensors):
             return 0
-        longest, shape = self._uploaded[at].shape[0], header.manifest.tensors[at].shape
+        longest, shape = self._shape.tensors[at].shape[0], header.manifest.tensors[at].shape
         length = int(shape[1]) if len(shape) > 1 else 0
         if not 1 <= length <= longest or (self._rows and length != self._length):
             wanted = f"{self._length}, as in the upload's first micro-batch" if self._rows else f"1 to {longest}"
@@ -146,6 +156,6 @@ class Staging:
         if self._rows < len(self._buffers[0]):
             return Taken(self.sequence, self._label_bytes)
         *activations, labels_B = self._buffers
-        upload = Upload(self._step, tuple(activations), labels_B)
-        self._step, self._rows, self._buffers = self._step + 1, 0, []
+        upload = Upload(self._number, tuple(activations), labels_B)
+        self._number, self._rows, self._buffers = self._number + 1, 0, []
         return Taken(self.sequence, self._label_bytes, upload)

@@ -15,7 +15,8 @@ from heron_core.wire.frames import Bulk
 class CutGradients:
     """d loss / d activations of one upload, for its mean loss before the server's step."""
 
-    step: int
+    number: int
+    """Of the upload, within its round."""
     loss: float
     tensors: Mapping[str, Array]
     """The cut's floating-point tensors [B, ...], row-major, by name."""
@@ -23,7 +24,7 @@ class CutGradients:
     def events(self) -> Iterator[Bulk[pb.PushEvent]]:
         """The bundle's chunks; the manifest and the loss travel with the first."""
         for offset, parts in chunks(list(self.tensors.values())):
-            event = pb.CutGradients(step=self.step, offset=offset, loss=self.loss)
+            event = pb.CutGradients(step=self.number, offset=offset, loss=self.loss)
             if offset == 0:
                 event.manifest.CopyFrom(manifest_of(self.tensors))
             yield Bulk(pb.PushEvent(cut_gradients=event), parts)
@@ -38,9 +39,9 @@ class Unconfirmed:
     def keep(self, name: str, gradients: CutGradients) -> None:
         self._newest[name] = gradients
 
-    def confirm(self, name: str, step: int) -> None:
-        """A frame of upload `step` came: the client has what came before."""
-        if name in self._newest and step > self._newest[name].step:
+    def confirm(self, name: str, number: int) -> None:
+        """A frame of upload `number` came: the client has what came before."""
+        if name in self._newest and number > self._newest[name].number:
             del self._newest[name]
 
     def forget(self, name: str) -> None:

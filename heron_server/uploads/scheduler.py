@@ -1,8 +1,8 @@
 """Which upload the server takes next, and who may send how far: pure bookkeeping, no tensors.
 
-Canonical order takes step 0 of every client in rank order, then step 1, and so on; a client that is gone is skipped.
-Credits are whole steps. The budget holds `slots` steps: those released to the worker and not yet consumed, and the
-next ones in order. The step whose turn it is comes first in that window, so canonical order cannot deadlock.
+Canonical order takes upload 0 of every client in rank order, then upload 1, and so on; a client that is gone is
+skipped. Credits are whole uploads. The budget holds `slots` uploads: those released to the worker and not yet consumed,
+and the next ones in order. The upload whose turn it is comes first in that window, so canonical order cannot deadlock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 Order = Literal["canonical", "arrival"]
 Turn = tuple[str, int]
-"""(client name, step)"""
+"""(client name, number of the upload)"""
 
 
 def upload_slots(byte_budget: int, upload_bytes: int, clients: int) -> int:
@@ -21,46 +21,46 @@ def upload_slots(byte_budget: int, upload_bytes: int, clients: int) -> int:
     return max(2, min(byte_budget // upload_bytes, 2 * clients + 2))
 
 
-class Intake:
+class Scheduler:
     """One round's (or evaluation's) uploads."""
 
-    def __init__(self, steps: Mapping[str, int], slots: int, order: Order = "canonical") -> None:
-        assert slots >= 2, "a budget below two whole steps is refused by validate"
-        self._names = list(steps)
-        self._steps = dict(steps)
+    def __init__(self, counts: Mapping[str, int], slots: int, order: Order = "canonical") -> None:
+        assert slots >= 2, "a budget below two whole uploads is refused by validate"
+        self._names = list(counts)
+        self._counts = dict(counts)
         self._slots = slots
         self._order = order
         self._complete: set[Turn] = set()
         self._released: dict[str, int] = dict.fromkeys(self._names, 0)
         self._consumed: dict[str, int] = dict.fromkeys(self._names, 0)
         self._granted: dict[str, int] = dict.fromkeys(self._names, 0)
-        self._unreleased = sum(self._steps.values())
+        self._unreleased = sum(self._counts.values())
         self._free = slots
-        """Slots that nobody holds: one is held from the grant of a step to its consumption."""
-        self._lap = self._turn = 0  # canonical order is at this step, of the client with this index
+        """Slots that nobody holds: one is held from the grant of an upload to its consumption."""
+        self._lap = self._turn = 0  # canonical order is at this number, of the client with this index
         self._raised: dict[str, None] = {}
-        self._waiting = [(0, index) for index in range(len(self._names))]  # a heap of (next step, client's index)
+        self._waiting = [(0, index) for index in range(len(self._names))]  # a heap of (next number, client's index)
         self._skip_finished()
         self._grant()
 
-    def complete(self, name: str, step: int) -> list[Turn]:
-        """A whole step is here; returns what the worker shall take now, in order."""
-        self._complete.add((name, step))
+    def complete(self, name: str, number: int) -> list[Turn]:
+        """A whole upload is here; returns what the worker shall take now, in order."""
+        self._complete.add((name, number))
         return self._release()
 
-    def consumed(self, name: str, step: int) -> None:
-        """The worker is done with a released step; its bytes are free."""
+    def consumed(self, name: str) -> None:
+        """The worker is done with a released upload; its bytes are free."""
         self._consumed[name] += 1
         self._free += 1
         self._grant()
 
     def drop(self, name: str) -> list[Turn]:
-        """The client is gone: its unreleased steps are discarded; returns what its absence releases."""
-        if name not in self._steps:
+        """The client is gone: its unreleased uploads are discarded; returns what its absence releases."""
+        if name not in self._counts:
             return []
-        self._unreleased -= self._steps[name] - self._released[name]
+        self._unreleased -= self._counts[name] - self._released[name]
         self._free += self._granted[name] - self._released[name]
-        self._steps[name] = self._granted[name] = self._released[name]
+        self._counts[name] = self._granted[name] = self._released[name]
         self._complete = {turn for turn in self._complete if turn[0] != name}
         self._skip_finished()
         ready = self._release()
@@ -71,19 +71,19 @@ class Intake:
         """The client that canonical order waits for, that may send, and that waits for nothing from the worker."""
         if self._order == "arrival" or self.all_released or self._next() in self._complete:
             return None
-        name, step = self._next()
-        return name if self._granted[name] > step and self._consumed[name] == step else None
+        name, number = self._next()
+        return name if self._granted[name] > number and self._consumed[name] == number else None
 
     @property
     def all_released(self) -> bool:
         return self._unreleased == 0
 
     def client_done(self, name: str) -> bool:
-        """Every step of the client is consumed."""
-        return self._consumed[name] >= self._steps[name]
+        """Every upload of the client is consumed."""
+        return self._consumed[name] >= self._counts[name]
 
     def credit(self, name: str) -> int:
-        """How many steps from the round's start the client may have sent; never falls."""
+        """How many uploads from the round's start the client may have sent; never falls."""
         return self._granted[name]
 
     def take_raised(self) -> list[str]:
@@ -94,7 +94,7 @@ class Intake:
     def _grant(self) -> None:
         """Gives every free slot away.
 
-        Canonical: to the next steps in order. Arrival: to the client with the fewest slots, at most its share each.
+        Canonical: to the next uploads in order. Arrival: to the client with the fewest slots, at most its share each.
         """
         choose = self._next_in_order if self._order == "canonical" else self._least_served
         while self._free > 0 and (name := choose()) is not None:
@@ -104,16 +104,16 @@ class Intake:
 
     def _next_in_order(self) -> str | None:
         while self._waiting:
-            step, index = heappop(self._waiting)
+            number, index = heappop(self._waiting)
             name = self._names[index]
-            if step < self._steps[name]:
-                heappush(self._waiting, (step + 1, index))
+            if number < self._counts[name]:
+                heappush(self._waiting, (number + 1, index))
                 return name
         return None
 
     def _least_served(self) -> str | None:
         share = max(1, self._slots // len(self._names))
-        held = {n: self._granted[n] - self._consumed[n] for n in self._names if self._granted[n] < self._steps[n]}
+        held = {n: self._granted[n] - self._consumed[n] for n in self._names if self._granted[n] < self._counts[n]}
         wanting = [name for name, slots in held.items() if slots < share]
         return min(wanting, key=lambda name: (held[name], self._granted[name]), default=None)
 
@@ -140,11 +140,11 @@ class Intake:
         return name, self._released[name]
 
     def _skip_finished(self) -> None:
-        """Moves the turn on to the next client, in rank order and around, that has a step left in this lap."""
+        """Moves the turn on to the next client, in rank order and around, that has an upload left in this lap."""
         while not self.all_released:
             if self._turn == len(self._names):
                 self._turn, self._lap = 0, self._lap + 1
             name = self._names[self._turn]
-            if self._order == "arrival" or self._released[name] == self._lap < self._steps[name]:
+            if self._order == "arrival" or self._released[name] == self._lap < self._counts[name]:
                 return
             self._turn += 1

@@ -10,9 +10,9 @@ from heron_core.errors import StaleTerm, TensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.frames import Bulk
 from heron_server.metrics.ledger import Ledger
-from heron_server.uploads.assembly import Staging, Upload
+from heron_server.uploads.assembly import Assembly, Upload
 from heron_server.uploads.cut_gradients import CutGradients, Unconfirmed
-from heron_server.uploads.scheduler import Intake, Order
+from heron_server.uploads.scheduler import Order, Scheduler
 
 Send = Callable[[Bulk[pb.PushEvent]], None]
 
@@ -21,12 +21,12 @@ class Uploads:
     """A training round's or an evaluation's uploads. `on_upload(name, upload)` gets each when its turn has come."""
 
     def __init__(
-        self, purpose: pb.Purpose, term: int, round_number: int, stagings: Mapping[str, Staging], slots: int,
+        self, purpose: pb.Purpose, term: int, round_number: int, assemblies: Mapping[str, Assembly], slots: int,
         order: Order, ledger: Ledger, on_upload: Callable[[str, Upload], None],
     ) -> None:  # fmt: skip
         self.purpose, self.term, self.round = purpose, term, round_number
-        self._stagings = dict(stagings)
-        self.intake = Intake({name: s.steps for name, s in stagings.items()}, slots, order)
+        self._assemblies = dict(assemblies)
+        self.scheduler = Scheduler({name: a.count for name, a in assemblies.items()}, slots, order)
         self._ledger, self._on_upload = ledger, on_upload
         self._whole: dict[tuple[str, int], Upload] = {}
         self._streams: dict[str, Send] = {}
@@ -44,13 +44,13 @@ class Uploads:
                 f"the server is at term {self.term}, round {self.round}; these uploads are of term {opening.term}, "
                 f"round {opening.round}: drop them and wait for the next event"
             )
-        staging = self._staging(name)
-        if opening.steps != staging.steps:
-            raise TensorError(f"client {name!r}: a round has {staging.steps} uploads, got {opening.steps}")
-        staging.forget_partial()
+        assembly = self._assembly(name)
+        if opening.steps != assembly.count:
+            raise TensorError(f"client {name!r}: a round has {assembly.count} uploads, got {opening.steps}")
+        assembly.forget_partial()
         self._streams[name] = send
-        self._credits[name] = self.intake.credit(name)
-        position = pb.Position(sequence=staging.sequence, credit_steps=self._credits[name])
+        self._credits[name] = self.scheduler.credit(name)
+        position = pb.Position(sequence=assembly.sequence, credit_steps=self._credits[name])
         self._answer(name, pb.PushEvent(position=position))
         gradients = self._unconfirmed.again(name)
         if gradients is not None:
@@ -71,7 +71,7 @@ class Uploads:
             raise StaleTerm(
                 f"the server is at term {self.term}, round {self.round}, got a frame of {header.term}, {header.round}"
             )
-        taken = self._staging(name).take(header, bulk.payload, self._credits.get(name, 0))
+        taken = self._assembly(name).take(header, bulk.payload, self._credits.get(name, 0))
         self._unconfirmed.confirm(name, header.step)
         if taken.sequence is None:
             return
@@ -80,16 +80,16 @@ class Uploads:
         self._answer(name, pb.PushEvent(acknowledged=pb.Acknowledged(sequence=taken.sequence)))
         if taken.upload is not None:
             self._whole[name, taken.upload.number] = taken.upload
-            self._hand_over(self.intake.complete(name, taken.upload.number))
+            self._hand_over(self.scheduler.complete(name, taken.upload.number))
 
-    def consumed(self, name: str, step: int) -> None:
+    def consumed(self, name: str) -> None:
         """The worker is done with an upload; its place becomes credit."""
-        self.intake.consumed(name, step)
+        self.scheduler.consumed(name)
         self._grant()
 
     def return_gradients(self, name: str, gradients: CutGradients) -> None:
         """What comes back for an upload, also on a stream that comes back, until the client shows that it has it."""
-        if name in self._stagings:
+        if name in self._assemblies:
             self._unconfirmed.keep(name, gradients)
             self._send_gradients(name, gradients)
 
@@ -99,22 +99,22 @@ class Uploads:
 
     def client_done(self, name: str) -> bool:
         """Are all uploads of the client consumed?"""
-        return self.intake.client_done(name)
+        return self.scheduler.client_done(name)
 
     def drop(self, name: str) -> None:
         """The client is out: its unreleased uploads are discarded."""
-        self._stagings.pop(name, None)
+        self._assemblies.pop(name, None)
         self._unconfirmed.forget(name)
         self._streams.pop(name, None)
-        ready = self.intake.drop(name)
+        ready = self.scheduler.drop(name)
         self._whole = {turn: upload for turn, upload in self._whole.items() if turn[0] != name}
         self._hand_over(ready)
         self._grant()
 
-    def _staging(self, name: str) -> Staging:
-        if name not in self._stagings:
+    def _assembly(self, name: str) -> Assembly:
+        if name not in self._assemblies:
             raise StaleTerm(f"client {name!r} has no part in this round; wait for the next event")
-        return self._stagings[name]
+        return self._assemblies[name]
 
     def end(self) -> None:
         """The phase is over or abandoned: nothing more is handed over."""
@@ -135,11 +135,11 @@ class Uploads:
             self._handing = False
 
     def _grant(self) -> None:
-        for name in self.intake.take_raised():
-            steps = self.intake.credit(name)
-            if name in self._streams and steps > self._credits.get(name, 0):
-                self._credits[name] = steps
-                self._answer(name, pb.PushEvent(credit=pb.Credit(steps=steps)))
+        for name in self.scheduler.take_raised():
+            credit = self.scheduler.credit(name)
+            if name in self._streams and credit > self._credits.get(name, 0):
+                self._credits[name] = credit
+                self._answer(name, pb.PushEvent(credit=pb.Credit(steps=credit)))
 
     def _send_gradients(self, name: str, gradients: CutGradients) -> None:
         send = self._streams.get(name)

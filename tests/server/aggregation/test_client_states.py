@@ -134,7 +134,7 @@ def test_own_tensors_are_one_client_s_alone() -> None:
     assert not set(HEAD) & set(held.common(1)), "own heads are not in the model's fingerprint"
 
 
-def test_a_boundary_gives_every_client_its_own_state_back() -> None:
+def test_a_checkpoint_gives_every_client_its_own_state_back() -> None:
     held = states(**KEPT)
     given = {0: update(held, 1.0), 12: update(held, 5.0)}
     advance(held, given)
@@ -149,7 +149,7 @@ def test_a_boundary_gives_every_client_its_own_state_back() -> None:
 
 
 @pytest.mark.parametrize("harm", ["client.front.0.weight", "clients.0.moments.first", "clients.0.unknown"])
-def test_a_boundary_that_does_not_fit_is_told_by_name(harm: str) -> None:
+def test_a_checkpoint_that_does_not_fit_is_told_by_name(harm: str) -> None:
     held = states(**KEPT)
     given = {0: update(held, 1.0)}
     advance(held, given)
@@ -158,7 +158,7 @@ def test_a_boundary_that_does_not_fit_is_told_by_name(harm: str) -> None:
     assert states(**KEPT).mismatches(without) == ([] if harm == "clients.0.unknown" else [harm])
 
 
-def test_a_client_whose_head_was_aligned_but_whose_update_never_counted_has_no_moments_in_the_boundary() -> None:
+def test_a_client_whose_head_was_aligned_but_whose_update_never_counted_has_no_moments_in_the_checkpoint() -> None:
     held = states(name="fsl_sage", moments="kept")
     held.set_own(0, 1, held.own(0, 1))
     assert states(name="fsl_sage", moments="kept").mismatches(held.tensors(0)) == []

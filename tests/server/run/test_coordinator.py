@@ -90,7 +90,7 @@ def spoil(name: str, value: float) -> Callable[[dict[str, Array]], dict[str, Arr
     return spoiled
 
 
-BAD_STEPS: dict[str, tuple[Callable[[dict[str, Array]], dict[str, Array]], str]] = {
+BAD_UPLOADS: dict[str, tuple[Callable[[dict[str, Array]], dict[str, Array]], str]] = {
     "NaN": (spoil("activations", np.nan), "must be finite, got 1 NaN"),
     "Inf": (spoil("activations", np.inf), "must be finite"),
     "a label out of range": (spoil("labels", 3), r"labels must lie in 0\.\.2"),
@@ -103,9 +103,9 @@ BAD_STEPS: dict[str, tuple[Callable[[dict[str, Array]], dict[str, Array]], str]]
 }
 
 
-@pytest.mark.parametrize("harm", BAD_STEPS)
-def test_a_client_with_an_unusable_step_is_dropped_and_the_others_finish(start: Start, harm: str) -> None:
-    spoiled, reason = BAD_STEPS[harm]
+@pytest.mark.parametrize("harm", BAD_UPLOADS)
+def test_a_client_with_an_unusable_upload_is_dropped_and_the_others_finish(start: Start, harm: str) -> None:
+    spoiled, reason = BAD_UPLOADS[harm]
     server = start(rounds=1)
     bad, good = server.clients("ab")
     for client in (bad, good):
@@ -120,7 +120,7 @@ def test_a_client_with_an_unusable_step_is_dropped_and_the_others_finish(start: 
         bad.push(1)
     with pytest.raises(StaleTerm):
         bad.submit()
-    sent = good.pushing.uploads._stagings["b"].sequence
+    sent = good.pushing.uploads._assemblies["b"].sequence
     for step in range(sent, 4):
         good.push(step)
     good.submit()
@@ -164,14 +164,14 @@ def test_implausible_counts_are_refused(start: Start, header: dict[str, int]) ->
         client.submit(**header)
 
 
-def test_a_wrong_number_of_steps_is_refused(start: Start) -> None:
+def test_a_wrong_number_of_uploads_is_refused(start: Start) -> None:
     server = start()
     (client, _) = server.clients("ab")
     with pytest.raises(TensorError, match="a round has 4 uploads, got 5"):
         client.open(steps=5)
 
 
-def test_when_a_drop_releases_steps_that_drop_another_the_rest_goes_on_in_order(
+def test_when_a_drop_releases_uploads_that_drop_another_the_rest_goes_on_in_order(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start(rounds=1, federation={"clients": 3, "min_clients": 1}, server={"quorum": 0.1})
@@ -200,17 +200,17 @@ def test_when_a_drop_releases_steps_that_drop_another_the_rest_goes_on_in_order(
 # -- abandoned rounds and stale work -----------------------------------------------------------------------------
 
 
-def test_an_abandoned_round_goes_back_to_the_boundary_with_a_term_raised_on_the_disk(start: Start) -> None:
+def test_an_abandoned_round_goes_back_to_the_checkpoint_with_a_term_raised_on_the_disk(start: Start) -> None:
     server = start(server={"quorum": 1.0})
-    boundary = server.trainer.save()
+    saved = server.trainer.save()
     leaver, stayer = server.clients("ab")
     for client in (leaver, stayer):
         client.open()
         client.push(0)
-    assert not np.array_equal(server.trainer.save()["back.0.weight"], boundary["back.0.weight"])
+    assert not np.array_equal(server.trainer.save()["back.0.weight"], saved["back.0.weight"])
     term = stayer.begins.term
     leaver.leave()
-    assert all(np.array_equal(a, boundary[n]) for n, a in server.trainer.save().items())
+    assert all(np.array_equal(a, saved[n]) for n, a in server.trainer.save().items())
     (ends,) = stayer.heard("round_ends")
     assert (ends.term, ends.round) == (term, 1) and int((server.directory.path / "term").read_text()) == term + 1
     with pytest.raises(StaleTerm):
@@ -254,9 +254,9 @@ def test_an_update_whose_round_is_abandoned_while_its_bytes_come_is_stale(start:
     assert not server.coordinator._phases.has_update("b")
 
 
-def test_a_drop_that_abandons_the_round_may_release_the_steps_of_those_who_submitted(start: Start) -> None:
+def test_a_drop_that_abandons_the_round_may_release_the_uploads_of_those_who_submitted(start: Start) -> None:
     server = start(federation={"clients": 3}, server={"quorum": 1.0})
-    boundary = server.trainer.save()
+    saved = server.trainer.save()
     leaver, *rest = server.clients("abc")
     for client in rest:
         client.open()
@@ -265,21 +265,21 @@ def test_a_drop_that_abandons_the_round_may_release_the_steps_of_those_who_submi
         client.submit()
     leaver.leave()
     assert server.coordinator.failure is None and server.coordinator.rounds_done == 0
-    assert all(np.array_equal(a, boundary[n]) for n, a in server.trainer.save().items())
+    assert all(np.array_equal(a, saved[n]) for n, a in server.trainer.save().items())
 
 
-def test_a_nan_that_abandons_the_round_leaves_no_step_behind(start: Start) -> None:
+def test_a_nan_that_abandons_the_round_leaves_no_upload_behind(start: Start) -> None:
     server = start(server={"quorum": 1.0})
-    boundary = server.trainer.save()
+    saved = server.trainer.save()
     nan, good = server.clients("ab")
     for client in (nan, good):
         client.open()
     good.push(0)
     nan.push(0, spoil("activations", np.nan)(nan.tensors(0)))  # good's step was next in the queue
     assert nan.begins.term == good.begins.term == 2
-    assert all(np.array_equal(a, boundary[n]) for n, a in server.trainer.save().items())
+    assert all(np.array_equal(a, saved[n]) for n, a in server.trainer.save().items())
     uploads = server.coordinator.uploads
-    assert uploads is not None and not any(uploads.intake._consumed.values())
+    assert uploads is not None and not any(uploads.scheduler._consumed.values())
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------
@@ -417,7 +417,7 @@ def test_clients_evaluate_on_their_held_out_samples(start: Start) -> None:
 @pytest.mark.parametrize("harm", ["NaN", "a label out of range", "a wrong shape"])
 def test_an_unusable_evaluation_is_skipped_and_the_round_commits(start: Start, harm: str) -> None:
     server, (bad, good) = evaluating(start)
-    spoiled, _ = BAD_STEPS[harm]
+    spoiled, _ = BAD_UPLOADS[harm]
     with contextlib.suppress(TensorError):
         bad.push(0, spoiled(bad.tensors(0)))
     good.push(0)
@@ -476,7 +476,7 @@ def test_resuming_a_finished_run_tells_everyone_so(start: Start) -> None:
     assert second.client("a").heard("finished")[0].summary == "the run has ended after 1 rounds"
 
 
-def test_a_full_disk_ends_the_run_and_the_last_boundary_can_be_resumed(
+def test_a_full_disk_ends_the_run_and_the_last_checkpoint_can_be_resumed(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start()

@@ -39,7 +39,7 @@ def deepest(start: Start, folder: str, clients: int, monkeypatch: pytest.MonkeyP
     first.leave()
     assert len(depths) == clients - 1 and server.coordinator.failure is None
     assert [client.begins.term for client in rest] == [1] * len(rest), "a new round waits for the one that left"
-    assert all(client.heard("round_ends") for client in rest) and server.coordinator.rounds_done == 0
+    assert all(len(client.heard("round_ends")) == 1 for client in rest) and server.coordinator.rounds_done == 0
     return max(depths)
 
 

@@ -32,7 +32,7 @@ def state(module: nn.Module) -> dict[str, Any]:
     return to_arrays(module.state_dict())
 
 
-def boundary(backs: Any) -> dict[str, Any]:
+def checkpoint(backs: Any) -> dict[str, Any]:
     named = {f"back.{n}": t for n, t in backs.common.state_dict().items()}
     return to_arrays({**named, **backs.optimizer_tensors()})
 
@@ -98,17 +98,17 @@ def test_between_rounds_only_the_common_back_and_the_moments_are_held() -> None:
 
 @pytest.mark.parametrize("kind", ["shared", "per_client"])
 @pytest.mark.parametrize("spec", [ADAM, SGD])
-def test_a_boundary_restores_backs_and_moments_bit_for_bit(kind: str, spec: OptimizerSpec) -> None:
+def test_a_checkpoint_restores_backs_and_moments_bit_for_bit(kind: str, spec: OptimizerSpec) -> None:
     first, second = make_backs(kind, back(), spec), make_backs(kind, back(), spec)
     for rank in (0, 1):
         learn(first, rank)
     first.end_round([0, 1], [0.5, 0.5])
-    saved = boundary(first)
+    saved = checkpoint(first)
     learn(second, 2)
     second.load(saved)
-    assert same(boundary(second), saved)
+    assert same(checkpoint(second), saved)
     for backs in (first, second):
         for rank in (0, 1):
             learn(backs, rank, 5)
         backs.end_round([0, 1], [0.5, 0.5])
-    assert same(boundary(first), boundary(second))
+    assert same(checkpoint(first), checkpoint(second))

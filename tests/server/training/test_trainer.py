@@ -139,7 +139,7 @@ def test_tensors_round_trip_bit_for_bit_and_training_goes_on_as_if_never_stopped
     assert same(bits(second), bits(first))
 
 
-def test_loading_a_fresh_boundary_forgets_the_optimiser() -> None:
+def test_loading_a_fresh_checkpoint_forgets_the_optimiser() -> None:
     first, second = trainer(), trainer()
     fresh = bits(first)
     first.train("a", 0, 1, upload(0))
@@ -265,7 +265,7 @@ def test_cut_gradients_are_autograd_s_at_the_back_before_its_step(name: str) -> 
         loss = torch.nn.functional.cross_entropy(before(z), sent.labels_B, reduction="none").mean()
         loss.backward()
         assert returned is not None and z.grad is not None
-        assert (returned.step, returned.loss) == (number, loss.item())
+        assert (returned.number, returned.loss) == (number, loss.item())
         np.testing.assert_array_equal(returned.tensors["activations"], z.grad.numpy())
         assert not sent.activations[0].requires_grad, "the upload's memory is used again"
 

@@ -10,14 +10,15 @@ from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.pb.v1 import tensors_pb2
 from heron_core.wire.codec import chunks, manifest_of
-from heron_server.uploads.assembly import Staging, Taken
+from heron_server.uploads.assembly import Assembly, BufferPool, Taken, UploadShape
 
 UPLOADED = (TensorSpec("hidden", (2, 3)), TensorSpec("mask", (2,), "uint8"), TensorSpec("labels", (), "int64"))
 Frame = tuple[pb.FrameHeader, memoryview]
 
 
-def staging(steps: int = 2, batch: int = 4, micro: int = 2, exact: bool = True) -> Staging:
-    return Staging("edge-1", UPLOADED, steps, batch, micro, exact)
+def assembly(count: int = 2, batch: int = 4, micro: int = 2, exact: bool = True) -> Assembly:
+    shape = UploadShape(UPLOADED, batch, micro)
+    return Assembly("edge-1", shape, count, exact, BufferPool(shape))
 
 
 def tensors(rows: int, value: int) -> dict[str, Array]:
@@ -47,56 +48,56 @@ def frames(
         yield header, memoryview(b"".join(parts))
 
 
-def take_all(stage: Staging, sent: Iterator[Frame], credit: int = 99) -> list[Taken]:
-    return [stage.take(header, payload, credit) for header, payload in sent]
+def take_all(assembled: Assembly, sent: Iterator[Frame], credit: int = 99) -> list[Taken]:
+    return [assembled.take(header, payload, credit) for header, payload in sent]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 24, 1 << 20])
 def test_an_upload_is_assembled_from_micro_batches_and_frames(chunk: int) -> None:
-    stage = staging()
-    first = take_all(stage, frames(0, chunk=chunk))
+    assembled = assembly()
+    first = take_all(assembled, frames(0, chunk=chunk))
     assert first[-1] == Taken(sequence=1, label_bytes=16) and all(t == Taken() for t in first[:-1])
-    second = take_all(stage, frames(1, chunk=chunk))
+    second = take_all(assembled, frames(1, chunk=chunk))
     upload = second[-1].upload
     assert second[-1].sequence == 2 and upload is not None and upload.number == 0
     hidden, mask = upload.activations
     assert np.array_equal(hidden.numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
     assert np.array_equal(mask.numpy(), [[0, 0], [0, 0], [1, 1], [1, 1]])
     assert upload.labels_B.tolist() == [0, 1, 1, 2]
-    third = take_all(stage, frames(2))
+    third = take_all(assembled, frames(2))
     assert third[-1] == Taken(sequence=3, label_bytes=16)
     assert upload.labels_B.tolist() == [0, 1, 1, 2], "the next upload has its own memory"
 
 
 def test_what_is_here_already_is_passed_over() -> None:
-    stage = staging()
-    take_all(stage, frames(0))
-    assert take_all(stage, frames(0, chunk=5)) == [Taken()] * len(list(frames(0, chunk=5)))
-    assert take_all(stage, frames(1))[-1].upload is not None
+    assembled = assembly()
+    take_all(assembled, frames(0))
+    assert take_all(assembled, frames(0, chunk=5)) == [Taken()] * len(list(frames(0, chunk=5)))
+    assert take_all(assembled, frames(1))[-1].upload is not None
 
 
 def test_a_partial_micro_batch_is_sent_again_from_its_start() -> None:
-    stage = staging()
-    take_all(stage, frames(0))
+    assembled = assembly()
+    take_all(assembled, frames(0))
     partial = list(frames(1, chunk=30))
-    take_all(stage, iter(partial[:2]))
+    take_all(assembled, iter(partial[:2]))
     with pytest.raises(TensorError, match="expected the chunk at byte 60, got the one at 0"):
-        take_all(stage, frames(1, chunk=30))
-    stage.forget_partial()
-    upload = take_all(stage, frames(1, chunk=13))[-1].upload
+        take_all(assembled, frames(1, chunk=30))
+    assembled.forget_partial()
+    upload = take_all(assembled, frames(1, chunk=13))[-1].upload
     assert upload is not None
     assert np.array_equal(upload.activations[0].numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
 
 
 def test_an_evaluation_may_end_with_a_smaller_upload_in_one_piece() -> None:
-    stage = staging(exact=False)
-    assert take_all(stage, frames(0, rows=4))[-1].upload is not None
+    assembled = assembly(exact=False)
+    assert take_all(assembled, frames(0, rows=4))[-1].upload is not None
     manifest_rows = 3
     arrays = tensors(manifest_rows, 1)
     header = pb.FrameHeader(round=3, step=1, sequence=1, batch_rows=3)
     header.manifest.CopyFrom(manifest_of(arrays))
     payload = memoryview(b"".join(a.tobytes() for a in arrays.values()))
-    upload = stage.take(header, payload, 99).upload
+    upload = assembled.take(header, payload, 99).upload
     assert upload is not None and len(upload.labels_B) == 3
 
 
@@ -128,17 +129,17 @@ def set_field(**fields: int) -> Callable[[pb.FrameHeader], None]:
 
 
 BAD: dict[str, tuple[Callable[[pb.FrameHeader], None], str]] = {
-    "a step ahead": (set_field(step=1), r"expected step 0 of 2, micro-batch 1, got step 1, micro-batch 1"),
-    "a step beyond the round": (set_field(step=9), r"expected step 0 of 2.*got step 9"),
-    "a sequence ahead": (set_field(sequence=2), r"micro-batch 1, got step 0, micro-batch 2"),
-    "a hole in the rows": (set_field(row_start=3), r"expected rows 2 to 4 of the step, got rows 3 to 5"),
-    "rows sent before": (set_field(row_start=0), r"expected rows 2 to 4 of the step, got rows 0 to 2"),
-    "another batch size": (set_field(batch_rows=6), r"a step has 4 rows, got 6"),
-    "no batch size": (set_field(batch_rows=0), r"a step has 4 rows, got 0"),
-    "too few rows": (reshape(0, [1, 2, 3]), r"expected rows 2 to 4 of the step, got rows 2 to 3"),
+    "an upload ahead": (set_field(step=1), r"expected upload 0 of 2, micro-batch 1, got upload 1, micro-batch 1"),
+    "an upload beyond the round": (set_field(step=9), r"expected upload 0 of 2.*got upload 9"),
+    "a sequence ahead": (set_field(sequence=2), r"micro-batch 1, got upload 0, micro-batch 2"),
+    "a hole in the rows": (set_field(row_start=3), r"expected rows 2 to 4 of the upload, got rows 3 to 5"),
+    "rows sent before": (set_field(row_start=0), r"expected rows 2 to 4 of the upload, got rows 0 to 2"),
+    "another batch size": (set_field(batch_rows=6), r"an upload has 4 rows, got 6"),
+    "no batch size": (set_field(batch_rows=0), r"an upload has 4 rows, got 0"),
+    "too few rows": (reshape(0, [1, 2, 3]), r"expected rows 2 to 4 of the upload, got rows 2 to 3"),
     "a plague of rows": (reshape(0, [1 << 40, 2, 3]), r"expected rows 2 to 4"),
     "another shape": (reshape(0, [2, 3, 2]), r"tensor hidden must be float32 \[2, 2, 3\], got float32 \[2, 3, 2\]"),
-    "a scalar": (reshape(0, []), r"expected rows 2 to 4 of the step, got rows 2 to 2"),
+    "a scalar": (reshape(0, []), r"expected rows 2 to 4 of the upload, got rows 2 to 2"),
     "fewer labels": (reshape(2, [1]), r"tensor labels must be int64 \[2\], got int64 \[1\]"),
     "another dtype": (retype, r"tensor hidden must be float32 \[2, 2, 3\], got float64 \[2, 2, 3\]"),
     "another name": (rename, r"missing \['labels'\], unknown \['targets'\]"),
@@ -151,37 +152,37 @@ BAD: dict[str, tuple[Callable[[pb.FrameHeader], None], str]] = {
 @pytest.mark.parametrize("bad", BAD)
 def test_a_bad_header_is_refused_by_name_and_nothing_is_stored(bad: str) -> None:
     change, message = BAD[bad]
-    stage = staging()
-    take_all(stage, frames(0))
+    assembled = assembly()
+    take_all(assembled, frames(0))
     with pytest.raises(TensorError, match=message) as caught:
-        take_all(stage, frames(1, change=change))
+        take_all(assembled, frames(1, change=change))
     assert "client 'edge-1', round 3" in str(caught.value)
-    assert stage.sequence == 1
-    stage.forget_partial()
-    upload = take_all(stage, frames(1))[-1].upload
+    assert assembled.sequence == 1
+    assembled.forget_partial()
+    upload = take_all(assembled, frames(1))[-1].upload
     assert upload is not None, "the good one still fits"
     assert np.array_equal(upload.activations[0].numpy(), np.concatenate([tensors(2, i)["hidden"] for i in (0, 1)]))
 
 
 def test_more_bytes_than_announced_are_refused() -> None:
-    stage = staging()
+    assembled = assembly()
     ((header, payload),) = frames(0)
     with pytest.raises(TensorError, match="68 bytes were announced, got 69"):
-        stage.take(header, memoryview(bytes(payload) + b"x"), 99)
+        assembled.take(header, memoryview(bytes(payload) + b"x"), 99)
 
 
 def test_an_upload_beyond_the_credit_is_refused() -> None:
-    stage = staging()
+    assembled = assembly()
     for sequence in (0, 1):
-        take_all(stage, frames(sequence), credit=1)
-    with pytest.raises(TensorError, match="the credit ends before step 1"):
-        take_all(stage, frames(2), credit=1)
-    assert take_all(stage, frames(2), credit=2)[-1].sequence == 3
+        take_all(assembled, frames(sequence), credit=1)
+    with pytest.raises(TensorError, match="the credit ends before upload 1"):
+        take_all(assembled, frames(2), credit=1)
+    assert take_all(assembled, frames(2), credit=2)[-1].sequence == 3
 
 
 def test_an_upload_after_the_last_is_refused() -> None:
-    stage = staging(steps=1)
+    assembled = assembly(count=1)
     for sequence in (0, 1):
-        take_all(stage, frames(sequence))
-    with pytest.raises(TensorError, match="expected step 1 of 1, micro-batch 2, got step 1"):
-        take_all(stage, frames(2))
+        take_all(assembled, frames(sequence))
+    with pytest.raises(TensorError, match="expected upload 1 of 1, micro-batch 2, got upload 1"):
+        take_all(assembled, frames(2))
