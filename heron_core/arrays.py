@@ -22,6 +22,8 @@ class TensorSpec:
     dtype: str = "float32"
     variable: bool = False
     """Samples differ in length: `shape[0]` is the longest that may come, and a batch is as long as its longest."""
+    count: int = 0
+    """Integers lie in 0 to count - 1, as the ids of a vocabulary do. 0: any value."""
 
     @property
     def bytes_per_sample(self) -> int:
@@ -34,10 +36,20 @@ class TensorSpec:
 
     def fits(self, array: Array) -> bool:
         """Is this array [B, ...] a batch of such tensors?"""
-        got, wanted = array.shape[1:], self.shape
-        if self.variable and got and wanted:
-            got, wanted = (min(got[0], wanted[0]), *got[1:]), (got[0], *wanted[1:])
-        return array.ndim > 0 and array.dtype.name == self.dtype and got == wanted
+        return array.ndim > 0 and array.dtype.name == self.dtype and self.has_shape(array.shape[1:])
+
+    def has_shape(self, shape: tuple[int, ...]) -> bool:
+        """May one sample have this shape?"""
+        if self.variable and shape and self.shape:
+            return shape[0] <= self.shape[0] and shape[1:] == self.shape[1:]
+        return shape == self.shape
+
+    def range_problem(self, array: Array) -> str | None:
+        """`must lie in 0..9, got 0..97`; None where all values fit, or any may come. A bool is 0 or 1."""
+        count, values = (2, array.view(np.uint8)) if self.dtype == "bool" else (self.count, array)
+        if not count or not values.size or (values.min() >= 0 and values.max() < count):
+            return None
+        return f"must lie in 0..{count - 1}, got {values.min()}..{values.max()}"
 
     def __str__(self) -> str:
         """`float32 [3, 32, 32]`, or `int64 [up to 64]`."""

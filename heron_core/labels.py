@@ -28,7 +28,7 @@ class LabelSpec:
     @property
     def tensor(self) -> TensorSpec:
         """As it travels, after the activations."""
-        return TensorSpec("labels", self.shape, self.dtype, self.variable)
+        return TensorSpec("labels", self.shape, self.dtype, self.variable, self.count)
 
     @property
     def classes(self) -> int:
@@ -38,11 +38,15 @@ class LabelSpec:
     def problem(self, labels: Array) -> str | None:
         """Why these labels [B, ...] cannot be used, as the end of a sentence; None where they can."""
         if not self.tensor.fits(labels):
-            return f"labels must be {self.tensor} for each sample, got {labels.dtype} {list(labels.shape[1:])}"
+            return f"labels must be {self} for each sample, got {labels.dtype} {list(labels.shape[1:])}"
         if labels.dtype.kind == "f":
             return None if np.isfinite(labels).all() else "labels must be finite, got NaN or Inf"
-        counted = labels[labels != IGNORED] if self.maskable else labels
-        if self.count and counted.size and not (counted.min() >= 0 and counted.max() < self.count):
-            ignored = f" (or {IGNORED}, which does not count)" if self.maskable else ""
-            return f"labels must lie in 0..{self.count - 1}{ignored}, got {counted.min()}..{counted.max()}"
-        return None
+        problem = self.tensor.range_problem(labels[labels != IGNORED] if self.maskable else labels)
+        ignored = f" ({IGNORED} does not count)" if self.maskable else ""
+        return f"labels {problem}{ignored}" if problem else None
+
+    def __str__(self) -> str:
+        """`one int64 class in 0..9`, `float32 [1]`, or `int64 [up to 80] in 0..29, or -100 where none counts`."""
+        what = "one int64 class" if self.classes else str(self.tensor)
+        span = f" in 0..{self.count - 1}" if self.count else ""
+        return f"{what}{span}{f', or {IGNORED} where none counts' if self.maskable else ''}"

@@ -27,10 +27,13 @@ class ServerSettings(Settings):
     """Most bytes of uploads the server holds at once; at least two whole steps."""
     memory_limit: Count = 0
     """Most bytes that the run may need here by `validate`'s count. 0: this machine's memory."""
-    test_data: Literal["auto", "none", "npz", "image_folder"] = "auto"
-    """The server's test set: auto is the run spec's built-in one; none: clients evaluate on held-out samples."""
+    test_data: Annotated[str, Field(pattern=r"^(auto|none|npz|image_folder|[\w.]+:\w+)$")] = "auto"
+    """The server's test set: auto (the run spec's built-in one), none (clients evaluate on held-out samples), npz,
+    image_folder, or your own `package.module:factory`."""
     test_path: Path | None = None
-    """The .npz file or image folder of the test set."""
+    """The .npz file, or the image folder."""
+    test_options: dict[str, object] = Field(default_factory=dict)
+    """Keyword arguments for your own factory."""
     data_folder: Path | None = None
     """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
     python_path: tuple[Path, ...] = ()
@@ -60,6 +63,11 @@ class ServerSettings(Settings):
     @classmethod
     def _host_and_port(cls, value: str) -> str:
         return host_and_port(value)
+
+    @property
+    def names_test_set(self) -> bool:
+        """Does the server bring a test set of its own?"""
+        return self.test_data not in ("auto", "none")
 
     @property
     def is_loopback(self) -> bool:

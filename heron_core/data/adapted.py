@@ -39,7 +39,7 @@ class AdaptedDataset:
     def labels(self) -> Array:
         """Of all samples, [N, ...]; each is read once."""
         found = [self._label(i, self._read(i)[1]) for i in range(len(self))]
-        return self._together("label", list(range(len(self))), found, IGNORED)
+        return self._together(self._labels.tensor, list(range(len(self))), found, IGNORED)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -47,14 +47,18 @@ class AdaptedDataset:
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """The samples at these indices."""
         places = [int(i) for i in indices]
-        samples = [self._read(i) for i in places]
-        columns = zip(*(self._sample(i, x) for i, (x, _) in zip(places, samples, strict=True)), strict=True)
+        samples = [self._sample(i) for i in places]
         inputs = tuple(
-            self._together(spec.name, places, list(column), 0)
-            for spec, column in zip(self._inputs, columns, strict=True)
+            self._together(spec, places, [x[number] for x, _ in samples], 0) for number, spec in enumerate(self._inputs)
         )
-        labels = [self._label(i, label) for i, (_, label) in zip(places, samples, strict=True)]
-        return inputs, self._together("label", places, labels, IGNORED)
+        return inputs, self._together(self._labels.tensor, places, [label for _, label in samples], IGNORED)
+
+    def _sample(self, i: int) -> tuple[list[Array], Array]:
+        """One array for each of the model's inputs, and the label."""
+        x, label = self._read(i)
+        inputs, found = self._inputs_of(i, x), self._label(i, label)
+        self._check_lengths(i, inputs, found)
+        return inputs, found
 
     def _read(self, i: int) -> tuple[Any, Any]:
         try:
@@ -65,8 +69,20 @@ class AdaptedDataset:
             raise DataError(f"{self._name}[{i}] must be a pair (x, label), got {type(sample).__name__}")
         return sample[0], sample[1]
 
-    def _sample(self, i: int, x: Any) -> list[Array]:
-        """One array for each of the model's inputs."""
+    def _check_lengths(self, i: int, x: Sequence[Array], label: Array) -> None:
+        """Of one sample whose length varies: no input too long, and the labels as long as one of the inputs."""
+        varying = [(spec, array) for spec, array in zip(self._inputs, x, strict=True) if spec.variable]
+        for spec, array in [*varying, *([(self._labels.tensor, label)] if self._labels.variable else [])]:
+            if not spec.has_shape(array.shape):
+                raise DataError(f"{self._name}[{i}]: {spec.name} must be {spec}, got {list(array.shape)}; cut it")
+        lengths = [len(array) for _, array in varying]
+        if self._labels.variable and lengths and len(label) not in lengths:
+            raise DataError(
+                f"{self._name}[{i}]: a label for each place of the sequence is wanted, {lengths[0]} here, got "
+                f"{len(label)}; mark what does not count by {IGNORED}"
+            )
+
+    def _inputs_of(self, i: int, x: Any) -> list[Array]:
         names = [spec.name for spec in self._inputs]
         if isinstance(x, Mapping):
             if missing := [name for name in names if name not in x]:
@@ -88,7 +104,7 @@ class AdaptedDataset:
                 )
         elif array.dtype.kind not in "iub":
             raise DataError(f"{self._name}[{i}]: {spec.name} must be integers, got {array.dtype}; convert it")
-        return np.ascontiguousarray(array, dtype=spec.dtype)
+        return np.asarray(array, dtype=spec.dtype, order="C")
 
     def _label(self, i: int, value: Any) -> Array:
         spec, array = self._labels, self._array(i, "label", value)
@@ -102,7 +118,7 @@ class AdaptedDataset:
         if spec.shape == (1,) and array.shape == ():
             array = array.reshape(1)
         if (array.dtype.kind == "f") != (np.dtype(spec.dtype).kind == "f") or array.dtype.kind not in "iubf":
-            raise DataError(f"{self._name}[{i}]: the label must be {spec.tensor}, got {array.dtype}; convert it")
+            raise DataError(f"{self._name}[{i}]: the label must be {spec}, got {array.dtype}; convert it")
         return array.astype(spec.dtype)
 
     def _array(self, i: int, what: str, value: Any) -> Array:
@@ -113,9 +129,8 @@ class AdaptedDataset:
                 f"{self._name}[{i}]: {what} must be an array or a plain CPU tensor, got {type(value).__name__}: {error}"
             ) from error
 
-    def _together(self, what: str, places: list[int], arrays: list[Array], fill: int) -> Array:
+    def _together(self, spec: TensorSpec, places: list[int], arrays: list[Array], fill: int) -> Array:
         """[B, ...]; of varying length, padded by `fill` to the longest."""
-        spec = self._labels.tensor if what == "label" else next(s for s in self._inputs if s.name == what)
         if not arrays:
             return np.empty((0, *spec.shape), dtype=spec.dtype)
         if spec.variable:
@@ -123,7 +138,7 @@ class AdaptedDataset:
         for i, array in zip(places, arrays, strict=True):
             if array.shape != arrays[0].shape:
                 raise DataError(
-                    f"{self._name}[{i}]: {what} must have the shape of the others, {list(arrays[0].shape)}, "
+                    f"{self._name}[{i}]: {spec.name} must have the shape of the others, {list(arrays[0].shape)}, "
                     f"got {list(array.shape)}; resize or pad it"
                 )
         return np.stack(arrays)

@@ -1,14 +1,15 @@
-"""Does this data fit this model? Asked once, before the first round."""
+"""Does this data fit this model? Asked once before the first round, and of a user's own data at every batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heron_core.arrays import Array, TensorSpec
 from heron_core.data.partition import check_labels
-from heron_core.data.source import Source
+from heron_core.data.source import Batch, Source
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 
@@ -20,37 +21,68 @@ def check_source(source: Source, inputs: Sequence[TensorSpec], labels: LabelSpec
     """
     if len(source) == 0:
         raise DataError("the data holds no samples, at least one is needed; check data.path or data.source")
-    arrays, found = source.batch(np.zeros(1, dtype=np.int64))
+    if problem := _problem(source.batch(np.zeros(1, dtype=np.int64)), inputs, labels):
+        raise DataError(problem)
+    if labels.classes:
+        check_labels(source.labels, labels.classes)
+
+
+class Checked:
+    """A source that looks at every batch it gives: DataError names the first sample that the model cannot take."""
+
+    def __init__(self, source: Source, inputs: Sequence[TensorSpec], labels: LabelSpec) -> None:
+        self._source, self._inputs, self._spec = source, inputs, labels
+
+    @property
+    def labels(self) -> Array:
+        return self._source.labels
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """The samples at these indices. Raises DataError."""
+        batch = self._source.batch(indices)
+        if problem := _problem(batch, self._inputs, self._spec):
+            raise DataError(self._named(batch, indices) or problem)
+        return batch
+
+    def _named(self, batch: Batch, indices: NDArray[np.int64]) -> str | None:
+        arrays, labels = batch
+        for row, index in enumerate(indices):
+            one = slice(row, row + 1)
+            if problem := _problem((tuple(a[one] for a in arrays), labels[one]), self._inputs, self._spec):
+                return f"sample {index}: {problem}"
+        return None
+
+
+def _problem(batch: Batch, inputs: Sequence[TensorSpec], labels: LabelSpec) -> str | None:
+    """Why the model cannot take this batch; None where it can."""
+    arrays, found = batch
     if len(arrays) != len(inputs):
         names = ", ".join(spec.name for spec in inputs)
-        raise DataError(f"a sample must have the model's {len(inputs)} inputs ({names}), got {len(arrays)}")
+        return f"a sample must have the model's {len(inputs)} inputs ({names}), got {len(arrays)}"
     for spec, array in zip(inputs, arrays, strict=True):
-        _check_input(spec, array)
-    if labels.classes:
-        _check_class(found)
-        check_labels(source.labels, labels.classes)
-    elif problem := labels.problem(found):
-        raise DataError(f"{problem}; convert them in the source")
+        if problem := _input_problem(spec, array):
+            return problem
+    if problem := labels.problem(found):
+        return f"{problem}; mend the data, or the model's task"
+    return None
 
 
-def _check_input(spec: TensorSpec, array: Array) -> None:
+def _input_problem(spec: TensorSpec, array: Array) -> str | None:
     if array.dtype.name != spec.dtype:
-        raise DataError(
+        return (
             f"{spec.name} of a batch must be {spec.dtype}, as the model takes it, got {array.dtype}; convert it in the "
             "source"
         )
     if not spec.fits(array):
-        raise DataError(
-            f"samples must have the model's input shape {list(spec.shape)}, got {list(array.shape[1:])}; "
+        return (
+            f"{spec.name} must have the model's input shape, {spec}, got {list(array.shape[1:])}; "
             "convert the data (images are channels first) or change model.input_shape"
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError("samples must be finite, the first one holds NaN or Inf; mend the data")
-
-
-def _check_class(labels: Array) -> None:
-    if labels.dtype != np.int64 or labels.shape != (1,):
-        raise DataError(
-            f"labels of a batch must be int64 [B], one class a sample, got {labels.dtype} {list(labels.shape)}; "
-            "convert them in the source"
-        )
+        return f"{spec.name} must be finite, got NaN or Inf; mend the data"
+    if problem := spec.range_problem(array):
+        return f"{spec.name} {problem}; give every client the same vocabulary"
+    return None

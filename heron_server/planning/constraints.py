@@ -35,7 +35,7 @@ def _uploads(spec: RunSpec, settings: ServerSettings, model: SplitModel, method:
             f"{spec.method.local_steps}: no round would upload anything, and the server would never train; lower it"
         )
     needed = 2 * upload_bytes(spec, model)
-    if settings.byte_budget < needed and (method.uploads or clients_evaluate(spec, settings.test_data)):
+    if settings.byte_budget < needed and (method.uploads or clients_evaluate(spec, settings.names_test_set)):
         yield (
             f"server.byte_budget must hold two whole steps, {needed} bytes here, got {settings.byte_budget}; "
             "raise it or lower method.batch_size"
@@ -125,7 +125,7 @@ def _slopes(spec: RunSpec, model: SplitModel, method: Method) -> int:
 
 
 def _evaluation(spec: RunSpec, settings: ServerSettings) -> Iterator[str]:
-    if spec.data.validation and settings.test_data in ("npz", "image_folder"):
+    if spec.data.validation and settings.names_test_set:
         yield (
             f"data.validation = {spec.data.validation:g} sets training samples apart for evaluation, but "
             f'server.test_data = "{settings.test_data}" names another test set; remove one of the two'

@@ -127,7 +127,7 @@ def _head_moments(spec: RunSpec, model: SplitModel) -> list[Item]:
 
 def _uploads(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> list[Item]:
     method, clients, drawn = method_of(spec.method), spec.federation.clients, plan.participants(spec)
-    if not method.uploads and not plan.clients_evaluate(spec, settings.test_data):
+    if not method.uploads and not plan.clients_evaluate(spec, settings.names_test_set):
         return []
     step, activations = plan.upload_bytes(spec, model), plan.activation_bytes(spec, model)
     slots = upload_slots(settings.byte_budget, step, drawn)

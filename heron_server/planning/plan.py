@@ -150,9 +150,9 @@ def uploads_per_round(spec: RunSpec) -> int:
     return methods.uploads_per_round(spec.method)
 
 
-def clients_evaluate(spec: RunSpec, test_data: str) -> bool:
-    """Do clients send what they hold out? By `server.test_data`, where a server has no test set of its own."""
-    return spec.data.source == "client" and spec.data.holdout > 0 and test_data in ("auto", "none")
+def clients_evaluate(spec: RunSpec, server_has_test_set: bool) -> bool:
+    """Do clients send what they hold out, because the server brings no test set of its own?"""
+    return spec.data.source == "client" and spec.data.holdout > 0 and not server_has_test_set
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,11 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torc
 
 def load_test(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> Source | None:
     """The test set the settings name, or None where the clients evaluate; ConfigError for a share below one batch."""
-    if settings.test_data in ("npz", "image_folder"):
+    if settings.names_test_set:
         return data.load_own(
-            settings.test_data, path=settings.test_path, options={}, inputs=model.inputs, labels=model.task.labels
-        )
+            settings.test_data, path=settings.test_path, options=settings.test_options, inputs=model.inputs,
+            labels=model.task.labels,
+        )  # fmt: skip
     if spec.data.source == "client":
         return None
     try:

@@ -102,7 +102,7 @@ class Trainer:
     # -- training ------------------------------------------------------------------------------------------------
 
     def check(self, client: str, upload: Upload) -> None:
-        """Raises TensorError for NaN, Inf or labels out of range; the back is untouched."""
+        """Raises TensorError for NaN, Inf, or integers or labels out of range; the back is untouched."""
         self._model.check_labels(upload.labels_B)
         for spec, tensor in zip(self._model.activations, upload.activations, strict=True):
             # One cheap pass: a NaN or Inf anywhere makes the sum NaN or Inf. Only then look closely.
@@ -112,6 +112,8 @@ class Trainer:
                     f"client {client!r}, upload {upload.number}: {spec.name} must be finite, got {bad} NaN or Inf of "
                     f"{tensor.numel()}; lower method.optimizer.lr or check that client's data"
                 )
+            if problem := spec.range_problem(tensor.numpy()):
+                raise TensorError(f"client {client!r}, upload {upload.number}: {spec.name} {problem}")
 
     def train(self, client: str, rank: int, round_number: int, upload: Upload) -> CutGradients | None:
         """One first-order step on the back from one upload, and what the method returns for it.  Eq. 7.

@@ -20,7 +20,7 @@ from heron_server.config import ServerSettings, split_run_file
 from heron_simulator.settings import SimulateSettings, SimulationFile
 from heron_simulator.sweep.file import CONTROL, SweepFile, Tables, Variant, expanded, load_sweep_file, merged
 
-AFFECTS_RESULTS = {"order", "quorum", "byte_budget", "test_data", "test_path", "device"}
+AFFECTS_RESULTS = {"order", "quorum", "byte_budget", "test_data", "test_path", "test_options", "device"}
 """Of the [server] table; the rest does not change what a simulated run ends with."""
 
 

@@ -1,4 +1,4 @@
-"""What a label may be, told by NumPy alone."""
+"""What a label is, in words and by its array."""
 
 from __future__ import annotations
 
@@ -8,45 +8,60 @@ import pytest
 from heron_core.arrays import Array, TensorSpec
 from heron_core.labels import IGNORED, LabelSpec
 
-CLASS = LabelSpec(count=3)
-TOKENS = LabelSpec((4,), variable=True, count=10, maskable=True)
-VALUES = LabelSpec((2,), "float32")
+CLASS = LabelSpec(count=10)
+BITS = LabelSpec((4,), count=2)
+VALUE = LabelSpec((2,), "float32")
+TOKENS = LabelSpec((80,), variable=True, count=30, maskable=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (CLASS, "one int64 class in 0..9"),
+        (BITS, "int64 [4] in 0..1"),
+        (VALUE, "float32 [2]"),
+        (TOKENS, "int64 [up to 80] in 0..29, or -100 where none counts"),
+    ],
+)
+def test_a_kind_of_label_is_said_in_words(spec: LabelSpec, words: str) -> None:
+    assert str(spec) == words
+
+
+def test_only_one_integer_a_sample_is_a_class() -> None:
+    assert [spec.classes for spec in (CLASS, BITS, VALUE, TOKENS, LabelSpec((), "float32"))] == [10, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
     ("spec", "labels"),
     [
-        (CLASS, np.array([0, 2, 1])),
+        (CLASS, np.array([0, 9])),
+        (BITS, np.eye(4, dtype=np.int64)),
+        (VALUE, np.zeros((3, 2), np.float32)),
+        (TOKENS, np.array([[29, IGNORED], [IGNORED, IGNORED]])),
+        (TOKENS, np.full((1, 80), IGNORED)),
         (CLASS, np.zeros(0, np.int64)),
-        (TOKENS, np.array([[9, IGNORED], [0, 3]])),
-        (TOKENS, np.full((2, 4), IGNORED)),
-        (VALUES, np.array([[-1e30, 2.5]], np.float32)),
     ],
 )
-def test_labels_of_the_task_have_no_problem(spec: LabelSpec, labels: Array) -> None:
+def test_labels_of_the_kind_are_no_problem(spec: LabelSpec, labels: Array) -> None:
     assert spec.problem(labels) is None
 
 
 @pytest.mark.parametrize(
     ("spec", "labels", "problem"),
     [
-        (CLASS, np.array([0, 3]), "labels must lie in 0..2, got 0..3"),
-        (CLASS, np.array([-1]), "labels must lie in 0..2, got -1..-1"),
-        (CLASS, np.array([IGNORED]), "labels must lie in 0..2, got -100..-100"),
-        (CLASS, np.array([0.0]), "labels must be int64 [] for each sample, got float64 []"),
-        (CLASS, np.array([[0]]), "labels must be int64 [] for each sample, got int64 [1]"),
-        (TOKENS, np.zeros((1, 5), np.int64), "labels must be int64 [up to 4] for each sample, got int64 [5]"),
-        (TOKENS, np.array([[10]]), "labels must lie in 0..9 (or -100, which does not count), got 10..10"),
-        (VALUES, np.array([[np.nan, 0]], np.float32), "labels must be finite, got NaN or Inf"),
-        (VALUES, np.zeros((1, 3), np.float32), "labels must be float32 [2] for each sample, got float32 [3]"),
+        (CLASS, np.array([10]), "labels must lie in 0..9, got 10..10"),
+        (CLASS, np.array([IGNORED]), "labels must lie in 0..9, got -100..-100"),
+        (CLASS, np.array([1.0]), "labels must be one int64 class in 0..9 for each sample, got float64 []"),
+        (CLASS, np.array(3), "labels must be one int64 class in 0..9 for each sample, got int64 []"),
+        (BITS, np.array([[0, 1]]), "labels must be int64 [4] in 0..1 for each sample, got int64 [2]"),
+        (VALUE, np.array([[0, np.nan]], np.float32), "labels must be finite, got NaN or Inf"),
+        (TOKENS, np.zeros((1, 81), np.int64),
+         "labels must be int64 [up to 80] in 0..29, or -100 where none counts for each sample, got int64 [81]"),
+        (TOKENS, np.array([[30, IGNORED]]), "labels must lie in 0..29, got 30..30 (-100 does not count)"),
     ],
-)
-def test_what_a_label_may_not_be_is_named(spec: LabelSpec, labels: Array, problem: str) -> None:
+)  # fmt: skip
+def test_other_labels_are_told_what_was_expected_and_what_came(spec: LabelSpec, labels: Array, problem: str) -> None:
     assert spec.problem(labels) == problem
-
-
-def test_only_one_integer_a_sample_is_a_class() -> None:
-    assert [spec.classes for spec in (CLASS, TOKENS, VALUES, LabelSpec((5,), count=2))] == [3, 0, 0, 0]
 
 
 def test_a_batch_of_varying_length_fits_up_to_the_longest() -> None:

@@ -22,7 +22,7 @@ def load_npz(path: Path, inputs: TensorSpec, labels: LabelSpec) -> ArraySource:
     """
     x, y = _read(path)
     y, input_shape = _labels(path, y, labels), inputs.shape
-    if x.shape[1:] != input_shape or x.ndim == 0:
+    if x.ndim == 0 or not inputs.has_shape(x.shape[1:]):
         channels_last = len(input_shape) == 3 and x.shape[1:] == (*input_shape[1:], input_shape[0])
         advice = "save x.transpose(0, 3, 1, 2)" if channels_last else "reshape x or change model.input_shape"
         wanted = ", ".join(["N", *map(str, input_shape)])
@@ -52,8 +52,8 @@ def _labels(path: Path, y: Array, labels: LabelSpec) -> Array:
     if labels.shape == (1,) and y.ndim == 1:
         y = y[:, None]
     kinds = "f" if labels.dtype == "float32" else "iub"
-    if y.dtype.kind not in kinds or y.shape[1:] != labels.shape:
-        raise DataError(f"{path}: y must be {labels.tensor} a sample, got {y.dtype} {list(y.shape[1:])}; save it so")
+    if y.ndim == 0 or y.dtype.kind not in kinds or not labels.tensor.has_shape(y.shape[1:]):
+        raise DataError(f"{path}: y must be {labels} for each sample, got {y.dtype} {list(y.shape[1:])}; save it so")
     return y.astype(labels.dtype)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from heron_core.arrays import TensorSpec
 from heron_core.data.adapted import AdaptedDataset
+from heron_core.data.checks import Checked
 from heron_core.data.source import Source, Subset
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
@@ -20,13 +22,20 @@ _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def load_own(
-    source: str, *, path: Path | None, options: dict[str, Any], inputs: tuple[TensorSpec, ...], labels: LabelSpec
+    source: str, *, path: Path | None, options: Mapping[str, object], inputs: tuple[TensorSpec, ...], labels: LabelSpec
 ) -> Source:
     """`image_folder` and `npz` read `path`; `package.module:factory` gets `options`, and `path` if set.
 
-    Importing runs code: hand over only what this machine's operator named, never what a peer sent.
-    Raises DataError for an unknown source, a missing path, wrong options, or data that cannot be used.
+    Every batch is checked as it is asked for. Importing runs code: hand over only what this machine's operator named,
+    never what a peer sent. Raises DataError for an unknown source, a missing path, wrong options, or data that cannot
+    be used.
     """
+    return Checked(_loaded(source, path, options, inputs, labels), inputs, labels)
+
+
+def _loaded(
+    source: str, path: Path | None, options: Mapping[str, object], inputs: tuple[TensorSpec, ...], labels: LabelSpec
+) -> Source:
     if _FACTORY.fullmatch(source):
         given = {**options, "path": path} if path is not None else options
         return _from_factory(source, given, inputs, labels)
@@ -34,6 +43,12 @@ def load_own(
         raise DataError(f"data.source must be image_folder, npz or package.module:factory, got {source!r}")
     if path is None:
         raise DataError(f"data.source = {source!r} needs data.path in the client's file, it is not set")
+    if len(inputs) > 1:
+        names = ", ".join(spec.name for spec in inputs)
+        raise DataError(
+            f"data.source = {source!r} gives one input, the model takes {len(inputs)} ({names}); "
+            "write a package.module:factory"
+        )
     if source == "npz":
         from heron_core.data.sources.npz import load_npz
 
@@ -42,7 +57,7 @@ def load_own(
     from heron_core.data.sources.folder import ImageFolder
 
     _only(options, source, "classes")
-    return ImageFolder(path, inputs[0].shape, **options)
+    return ImageFolder(path, inputs[0].shape, _class_names(options))
 
 
 def split_holdout(source: Source, fraction: float, seed: int, name_or_rank: str | int) -> tuple[Source, Source]:
@@ -59,12 +74,23 @@ def split_holdout(source: Source, fraction: float, seed: int, name_or_rank: str 
     return Subset(source, np.sort(order[num_held:])), Subset(source, np.sort(order[:num_held]))
 
 
-def _only(options: dict[str, Any], source: str, *known: str) -> None:
+def _only(options: Mapping[str, object], source: str, *known: str) -> None:
     if unknown := sorted(set(options) - set(known)):
         raise DataError(f"data.source = {source!r} takes options {list(known)}, got {unknown}; remove them")
 
 
-def _from_factory(name: str, options: dict[str, Any], inputs: tuple[TensorSpec, ...], labels: LabelSpec) -> Source:
+def _class_names(options: Mapping[str, object]) -> list[str] | None:
+    given = options.get("classes")
+    if given is None:
+        return None
+    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+        raise DataError(f"data.options.classes must be a list of sub-folders' names, got {given!r}; mend it")
+    return [str(name) for name in given]
+
+
+def _from_factory(
+    name: str, options: Mapping[str, object], inputs: tuple[TensorSpec, ...], labels: LabelSpec
+) -> Source:
     module, _, attribute = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module), attribute)

@@ -188,8 +188,8 @@ class Float64Source:
     [
         (bad_label(5), "labels must be 0 to 4, got 5 for sample 1 and 1 more such"),
         (bad_label(-1), "labels must be 0 to 4, got -1"),
-        (ArraySource(np.zeros((1, 3), np.float32), np.array([0])), r"input shape \[2\], got \[3\]"),
-        (ArraySource(np.full((1, 2), np.nan, np.float32), np.array([0])), "finite, the first one holds NaN"),
+        (ArraySource(np.zeros((1, 3), np.float32), np.array([0])), r"input shape, float32 \[2\], got \[3\]"),
+        (ArraySource(np.full((1, 2), np.nan, np.float32), np.array([0])), "x must be finite, got NaN or Inf"),
         (ArraySource(np.zeros((0, 2), np.float32), np.array([], int)), "holds no samples"),
         (Float64Source(), "x of a batch must be float32, as the model takes it, got float64"),
     ],

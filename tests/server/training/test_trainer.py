@@ -120,6 +120,23 @@ def test_integer_activations_are_not_checked_for_nan() -> None:
     trainer(model).check("edge-1", Upload(0, (torch.ones(4, 2, dtype=torch.int64),), torch.zeros(4, dtype=torch.int64)))
 
 
+@pytest.mark.parametrize(
+    ("spec", "sent", "message"),
+    [
+        (TensorSpec("ids", (2,), "int64", count=5), torch.tensor([[0, 5]]), r"ids must lie in 0\.\.4, got 0\.\.5"),
+        (TensorSpec("mask", (2,), "bool"), torch.tensor([[1, 7]], dtype=torch.uint8).view(torch.bool),
+         r"mask must lie in 0\.\.1, got 1\.\.7"),
+    ],
+)  # fmt: skip
+def test_integers_outside_their_vocabulary_and_odd_bools_are_refused(
+    spec: TensorSpec, sent: torch.Tensor, message: str
+) -> None:
+    made = tiny.mlp()
+    model = SplitModel(made.front, made.auxiliary, made.back, made.inputs, (spec,), made.task)
+    with pytest.raises(TensorError, match=f"client 'edge-1', upload 0: {message}"):
+        trainer(model).check("edge-1", Upload(0, (sent,), torch.zeros(1, dtype=torch.int64)))
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", [tiny.mlp(), tiny.conv("batch")], ids=["mlp", "batch"])
 def test_tensors_round_trip_bit_for_bit_and_training_goes_on_as_if_never_stopped(

@@ -187,14 +187,14 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("factory", ["Scans", "HasBatch"])
 def test_a_users_dataset_is_made_with_its_options(factory: str, own_module: str) -> None:
-    source = load(f"{own_module}:{factory}", count=3)
+    source = load(f"{own_module}:{factory}", shape=(2,), count=3)
     check_source(source, (TensorSpec("x", (2,)),), LabelSpec(count=2))
     assert len(source) == 3 and source.batch(np.array([2]))[0][0].tolist() == [[2, 2]]
 
 
 def test_a_users_factory_gets_the_path_and_may_make_a_source(own_module: str, tmp_path: Path) -> None:
     load(f"{own_module}:Scans", tmp_path, count=1)
-    assert isinstance(load(f"{own_module}:arrays"), ArraySource)
+    assert load(f"{own_module}:arrays").labels.tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
