@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from heron_core.measures import Measured, added
 
+EVALUATION_ROWS = 256
+"""Samples of the server's test set at a time."""
+
 
 @dataclass
 class Counts:

@@ -3,17 +3,12 @@
 Payload bytes go to their own kind, exactly. Message fields around them and framing are control: gRPC's 5-byte prefix,
 HTTP/2's 9 bytes a frame, and estimates of headers, window updates and pings. The kinds add up to wire_up + wire_down.
 TCP's and IP's own headers, and what was sent in vain over a broken connection, are not counted.
-
-`paper_charge` is the second column: what arXiv 2601.09076 charges of the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
-
-from heron_server.planning.plan import StateBytes
 
 Direction = Literal["up", "down"]
 Kind = Literal[
@@ -95,18 +90,3 @@ class Ledger:
         self.control += up + down
         self.wire_up += up
         self.wire_down += down
-
-
-def paper_charge(ledger: Mapping[str, int], state: StateBytes) -> dict[str, int]:
-    """The paper's charge for what a ledger counted, in bytes by kind, and their total.
-
-    Activations, cut gradients, and of every client state that really went up or down the trainable weights of the front
-    (in fedavg of the whole model): their share of its bytes. No head, buffers, labels, moments, evaluation or control.
-    """
-    charged = {
-        "activations_up": ledger["activations_up"],
-        "cut_gradients_down": ledger["cut_gradients_down"],
-        "client_state_up": ledger["client_state_up"] * state.paper_up // max(1, state.up),
-        "client_state_down": ledger["client_state_down"] * state.paper_down // max(1, state.down),
-    }
-    return charged | {"total": sum(charged.values())}

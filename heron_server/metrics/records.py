@@ -10,7 +10,6 @@ from heron_core.measures import Measured, Metric
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.counts import Counts
-from heron_server.planning.macs import StepMacs
 
 Record = dict[str, Any]
 SUMMARY_SCHEMA = 1
@@ -99,7 +98,7 @@ class Records:
 
     def summary(
         self, run_id: str, clients: int, model_sha256: str, ledger: dict[str, int], ledger_paper: dict[str, int],
-        macs: StepMacs,
+        macs: int, macs_paper: int,
     ) -> Record:  # fmt: skip
         """summary.json: a stable interface; keys may be added, never renamed."""
         last: Record = self.history[-1] if self.history else {}
@@ -126,8 +125,8 @@ class Records:
                 "forward_passes": self._passes_per_step,
                 "seconds_median": median(self._step_seconds) if self._step_seconds else None,
                 "peak_bytes_median": int(median(self._peaks)) if self._peaks else None,
-                "macs": macs.exact,
-                "macs_paper": macs.paper,
+                "macs": macs,
+                "macs_paper": macs_paper,
             },
             "per_client": self.clients,
             "history": self.history,

@@ -16,12 +16,11 @@ from heron_core.models.split_model import AssembledModel, SplitModel
 from heron_core.spec.methods import Part, method_of
 from heron_core.spec.run_spec import OptimizerSpec, RunSpec
 from heron_server.config import ServerSettings
+from heron_server.metrics.counts import EVALUATION_ROWS
 from heron_server.planning import plan
 from heron_server.text.units import bytes_text
 from heron_server.uploads.scheduler import upload_slots
 
-EVALUATION_ROWS = 256
-"""Samples of the test set at a time."""
 VERSIONS = 2
 """Of the client states: the boundary's, and the one that is being evaluated."""
 CHECKPOINT = "a checkpoint being written"

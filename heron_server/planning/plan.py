@@ -188,14 +188,3 @@ def round_traffic(spec: RunSpec, model: SplitModel) -> Traffic:
         client_state_up=clients * state.up,
         client_state_down=clients * state.down,
     )
-
-
-def paper_round_bytes(spec: RunSpec, model: SplitModel) -> int:
-    """What the paper charges: activations, cut gradients, and the front's weights both ways; no head, buffers, labels
-    or moments. fedavg, which is not in its tables: the whole model's weights both ways.
-
-    Its HERON row of its vision table: 20 rounds x (12.207 GiB + 5 clients x 2 x 75,840 x 4 B) = 244.197 GiB.
-    """
-    traffic, state = round_traffic(spec, model), state_bytes(spec, client_state(spec, model))
-    weights = participants(spec) * (state.paper_up + state.paper_down)
-    return traffic.activations_up + traffic.cut_gradients_down + weights

@@ -14,9 +14,10 @@ from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning import macs, plan
+from heron_server.planning.checks import check_run
 from heron_server.planning.memory import machine_memory, server_memory
+from heron_server.planning.paper import paper_round_bytes
 from heron_server.planning.warnings import method_cautions, model_cautions, server_cautions, share_cautions
-from heron_server.run.prepare import check_run
 from heron_server.text.tables import Section, plain_text
 from heron_server.text.units import bytes_text, macs_text, number_text, percent_text
 from heron_server.uploads.scheduler import upload_slots
@@ -156,7 +157,7 @@ def _traffic(spec: RunSpec, model: SplitModel) -> Section:
         row("client state up", state.up, a_round.client_state_up),
         row("client state down", state.down, a_round.client_state_down),
         row("all, as Heron charges", None, a_round.total),
-        row("as the paper charges", None, plan.paper_round_bytes(spec, model)),
+        row("as the paper charges", None, paper_round_bytes(spec, model)),
     ]
     return Section(
         f"Payload between the server and the {plan.participants(spec)} clients of a round",

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from heron_core import data
-from heron_core.data.source import Source
-from heron_core.device import resolve_device
-from heron_core.errors import ConfigError, DataError
-from heron_core.models import build_split_model
 from heron_core.models.saved import save_model
-from heron_core.models.split_model import SplitModel, check_parts
+from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.display.report import write_curves
-from heron_server.metrics.ledger import paper_charge
-from heron_server.planning.constraints import refuse_contradictions
+from heron_server.planning.checks import check_run
 from heron_server.planning.macs import step_macs
-from heron_server.planning.memory import refuse_above_limit, server_memory
+from heron_server.planning.paper import paper_charge
 from heron_server.planning.plan import client_state, state_bytes
 from heron_server.run.coordinator import Coordinator
 from heron_server.storage.run_dir import RunDir
@@ -34,52 +25,6 @@ def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Trainer, SplitMode
     return Trainer(spec, model, device, test), model
 
 
-def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torch.device, Source | None]:
-    """Everything that can be refused before a run: `prepare` and `validate` refuse the same."""
-    for folder in settings.python_path:
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
-    model = build_split_model(spec.model, data_folder=settings.data_folder)
-    check_parts(model, spec.seed)
-    device = resolve_device(settings.device)
-    refuse_contradictions(spec, settings, model)
-    refuse_above_limit(server_memory(spec, settings, model), settings)
-    test = load_test(spec, settings, model)
-    if test is not None:
-        data.check_source(test, model.inputs, model.task.labels)
-    return model, device, test
-
-
-def load_test(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> Source | None:
-    """The test set the settings name, or None where the clients evaluate; ConfigError for a share below one batch."""
-    if settings.names_test_set:
-        return data.load_own(
-            settings.test_data, path=settings.test_path, options=settings.test_options, inputs=model.inputs,
-            labels=model.task.labels,
-        )  # fmt: skip
-    if spec.data.source == "client":
-        return None
-    try:
-        experiment = data.load_experiment(spec.data, spec.seed, settings.data_folder)
-    except DataError:
-        if settings.test_data == "none":
-            return None  # the server needs no data: its clients have it
-        raise
-    _check_shares(spec, data.share_sizes(experiment, spec.data, spec.seed, spec.federation.clients))
-    return None if settings.test_data == "none" else experiment.test
-
-
-def _check_shares(spec: RunSpec, sizes: list[int]) -> None:
-    rows = spec.method.batch_size
-    small = [rank for rank, size in enumerate(sizes) if size < rows]
-    if small:
-        raise ConfigError(
-            f"every client needs method.batch_size = {rows} samples, got {sizes[small[0]]} for rank {small[0]} "
-            f"({len(small)} of {len(sizes)} clients have too few); lower method.batch_size or federation.clients, or "
-            "raise data.alpha"
-        )
-
-
 def finish_run(
     coordinator: Coordinator, model: SplitModel, directory: RunDir, *, curves: bool = True
 ) -> dict[str, Any]:
@@ -87,9 +32,10 @@ def finish_run(
     spec = coordinator.spec
     folder: Path = directory.path / "model"
     trained, ledger = coordinator.trainer.trained(), coordinator.ledger.as_dict()
+    macs = step_macs(spec, model)
     summary = coordinator.records.summary(
         coordinator.run_id, coordinator.clients, coordinator.model_sha256(), ledger,
-        paper_charge(ledger, state_bytes(spec, client_state(spec, model))), step_macs(spec, model),
+        paper_charge(ledger, state_bytes(spec, client_state(spec, model))), macs.exact, macs.paper,
     )  # fmt: skip
     extra = {key: summary[key] for key in ("run_id", "method", "rounds_done", "accuracy", "model_sha256")}
     save_model(folder, spec.model, trained.front, trained.back, trained.head, extra)

@@ -21,7 +21,7 @@ from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import seeded_torch
 from heron_core.wire.codec import expected_of, mismatches
-from heron_server.metrics.counts import Counts
+from heron_server.metrics.counts import EVALUATION_ROWS, Counts
 from heron_server.training.alignment import AlignedHeads
 from heron_server.training.backs import make_backs
 from heron_server.training.commands import ClientTensors, RoundEnd, TrainedModel
@@ -216,7 +216,7 @@ class Trainer:
         )
 
     @torch.inference_mode()
-    def evaluate(self, batch_rows: int = 256) -> Counts:
+    def evaluate(self, batch_rows: int = EVALUATION_ROWS) -> Counts:
         """The assembled model under the present client state on the server's own test set."""
         test, counts = self._test, Counts()
         assert test is not None, "a trainer without a test set evaluates what clients hold out"

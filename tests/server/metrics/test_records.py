@@ -11,7 +11,6 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.metrics.counts import Counts
 from heron_server.metrics.ledger import Ledger
 from heron_server.metrics.records import Records
-from heron_server.planning.macs import StepMacs
 from heron_server.storage.run_dir import to_json
 
 SUMMARY = [
@@ -50,7 +49,7 @@ def two_rounds() -> Records:
 
 
 def summary(records: Records) -> dict[str, Any]:
-    return json.loads(to_json(records.summary("r", 2, "abc", Ledger().as_dict(), {"total": 7}, StepMacs(17, 18))))
+    return json.loads(to_json(records.summary("r", 2, "abc", Ledger().as_dict(), {"total": 7}, 17, 18)))
 
 
 def test_the_summary_has_the_keys_that_the_design_promises() -> None:

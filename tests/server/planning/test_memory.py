@@ -10,9 +10,9 @@ from heron_core.errors import ConfigError
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
+from heron_server.planning.checks import check_run
 from heron_server.planning.constraints import refuse_contradictions
 from heron_server.planning.memory import refuse_above_limit, server_memory
-from heron_server.run.prepare import check_run
 from heron_server.training.trainer import Trainer
 
 BACK = 11_098_122

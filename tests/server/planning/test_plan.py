@@ -12,6 +12,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning import plan
 from heron_server.planning.macs import part_layers, step_macs
+from heron_server.planning.paper import paper_round_bytes
 from heron_simulator.simulator import simulate
 
 GIB = 1 << 30
@@ -113,7 +114,7 @@ def test_only_split_learning_with_cut_gradients_sends_as_much_back_as_it_gets() 
     traffic = plan.round_traffic(spec, model_of(spec))
     assert traffic.cut_gradients_down == traffic.activations_up == 5 * 39 * (64 << 20)
     one_pass, weights = 50_000 * 65_536 * 4, 5 * 2 * FRONT * 4
-    assert plan.paper_round_bytes(spec, model_of(spec)) == 2 * traffic.activations_up + weights
+    assert paper_round_bytes(spec, model_of(spec)) == 2 * traffic.activations_up + weights
     assert 16 * (2 * one_pass + weights) / GIB == pytest.approx(390.670, abs=5e-4)
 
 
@@ -122,7 +123,7 @@ def test_fedavg_sends_the_whole_model_and_no_activations() -> None:
     model = model_of(spec)
     traffic = plan.round_traffic(spec, model)
     assert traffic.activations_up == traffic.labels_up == 0
-    assert plan.paper_round_bytes(spec, model) == 5 * 2 * 4 * 11_173_962
+    assert paper_round_bytes(spec, model) == 5 * 2 * 4 * 11_173_962
 
 
 def test_only_the_participants_of_a_round_send_anything() -> None:
@@ -148,4 +149,4 @@ def test_a_run_is_charged_what_its_plan_said(name: str) -> None:
     assert {kind: counted[kind] for kind in vars(plan.round_traffic(spec, model))} == {
         kind: 2 * size for kind, size in vars(plan.round_traffic(spec, model)).items()
     }
-    assert summary["ledger_paper"]["total"] == 2 * plan.paper_round_bytes(spec, model)
+    assert summary["ledger_paper"]["total"] == 2 * paper_round_bytes(spec, model)

@@ -13,6 +13,7 @@ from heron_core.spec.run_spec import RunSpec, ZoSpec
 from heron_server.config import ServerSettings, load_run_file
 from heron_server.planning import plan
 from heron_server.planning.macs import client_forward_macs, client_step_macs, forward_passes
+from heron_server.planning.paper import paper_round_bytes
 from heron_server.planning.validate import describe
 from heron_server.run.prepare import prepare
 
@@ -67,7 +68,7 @@ def test_the_papers_bytes() -> None:
     model = build_split_model(spec.model)
     assert plan.activation_bytes(spec, model) == 64 << 20
     weights = 5 * 2 * 75_840 * 4
-    assert plan.paper_round_bytes(spec, model) == 5 * 39 * (64 << 20) + weights
+    assert paper_round_bytes(spec, model) == 5 * 39 * (64 << 20) + weights
     one_pass = 50_000 * 65_536 * 4
     assert 20 * (one_pass + weights) / GIB == pytest.approx(244.197, abs=5e-4)
     traffic = plan.round_traffic(spec, model)

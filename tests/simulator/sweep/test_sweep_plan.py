@@ -11,7 +11,7 @@ from heron_core.models import build_split_model
 from heron_core.models.saved import save_model
 from heron_core.models.weights import weights_folder
 from heron_core.spec.run_spec import ModelSpec
-from heron_server.run.prepare import check_run, load_test
+from heron_server.planning.checks import check_run, load_test
 from heron_simulator.sweep.plan import Run, Sweep, load_sweep
 
 FILES = sorted((Path(__file__).parents[3] / "benchmarks" / "sweeps").glob("*.toml"))

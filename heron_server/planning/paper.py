@@ -1,0 +1,35 @@
+"""What arXiv 2601.09076 charges of the bytes that Heron counts: the second column of the plan and of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heron_core.models.split_model import SplitModel
+from heron_core.spec.run_spec import RunSpec
+from heron_server.planning.plan import StateBytes, client_state, participants, round_traffic, state_bytes
+
+
+def paper_round_bytes(spec: RunSpec, model: SplitModel) -> int:
+    """What the paper charges: activations, cut gradients, and the front's weights both ways; no head, buffers, labels
+    or moments. fedavg, which is not in its tables: the whole model's weights both ways.
+
+    Its HERON row of its vision table: 20 rounds x (12.207 GiB + 5 clients x 2 x 75,840 x 4 B) = 244.197 GiB.
+    """
+    traffic, state = round_traffic(spec, model), state_bytes(spec, client_state(spec, model))
+    weights = participants(spec) * (state.paper_up + state.paper_down)
+    return traffic.activations_up + traffic.cut_gradients_down + weights
+
+
+def paper_charge(ledger: Mapping[str, int], state: StateBytes) -> dict[str, int]:
+    """The paper's charge for what a ledger counted, in bytes by kind, and their total.
+
+    Activations, cut gradients, and of every client state that really went up or down the trainable weights of the front
+    (in fedavg of the whole model): their share of its bytes. No head, buffers, labels, moments, evaluation or control.
+    """
+    charged = {
+        "activations_up": ledger["activations_up"],
+        "cut_gradients_down": ledger["cut_gradients_down"],
+        "client_state_up": ledger["client_state_up"] * state.paper_up // max(1, state.up),
+        "client_state_down": ledger["client_state_down"] * state.paper_down // max(1, state.down),
+    }
+    return charged | {"total": sum(charged.values())}
