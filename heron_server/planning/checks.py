@@ -14,8 +14,8 @@ from heron_core.models import build_split_model
 from heron_core.models.split_model import SplitModel, check_parts
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
-from heron_server.planning.constraints import refuse_contradictions
-from heron_server.planning.memory import refuse_above_limit, server_memory
+from heron_server.planning.constraints import check_constraints
+from heron_server.planning.memory import check_memory_limit, server_memory
 
 
 def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torch.device, Source | None]:
@@ -26,8 +26,8 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torc
     model = build_split_model(spec.model, data_folder=settings.data_folder)
     check_parts(model, spec.seed)
     device = resolve_device(settings.device)
-    refuse_contradictions(spec, settings, model)
-    refuse_above_limit(server_memory(spec, settings, model), settings)
+    check_constraints(spec, settings, model)
+    check_memory_limit(server_memory(spec, settings, model), settings)
     test = load_test(spec, settings, model)
     if test is not None:
         data.check_source(test, model.inputs, model.task.labels)

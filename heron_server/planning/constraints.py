@@ -16,7 +16,7 @@ from heron_server.config import ServerSettings
 from heron_server.planning.plan import clients_evaluate, upload_bytes
 
 
-def refuse_contradictions(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> None:
+def check_constraints(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> None:
     """ConfigError for the first that is found."""
     method = method_of(spec.method)
     for reason in (

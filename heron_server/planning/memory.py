@@ -49,7 +49,7 @@ def server_memory(spec: RunSpec, settings: ServerSettings, model: SplitModel) ->
     return sorted((item for item in items if item.size_bytes), key=lambda item: -item.size_bytes)
 
 
-def refuse_above_limit(items: list[Item], settings: ServerSettings) -> None:
+def check_memory_limit(items: list[Item], settings: ServerSettings) -> None:
     """ConfigError with the figure and what to lower, where the run needs more than server.memory_limit."""
     needed, limit = sum(item.size_bytes for item in items), settings.memory_limit or machine_memory()
     if needed > limit:

@@ -17,7 +17,7 @@ from heron_server.planning import macs, plan
 from heron_server.planning.checks import check_run
 from heron_server.planning.memory import machine_memory, server_memory
 from heron_server.planning.paper import paper_round_bytes
-from heron_server.planning.warnings import method_cautions, model_cautions, server_cautions, share_cautions
+from heron_server.planning.warnings import method_warnings, model_warnings, server_warnings, share_warnings
 from heron_server.text.tables import Section, plain_text
 from heron_server.text.units import bytes_text, macs_text, number_text, percent_text
 from heron_server.uploads.scheduler import upload_slots
@@ -35,12 +35,12 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
     change = plan.perturbation(spec, parameters["perturbed"], model.task.output_shape[-1])
     sizes, missing = _share_sizes(spec, settings)
     evaluator = _evaluator(spec, test)
-    cautions = [
-        *method_cautions(spec, change),
-        *model_cautions(spec),
-        *(share_cautions(spec, sizes) if sizes else ()),
+    warnings = [
+        *method_warnings(spec, change),
+        *model_warnings(spec),
+        *(share_warnings(spec, sizes) if sizes else ()),
         *([missing] if missing else ()),
-        *server_cautions(spec, settings, evaluator is not None),
+        *server_warnings(spec, settings, evaluator is not None),
     ]
     return [
         _model(spec, model, parameters),
@@ -49,7 +49,7 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
         _server(spec, settings, model, str(device), evaluator),
         _memory(spec, settings, model),
         _data(spec, model, sizes, test),
-        Section("Warnings", text=cautions or ["none"]),
+        Section("Warnings", text=warnings or ["none"]),
     ]
 
 

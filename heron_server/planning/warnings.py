@@ -16,7 +16,7 @@ LONGEST_CHANGE = 0.5
 """Of mu * u. At 0.86 the forward difference was off by 49 % on the paper's model."""
 
 
-def method_cautions(spec: RunSpec, change: Perturbation) -> Iterator[str]:
+def method_warnings(spec: RunSpec, change: Perturbation) -> Iterator[str]:
     """About the local steps."""
     method = spec.method
     rest = method.local_steps % method.upload_period
@@ -53,7 +53,7 @@ def method_cautions(spec: RunSpec, change: Perturbation) -> Iterator[str]:
         )
 
 
-def model_cautions(spec: RunSpec) -> Iterator[str]:
+def model_warnings(spec: RunSpec) -> Iterator[str]:
     """About the model table."""
     model = spec.model
     if model.weights and not model.weights_sha256:
@@ -63,7 +63,7 @@ def model_cautions(spec: RunSpec) -> Iterator[str]:
         )
 
 
-def share_cautions(spec: RunSpec, sizes: list[int]) -> Iterator[str]:
+def share_warnings(spec: RunSpec, sizes: list[int]) -> Iterator[str]:
     """About the clients' data, samples by rank."""
     method = spec.method
     smallest, needed = min(sizes), method.local_steps * method.batch_size
@@ -75,7 +75,7 @@ def share_cautions(spec: RunSpec, sizes: list[int]) -> Iterator[str]:
         )
 
 
-def server_cautions(spec: RunSpec, settings: ServerSettings, evaluated: bool) -> Iterator[str]:
+def server_warnings(spec: RunSpec, settings: ServerSettings, evaluated: bool) -> Iterator[str]:
     """About the [server] table."""
     if not evaluated:
         yield (

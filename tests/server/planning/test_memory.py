@@ -11,8 +11,8 @@ from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.checks import check_run
-from heron_server.planning.constraints import refuse_contradictions
-from heron_server.planning.memory import refuse_above_limit, server_memory
+from heron_server.planning.constraints import check_constraints
+from heron_server.planning.memory import check_memory_limit, server_memory
 from heron_server.training.trainer import Trainer
 
 BACK = 11_098_122
@@ -75,8 +75,8 @@ def test_uploads_for_evaluation_by_clients_are_counted_where_the_method_has_no_o
     held_out_none = spec.model_copy(update={"data": spec.data.model_copy(update={"holdout": 0.0})})
     assert "uploads" not in items(held_out_none)
     with pytest.raises(ConfigError, match=r"server\.byte_budget must hold two whole steps"):
-        refuse_contradictions(spec, ServerSettings(byte_budget=step), build_split_model(spec.model))
-    refuse_contradictions(held_out_none, ServerSettings(byte_budget=step), build_split_model(spec.model))
+        check_constraints(spec, ServerSettings(byte_budget=step), build_split_model(spec.model))
+    check_constraints(held_out_none, ServerSettings(byte_budget=step), build_split_model(spec.model))
 
 
 def test_uploads_are_bounded_by_the_budget_and_by_the_clients() -> None:
@@ -120,7 +120,7 @@ def test_more_than_the_limit_is_refused_with_the_figure_and_what_to_lower() -> N
 
 def test_without_a_limit_this_machine_s_memory_is_it(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = server_memory(resnet(2), ServerSettings(), build_split_model(resnet(2).model))
-    refuse_above_limit(counted, ServerSettings())
+    check_memory_limit(counted, ServerSettings())
     monkeypatch.setattr("heron_server.planning.memory.machine_memory", lambda: 1 << 20)
     with pytest.raises(ConfigError, match=r"this machine's memory is 1\.00 MiB; most of it is "):
-        refuse_above_limit(counted, ServerSettings())
+        check_memory_limit(counted, ServerSettings())
