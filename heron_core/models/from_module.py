@@ -42,8 +42,8 @@ class CutModule:
     input_dtype: str = "float32"
 
 
-def split_cut_module(made: CutModule, *, cut: str = "", auxiliary: str = "gap_linear") -> SplitModel:
-    """The SplitModel of `made`; builds the network once, to check the cut and learn the activations' shape.
+def split_cut_module(made: CutModule, *, cut: str = "", auxiliary: str = "gap_linear") -> tuple[SplitModel, nn.Module]:
+    """The SplitModel of `made`, and the front that was built to check the cut and learn the activations' shape.
 
     Each part builds the whole network under its own seed and keeps its half. ModelError: no such submodule,
     more than its one output crosses the cut, or a forward that cannot be traced.
@@ -57,7 +57,7 @@ def split_cut_module(made: CutModule, *, cut: str = "", auxiliary: str = "gap_li
         raise ModelError(
             f"{place} gives {len(activations)} tensors, one may cross the cut; cut elsewhere or return a SplitModel"
         )
-    return SplitModel(
+    model = SplitModel(
         front=lambda: split_module(made.module_factory(), place)[0],
         auxiliary=auxiliary_factory(made.auxiliary or auxiliary, activations[0].shape, task.output_shape),
         back=lambda: split_module(made.module_factory(), place)[1],
@@ -65,6 +65,7 @@ def split_cut_module(made: CutModule, *, cut: str = "", auxiliary: str = "gap_li
         activations=activations,
         task=task,
     )
+    return model, front
 
 
 def split_module(module: nn.Module, cut: str) -> tuple[nn.Module, nn.Module]:

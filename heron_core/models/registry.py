@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from heron_core.errors import ModelError
 from heron_core.models.adapt.lora import with_adapters
 from heron_core.models.adapt.trainable import only_last_layers, only_normalisation
@@ -29,7 +31,7 @@ BUILT_IN: Mapping[str, str] = {
 def build_split_model(
     spec: ModelSpec, *, allowed: Collection[str] | None = None, data_folder: Path | None = None
 ) -> SplitModel:
-    """The split model that `spec` describes; its parts are not built yet.
+    """The split model that `spec` describes; its parts are not built yet, but for one front where it must be looked at.
 
     `allowed`: names of user code that may be imported; None allows any (the operator wrote the run file).
     `data_folder`: where model.weights lies; None means $HERON_DATA. ModelError: an unknown name or cut, code that is
@@ -37,25 +39,31 @@ def build_split_model(
     """
     if spec.name in BUILT_IN:
         _refuse_options(spec)
-        model: SplitModel = _find(BUILT_IN[spec.name])(spec)
+        model, front = _find(BUILT_IN[spec.name])(spec), None
     else:
-        model = _users_own(spec, allowed)
+        model, front = _users_own(spec, allowed)
+    return model if spec.trainable == "all" and not spec.weights else _adapted(model, front, spec, data_folder)
+
+
+def _adapted(model: SplitModel, front: nn.Module | None, spec: ModelSpec, data_folder: Path | None) -> SplitModel:
+    """`model` with its initial weights and what trains. `front`: one of its fronts, where one is built already."""
+    front = model.build("front", 0) if front is None else front
     if spec.weights:
-        model = starting_from(model, spec, data_folder)
-    return _restricted(model, spec)
+        model = starting_from(model, front, spec, data_folder)
+    return _restricted(model, front, spec)
 
 
-def _restricted(model: SplitModel, spec: ModelSpec) -> SplitModel:
+def _restricted(model: SplitModel, front: nn.Module, spec: ModelSpec) -> SplitModel:
     """`model` with model.trainable applied. ModelError if the front has nothing of that kind."""
     match spec.trainable:
         case "all":
             return model
         case "norm":
-            return only_normalisation(model)
+            return only_normalisation(model, front)
         case "last_n_layers":
-            return only_last_layers(model, spec.last_layers)
+            return only_last_layers(model, front, spec.last_layers)
         case "lora":
-            return with_adapters(model, spec.lora_rank)
+            return with_adapters(model, front, spec.lora_rank)
 
 
 def _refuse_options(spec: ModelSpec) -> None:
@@ -67,7 +75,8 @@ def _refuse_options(spec: ModelSpec) -> None:
         )
 
 
-def _users_own(spec: ModelSpec, allowed: Collection[str] | None) -> SplitModel:
+def _users_own(spec: ModelSpec, allowed: Collection[str] | None) -> tuple[SplitModel, nn.Module | None]:
+    """The model, and a front where cutting it took one."""
     if ":" not in spec.name:
         raise ModelError(
             f"unknown model {spec.name!r}{nearest(spec.name, BUILT_IN)}; take one of {', '.join(BUILT_IN)}, "
@@ -78,9 +87,9 @@ def _users_own(spec: ModelSpec, allowed: Collection[str] | None) -> SplitModel:
             f"the run wants the model code {spec.name!r}, this side allows {sorted(allowed) or 'none'}; "
             "if you trust it, add it to allow_model_code in the client's file"
         )
-    made = _call(_find(spec.name), spec)
+    made, front = _call(_find(spec.name), spec), None
     if isinstance(made, CutModule):
-        model = split_cut_module(made, cut=spec.cut, auxiliary=spec.auxiliary)
+        model, front = split_cut_module(made, cut=spec.cut, auxiliary=spec.auxiliary)
     elif not isinstance(made, SplitModel):
         raise ModelError(f"{spec.name} must return a SplitModel or a CutModule, it returned {type(made).__name__}")
     elif spec.cut:
@@ -91,7 +100,7 @@ def _users_own(spec: ModelSpec, allowed: Collection[str] | None) -> SplitModel:
     else:
         model = made
     _check_promises(spec, model)
-    return model
+    return model, front
 
 
 def _find(name: str) -> Callable[..., Any]:

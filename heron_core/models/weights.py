@@ -16,11 +16,11 @@ from heron_core.spec.run_spec import ModelSpec
 FOLDER_SETTING = "set data.folder in the client's file or server.data_folder in the run file, or $HERON_DATA"
 
 
-def starting_from(model: SplitModel, spec: ModelSpec, data_folder: Path | None) -> SplitModel:
+def starting_from(model: SplitModel, built: nn.Module, spec: ModelSpec, data_folder: Path | None) -> SplitModel:
     """`model` whose front begins with the weights that spec.weights names; the other parts begin by the seed.
 
-    Reads them now, and builds the front once. DataError: not there, torn, or of another fingerprint; ModelError:
-    they are not this front's.
+    Reads them now. `built`: one of the model's fronts. DataError: not there, torn, or of another fingerprint;
+    ModelError: they are not this front's.
     """
     folder = weights_folder(spec.weights, data_folder)
     state = _front_of(folder, spec.weights_sha256)
@@ -30,7 +30,7 @@ def starting_from(model: SplitModel, spec: ModelSpec, data_folder: Path | None) 
         made.load_state_dict(state)
         return made
 
-    _check_fits(model.build("front", 0).state_dict(), state, folder)
+    _check_fits(built.state_dict(), state, folder)
     return replace(model, front=front)
 
 

@@ -98,8 +98,8 @@ def _take_over(made: AdaptedLinear | AdaptedConv2d, layer: nn.Linear | nn.Conv2d
     made.train(layer.training)
 
 
-def with_adapters(model: SplitModel, rank: int) -> SplitModel:
-    """`model` whose front trains adapters of this rank alone. Builds the front once.
+def with_adapters(model: SplitModel, built: nn.Module, rank: int) -> SplitModel:
+    """`model` whose front trains adapters of this rank alone. `built`: one of its fronts, which gets adapters too.
 
     ModelError if it has no layer that takes them.
     """
@@ -107,7 +107,7 @@ def with_adapters(model: SplitModel, rank: int) -> SplitModel:
     def front() -> nn.Module:
         return add_adapters(model.front(), rank)[0]
 
-    _, names = add_adapters(model.build("front", 0), rank)
+    _, names = add_adapters(built, rank)
     if not names:
         raise ModelError(
             'model.trainable = "lora" needs a front with nn.Conv2d or nn.Linear layers, this one has none; '

@@ -29,12 +29,12 @@ def normalisation_parameters(front: nn.Module) -> frozenset[str]:
     )  # fmt: skip
 
 
-def only_normalisation(model: SplitModel) -> SplitModel:
-    """Trains the front's normalisation scale and shift. Builds the front once.
+def only_normalisation(model: SplitModel, front: nn.Module) -> SplitModel:
+    """Trains the front's normalisation scale and shift. `front`: one of the model's fronts.
 
     ModelError if it has no normalisation: it would silently stay as it began.
     """
-    names = normalisation_parameters(model.build("front", 0))
+    names = normalisation_parameters(front)
     if not names:
         raise ModelError(
             'model.trainable = "norm" needs a front with normalisation parameters, this one has none; '
@@ -43,9 +43,9 @@ def only_normalisation(model: SplitModel) -> SplitModel:
     return only(model, names)
 
 
-def only_last_layers(model: SplitModel, count: int) -> SplitModel:
-    """Trains the front's last `count` layers. Builds the front once. ModelError if it has fewer."""
-    layers = _layers(model.build("front", 0))
+def only_last_layers(model: SplitModel, front: nn.Module, count: int) -> SplitModel:
+    """Trains the last `count` layers of `front`, one of the model's fronts. ModelError if it has fewer."""
+    layers = _layers(front)
     if count > len(layers):
         raise ModelError(
             f"model.last_layers = {count}, but the front has {len(layers)} layers with parameters "

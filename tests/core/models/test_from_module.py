@@ -50,7 +50,7 @@ def sequential() -> nn.Sequential:
 
 
 def split(factory: type[nn.Module], cut: str, shape: tuple[int, ...] = (6,)) -> SplitModel:
-    return split_cut_module(CutModule(factory, cut, shape, 4))
+    return split_cut_module(CutModule(factory, cut, shape, 4))[0]
 
 
 @pytest.mark.parametrize("cut", [str(i) for i in range(6)])
@@ -198,9 +198,9 @@ def test_the_split_model_fits_and_its_parts_depend_on_their_seed_only() -> None:
 
 def test_the_head_is_the_factorys_else_the_run_files() -> None:
     made = CutModule(sequential, "2", (1, 8, 8), 4)
-    assert "conv.weight" in split_cut_module(made, auxiliary="conv_gap_linear").build("auxiliary", 0).state_dict()
+    assert "conv.weight" in split_cut_module(made, auxiliary="conv_gap_linear")[0].build("auxiliary", 0).state_dict()
     own = CutModule(sequential, "2", (1, 8, 8), 4, auxiliary="flatten_linear")
-    weight = split_cut_module(own, auxiliary="gap_linear").build("auxiliary", 0).get_parameter("linear.weight")
+    weight = split_cut_module(own, auxiliary="gap_linear")[0].build("auxiliary", 0).get_parameter("linear.weight")
     assert weight.shape == (4, 4 * 6 * 6)
 
 

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from heron_core.errors import ModelError
-from heron_core.models import SplitModel, build_split_model, check_parts
+from heron_core.models import SplitModel, build_split_model, check_parts, save_model
+from heron_core.spec.methods import Part
 from heron_core.spec.run_spec import ModelSpec
 
 CODE = """
@@ -20,6 +22,14 @@ from heron_core.spec.run_spec import ModelSpec
 def net(width=8):
     return CutModule(lambda: nn.Sequential(nn.Linear(5, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, 3)),
                      "2", (5,), 3)
+
+WHOLE_NETWORKS = []
+
+def counted():
+    def build():
+        WHOLE_NETWORKS.append(1)
+        return nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3))
+    return CutModule(build, "2", (5,), 3)
 
 def whole():
     return build_split_model(ModelSpec(name="mlp"))
@@ -63,6 +73,36 @@ def test_trainable_norm_finds_a_users_normalisation() -> None:
     model = build(name="own_models:net", trainable="norm")
     names = ("front.0.weight", "front.1.weight", "front.1.bias", "auxiliary.linear.weight")
     assert [model.trainable(name) for name in names] == [False, True, True, True]
+
+
+TRAINABLE = ["all", "norm", "last_n_layers", "lora"]
+
+
+@pytest.mark.parametrize("trainable", TRAINABLE)
+@pytest.mark.parametrize("weights", ["", "mine"])
+def test_the_network_that_was_cut_is_the_one_that_is_looked_at(trainable: str, weights: str, tmp_path: Path) -> None:
+    own = build(name="own_models:counted")
+    save_model(tmp_path / "mine", ModelSpec(name="own_models:counted"), own.build("front", 0), own.build("back", 0))
+    networks: list[int] = sys.modules["own_models"].WHOLE_NETWORKS
+    networks.clear()
+    spec = ModelSpec.model_validate({"name": "own_models:counted", "trainable": trainable, "weights": weights})
+    build_split_model(spec, data_folder=tmp_path)
+    assert len(networks) == 1
+
+
+@pytest.mark.parametrize("trainable", TRAINABLE)
+def test_a_family_s_front_is_built_once_where_it_must_be_looked_at(
+    trainable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, really = list[str](), SplitModel.build
+
+    def counted(model: SplitModel, part: Part, seed: int) -> nn.Module:
+        built.append(part)
+        return really(model, part, seed)
+
+    monkeypatch.setattr(SplitModel, "build", counted)
+    build(trainable=trainable)
+    assert built == ["front"] * (trainable != "all")
 
 
 @pytest.mark.parametrize(
