@@ -102,6 +102,7 @@ class ClientStates:
         return {n: t for n, t in self.of(version, rank).items() if self._places[n] == "own"}
 
     def set_own(self, version: int, rank: int, tensors: Mapping[str, Array]) -> None:
+        """Replaces some of what `own` gives."""
         by_rank = self.versions[version].by_rank
         by_rank[rank] = {**by_rank.get(rank, {}), **tensors}
 

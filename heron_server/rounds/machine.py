@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from math import inf
 
 from heron_core.errors import NameTaken
 from heron_server.rounds import events
@@ -44,6 +45,8 @@ class IllegalEvent(Exception):
 
 
 class Phase(Enum):
+    """What a round is at; the table above says what each waits for."""
+
     GATHERING = auto()
     TRAINING = auto()
     RESTORING = auto()
@@ -59,7 +62,7 @@ class Rounds:
 
     rules: Rules
     term: int = 1
-    """Raised with each start of the server and each abandoned round: older work is refused."""
+    """Raised with each start of the server and each abandoned round."""
     table: dict[str, int] = field(default_factory=dict)
     """name -> rank, fixed when the run starts."""
     rounds_done: int = 0
@@ -67,8 +70,8 @@ class Rounds:
     members: Members = field(default_factory=Members)
     lineup: Lineup = field(default_factory=Lineup)
     """Of the round in progress, or of the last one."""
-    _since: float | None = None
-    """When the present wait (gathering, training, evaluating) began."""
+    _since: float = inf
+    """When the present wait (gathering, training, evaluating) began; inf: before the first event of all."""
     _between_rounds: bool = False
     """Gathering after a committed round: waits only for those who are within their grace, not for the lost."""
 
@@ -143,7 +146,7 @@ class Rounds:
                 actions += [Fence(member.session_id), *self._lose(member.name, "lost: nothing heard from it")]
         if self.phase is Phase.GATHERING:
             actions += self._gather(now)
-        elif self.phase in (Phase.TRAINING, Phase.EVALUATING) and self._waited(now) > self.rules.round_deadline_s:
+        elif self.phase in (Phase.TRAINING, Phase.EVALUATING) and now - self._since > self.rules.round_deadline_s:
             actions += self._deadline()
         return actions
 
@@ -202,8 +205,7 @@ class Rounds:
     def committed(self, now: float) -> list[Action]:
         """The round is durable: it is over."""
         self._require(Phase.COMMITTING)
-        self.rounds_done += 1
-        told = self.members.connected
+        self.rounds_done, told = self.rounds_done + 1, self.members.connected
         actions: list[Action] = [*events.round_ends(told, self.term, self.rounds_done)]
         if self.rounds_done >= self.rules.rounds:
             self.phase = Phase.FINISHED
@@ -226,9 +228,6 @@ class Rounds:
             return events.not_drawn(member.session_id, number)
         return events.under_way(member.session_id, number, some_are_drawn=self.rules.per_round > 0)
 
-    def _waited(self, now: float) -> float:
-        return now - (self._since if self._since is not None else now)
-
     def _require(self, phase: Phase) -> None:
         if self.phase is not phase:
             raise IllegalEvent(f"in phase {self.phase.name}, this event belongs to {phase.name}")
@@ -236,12 +235,11 @@ class Rounds:
     # -- transitions ---------------------------------------------------------------------------------------------
 
     def _gather(self, now: float, newcomer: Member | None = None) -> list[Action]:
-        if self._since is None:
-            self._since = now
+        self._since = min(self._since, now)
         here = candidates(self.table, self.members, self.rules)
         complete = all_here(here, self.table, self.members, self.rules, self._between_rounds)
         wait_s = self.rules.rejoin_s if self.table else self.rules.start_wait_s
-        waited = wait_s > 0 and self._waited(now) >= wait_s
+        waited = wait_s > 0 and now - self._since >= wait_s
         if (complete or waited) and len(here) >= self.rules.min_clients:
             return self._begin(here, now)
         if newcomer is None:

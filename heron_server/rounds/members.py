@@ -49,6 +49,7 @@ class Members:
 
     @property
     def names(self) -> set[str]:
+        """All that have a session."""
         return set(self._by_name)
 
     def get(self, name: str) -> Member | None:

@@ -43,6 +43,7 @@ class UploadBuffers:
         newest.append([t.clone() for t in (*upload.activations, upload.labels_B)])
 
     def ranks(self) -> list[int]:
+        """Who has uploaded, in rank order."""
         return sorted(self._by_rank)
 
     def of(self, rank: int) -> list[tuple[Cut, Tensor]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,21 @@ from heron_core.spec.run_spec import OptimizerSpec
 from heron_server.aggregation.mean import average
 from heron_server.training.optimizers import load_state_tensors, make_optimizer, state_tensors
 
+Slots = dict[str, Tensor | float | None]
+"""What an optimiser remembers of one parameter."""
+
 
 @dataclass(frozen=True)
 class Trainee:
+    """A back, and the optimiser that trains it."""
+
     module: nn.Module
     optimizer: torch.optim.Optimizer
 
 
 class Backs(Protocol):
+    """The Main-Server's models, whoever trains which."""
+
     common: nn.Module
     """What is evaluated and saved."""
 
@@ -37,7 +44,9 @@ class Backs(Protocol):
         """The counted participants' part in the common back, with the weights of their client states."""
         ...
 
-    def optimizer_tensors(self) -> dict[str, Tensor]: ...
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """What the optimisers remember, by name."""
+        ...
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Back to a checkpoint: `back.*` and what `optimizer_tensors` gave."""
@@ -52,15 +61,18 @@ class SharedBack:
         self._trainee = Trainee(back, make_optimizer(spec, list(back.parameters())))
 
     def trainee(self, rank: int) -> Trainee:
+        """The same for every rank."""
         return self._trainee
 
     def end_round(self, ranks: Sequence[int], weights: Sequence[float]) -> None:
         """It has learned from everyone already."""
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
+        """`optimizer.<parameter index>.<slot>`."""
         return state_tensors(self._trainee.optimizer, "optimizer.")
 
     def load(self, tensors: Mapping[str, Array]) -> None:
+        """Back to a checkpoint."""
         load_back(self.common, tensors)
         load_state_tensors(self._trainee.optimizer, tensors, "optimizer.")
 
@@ -74,10 +86,11 @@ class BackPerClient:
     def __init__(self, back: nn.Module, spec: OptimizerSpec) -> None:
         self.common, self._spec = back, spec
         self._training: dict[int, Trainee] = {}
-        self._moments: dict[int, list[dict[str, Any]]] = {}
+        self._moments: dict[int, list[Slots]] = {}
         """Of each rank that has trained: the update rule's state, parameter by parameter."""
 
     def trainee(self, rank: int) -> Trainee:
+        """The rank's own, made where it has none in this round."""
         if rank not in self._training:
             self._training[rank] = self._begin(rank)
         return self._training[rank]
@@ -101,6 +114,7 @@ class BackPerClient:
         self._training.clear()
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
+        """`optimizers.<rank>.<parameter index>.<slot>` of each rank that has trained."""
         held = {**self._moments, **{rank: _slots(t.optimizer) for rank, t in self._training.items()}}
         return {
             f"optimizers.{rank}.{index}.{slot}": value
@@ -111,6 +125,7 @@ class BackPerClient:
         }
 
     def load(self, tensors: Mapping[str, Array]) -> None:
+        """Back to a checkpoint, between rounds."""
         load_back(self.common, tensors)
         self._training.clear()
         self._moments.clear()
@@ -126,6 +141,7 @@ def make_backs(kind: str, back: nn.Module, spec: OptimizerSpec) -> Backs:
 
 
 def load_back(back: nn.Module, tensors: Mapping[str, Array]) -> None:
+    """Takes `back.<name>` of a checkpoint's tensors."""
     prefix = "back."
     back.load_state_dict(
         {n.removeprefix(prefix): torch.from_numpy(t.copy()) for n, t in tensors.items() if n.startswith(prefix)}
@@ -136,5 +152,5 @@ def _moved(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _slots(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+def _slots(optimizer: torch.optim.Optimizer) -> list[Slots]:
     return [optimizer.state[parameter] for parameter in _moved(optimizer)]

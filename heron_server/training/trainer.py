@@ -58,14 +58,17 @@ class Trainer:
 
     @property
     def uploaded(self) -> tuple[TensorSpec, ...]:
+        """The tensors of an upload: the activations, then the labels."""
         return self._model.uploaded
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """What its counts are of."""
         return self._model.task.metrics
 
     @property
     def has_test_set(self) -> bool:
+        """Can it evaluate by itself?"""
         return self._test is not None
 
     @property
@@ -85,6 +88,7 @@ class Trainer:
         return {name: t.detach().to("cpu", copy=True).numpy() for name, t in self._client_tensors().items()}
 
     def client_tensors(self) -> ClientTensors:
+        """A client's tensors as they are now, and which of them are buffers."""
         return ClientTensors(self.client_state(), frozenset(self._model.learned_buffers(self._client)))
 
     @torch.no_grad()

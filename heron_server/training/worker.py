@@ -14,6 +14,8 @@ Callback = Callable[[], None]
 
 
 class Worker(Protocol):
+    """Runs commands one after the other."""
+
     def submit(self, command: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
         """Runs `command` after all submitted before it.
 
@@ -35,6 +37,7 @@ class InlineWorker:
     """At once, in the caller's thread."""
 
     def submit(self, command: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+        """At once; only its own errors go to `failed`."""
         outcome(command, done, failed)()
 
 
@@ -49,6 +52,7 @@ class WorkerThread:
         self._thread.start()
 
     def submit(self, command: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+        """Behind those submitted before."""
         self._queue.put(partial(outcome, command, done, failed))
 
     def stop(self) -> None:

@@ -37,6 +37,7 @@ class Unconfirmed:
         self._newest: dict[str, CutGradients] = {}
 
     def keep(self, name: str, gradients: CutGradients) -> None:
+        """They are on their way down."""
         self._newest[name] = gradients
 
     def confirm(self, name: str, number: int) -> None:

@@ -76,6 +76,7 @@ class Scheduler:
 
     @property
     def all_released(self) -> bool:
+        """Has the worker been given every upload?"""
         return self._unreleased == 0
 
     def client_done(self, name: str) -> bool:

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+from server.rounds.by_hand import (
+    come,
+    commit,
+    facts,
+    kinds,
+    machine,
+    of,
+    submit_all,
+    told,
+    training,
+)
+
+from heron_core.errors import NameTaken, UnknownSession
+from heron_server.rounds.actions import (
+    Fence,
+    OpenRound,
+)
+from heron_server.rounds.machine import Phase
+
+
+def test_a_late_joiner_waits_for_the_next_round_and_gets_a_rank() -> None:
+    rounds = machine(start_wait_s=1)
+    come(rounds, "b", 0)
+    come(rounds, "c", 0)
+    rounds.tick(1)
+    assert kinds(come(rounds, "a", 2)) == ["waiting"]
+    assert rounds.lineup.participants == ("b", "c")
+    submit_all(rounds, 2)
+    actions = commit(rounds, 3)
+    assert of(OpenRound, actions).participants == ("b", "c", "a")
+    assert rounds.table == {"b": 0, "c": 1, "a": 2}, "ranks already given stay"
+
+
+def test_a_name_held_by_a_live_client_is_taken() -> None:
+    rounds = training()
+    before = facts(rounds)
+    with pytest.raises(NameTaken, match="'a'"):
+        rounds.join("a", b"other", "a-2", 1)
+    assert facts(rounds) == before
+
+
+def test_the_same_key_takes_over_fences_the_old_session_and_keeps_its_part() -> None:
+    rounds = training()
+    assert rounds.join("a", b"a", "a-2", 1) == [Fence("a-1", taken_over=True)]
+    with pytest.raises(UnknownSession):
+        rounds.beat("a-1", 1)
+    actions = rounds.watch_opened("a-2", 1)
+    assert kinds(actions) == ["round_begins"] and told("a-2", actions)
+    assert rounds.is_active("a")
+
+
+def test_a_client_that_has_submitted_and_rejoins_waits() -> None:
+    rounds = training()
+    rounds.update_received("a")
+    rounds.join("a", b"a", "a-2", 2)
+    assert kinds(rounds.watch_opened("a-2", 2)) == ["waiting"]
+
+
+def test_another_key_takes_a_dead_client_s_name_and_costs_it_the_round() -> None:
+    rounds = training()
+    rounds.watch_lost("a-1", 1)
+    actions = rounds.join("a", b"other", "a-2", 2)
+    assert kinds(actions)[:2] == ["Fence", "DropFromRound"]
+    assert rounds.lineup.dropped == {"a": "restarted as a new instance"}
+    assert kinds(rounds.watch_opened("a-2", 2)) == ["waiting"]
+
+
+def test_another_key_that_comes_after_its_round_was_abandoned_costs_nobody_a_round() -> None:
+    rounds = training(quorum=1.0)
+    rounds.watch_lost("a-1", 1)
+    rounds.client_failed("b", "NaN")
+    assert rounds.join("a", b"other", "a-2", 2) == [Fence("a-1", taken_over=True)], "while the checkpoint is loaded"
+    assert rounds.restored(2, 3) == []
+    rounds.watch_lost("c-1", 4)
+    assert rounds.join("c", b"other", "c-2", 5) == [Fence("c-1", taken_over=True)], "while clients gather"
+    assert rounds.phase is Phase.GATHERING
+
+
+def test_a_takeover_that_never_listens_is_lost_after_the_silence() -> None:
+    rounds = training(silence_s=30)
+    rounds.join("a", b"a", "a-2", 1)
+    for name in "bc":
+        rounds.beat(f"{name}-1", 31)
+    assert rounds.tick(31) == []
+    assert "DropFromRound" in kinds(rounds.tick(31.5))
