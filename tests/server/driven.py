@@ -29,6 +29,7 @@ from heron_server.training.worker import InlineWorker
 
 MODEL = tiny.mlp()
 HELD_OUT = 6
+ALIGNED = {"every_rounds": 2, "passes": 3, "batch_size": 8, "buffer_samples": 8}
 PEER = Peer("driven")
 
 
@@ -56,6 +57,11 @@ class Server:
 
     def clients(self, names: str) -> list[Client]:
         return [self.client(name) for name in names]
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """What a checkpoint would hold now."""
+        return {**self.coordinator.states.tensors(self.coordinator.rounds_done), **self.trainer.save()}
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -155,6 +161,27 @@ def play_round(clients: list[Client], backwards: bool = False) -> None:
                 sent[client] += 1
     for client in order:
         client.submit()
+
+
+def spoil(name: str, value: float) -> Callable[[dict[str, Array]], dict[str, Array]]:
+    def spoiled(tensors: dict[str, Array]) -> dict[str, Array]:
+        tensors[name].reshape(-1)[0] = value
+        return tensors
+
+    return spoiled
+
+
+BAD_UPLOADS: dict[str, tuple[Callable[[dict[str, Array]], dict[str, Array]], str]] = {
+    "NaN": (spoil("activations", np.nan), "must be finite, got 1 NaN"),
+    "Inf": (spoil("activations", np.inf), "must be finite"),
+    "a label out of range": (spoil("labels", 3), r"labels must lie in 0\.\.2"),
+    "a wrong shape": (
+        lambda t: {**t, "activations": t["activations"][:, :5]},
+        r"must be float32 \[4, 6\], got float32 \[4, 5\]",
+    ),
+    "a wrong dtype": (lambda t: {**t, "activations": t["activations"].astype(np.float64)}, "got float64"),
+    "a missing tensor": (lambda t: {"activations": t["activations"]}, r"missing \['labels'\]"),
+}
 
 
 Start = Callable[..., Server]
