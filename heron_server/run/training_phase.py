@@ -31,7 +31,8 @@ class Training:
 
     def __init__(self, opened: OpenRound, ranks: Mapping[str, int], desk: UploadDesk, trainer: Commands) -> None:
         """`ranks`: by name, of all who take part. Where the method has no uploads, updates count at once."""
-        self._number, self._ranks, self._trainer = opened.round, ranks, trainer
+        self._number, self._trainer = opened.round, trainer
+        self._ranks = {name: ranks[name] for name in opened.participants}
         self.updates: dict[str, Update] = {}
         """By name, of clients whose uploads are all consumed."""
         self._waiting: dict[str, Update] = {}

@@ -27,7 +27,7 @@ class Checkpoint:
     facts: dict[str, Any]
     """JSON: run_id, rounds_done, table, spec, history, ledger."""
     tensors: dict[str, Array]
-    """What `ClientStates.tensors` and `Engine.tensors` give."""
+    """What `ClientStates.tensors` and the trainer's `save` give."""
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -9,6 +9,7 @@ from heron_core.errors import (
 )
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.wire.codec import manifest_of
+from heron_server.storage.checkpoint import Checkpoint
 
 
 def test_an_abandoned_round_goes_back_to_the_checkpoint_with_a_term_raised_on_the_disk(start: Start) -> None:
@@ -91,3 +92,20 @@ def test_a_nan_that_abandons_the_round_leaves_no_upload_behind(start: Start) -> 
     assert all(np.array_equal(a, saved[n]) for n, a in server.trainer.save().items())
     uploads = server.coordinator.uploads
     assert uploads is not None and not any(uploads.scheduler._consumed.values())
+
+
+def test_while_the_checkpoint_is_loaded_no_update_is_taken(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = start(method={"name": "fedavg"}, server={"quorum": 1.0})
+    failing, slow = server.clients("ab")
+    state, last = slow.state(), server.directory.last
+
+    def loading() -> Checkpoint:
+        with pytest.raises(StaleTerm, match="round 1 was abandoned"):
+            slow.submit(state)
+        return last()
+
+    monkeypatch.setattr(server.directory, "last", loading)
+    server.coordinator.client_failed("a", "told so")
+    assert server.coordinator.failure is None and slow.begins.term == 2
+    play_round([failing, slow])
+    assert server.coordinator.rounds_done == 1
