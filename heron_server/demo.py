@@ -20,7 +20,8 @@ from heron_server.display.plain import make_display
 from heron_server.launch import clear_run_dir, show
 from heron_server.metrics.records import Record
 from heron_server.serve import serve
-from heron_server.storage.run_dir import RunDir, to_toml
+from heron_server.storage.run_dir import RunDir
+from heron_server.text.toml import to_toml
 
 DEMO_FILE = Path(__file__).with_name("demo.toml")
 CLIENT_PATIENCE_S = 20.0

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from heron_core.errors import CheckpointError, ModelError
+from heron_core.files import replace_file
+from heron_core.json_text import to_json
 from heron_core.models.model_folder import DESCRIPTION, FORMAT, WEIGHTS, description_of, tensors_sha256, weights_of
 from heron_core.models.registry import BUILT_IN, build_split_model
 from heron_core.models.split_model import AssembledModel
@@ -43,11 +42,10 @@ def save_model(
         "load": HOW_TO_LOAD,
         "model": spec.model_dump(mode="json"),
         "state_sha256": tensors_sha256(state),
-        "extra": _without_nan(dict(extra or {})),
+        "extra": dict(extra or {}),
     }
-    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
-    _replace(folder / WEIGHTS, lambda path: save_file(state, path))
-    _replace(folder / DESCRIPTION, lambda path: path.write_text(text))
+    replace_file(folder / WEIGHTS, lambda path: save_file(state, path))
+    replace_file(folder / DESCRIPTION, lambda path: path.write_text(to_json(description, indent=2) + "\n"))
 
 
 def load_model(path: Path | str, *, allow_model_code: bool = False) -> AssembledModel:
@@ -77,26 +75,6 @@ def _state(**parts: nn.Module) -> dict[str, Tensor]:
         for part, module in parts.items()
         for name, value in module.state_dict().items()
     }
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside, flush to the disk, rename: a reader never sees half a file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _spec(description: Mapping[str, Any], folder: Path) -> ModelSpec:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, TextIO
 
+from heron_core.json_text import to_json
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.pace import Pace
-from heron_server.storage.run_dir import to_json
 from heron_server.text.units import number_text, percent_text, printable, seconds_text
 
 NO_CURSOR = ("dumb", "unknown")

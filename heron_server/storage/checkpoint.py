@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.numpy import save
 
 from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
+from heron_core.files import replace_file
 from heron_core.models.digest import state_sha256
 
 VERSION = 1
@@ -32,20 +32,9 @@ class Checkpoint:
 
 def write_durably(path: Path, data: bytes) -> None:
     """Replaces `path` as a whole; raises CheckpointError when the disk will not take it, leaving the old file."""
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(path, lambda beside: beside.write_bytes(data))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"{path} cannot be written: {error.strerror}; free some space and resume, the last good state is intact"
         ) from None

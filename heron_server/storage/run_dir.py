@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import math
-import re
 import uuid
 from pathlib import Path
 from typing import IO, Any
 
 from heron_core.config import load_toml, validate
 from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
+from heron_core.json_text import to_json
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import file_tables
 from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest, save_checkpoint, write_durably
+from heron_server.text.toml import to_toml
 
 
 class RunDir:
@@ -93,41 +92,6 @@ class RunDir:
 
     def close(self) -> None:
         self._lock.close()
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """Strict JSON: NaN and Inf become null."""
-    return json.dumps(_plain(value), indent=indent, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def to_toml(tables: dict[str, Any], prefix: str = "") -> str:
-    """The tables as TOML, without the keys that are None."""
-    lines = [f"{_key(k)} = {_value(v)}" for k, v in tables.items() if not isinstance(v, dict) and v is not None]
-    for key, table in tables.items():
-        if isinstance(table, dict):
-            lines += ["", f"[{prefix}{_key(key)}]", to_toml(table, f"{prefix}{_key(key)}.").rstrip("\n")]
-    return "\n".join(lines) + "\n"
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
-
-
-def _value(value: Any) -> str:
-    """JSON's strings, numbers and booleans are TOML's, but for DEL, which TOML wants escaped."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def _differences(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

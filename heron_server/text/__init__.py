@@ -1,4 +1,4 @@
-"""Numbers, tables, JSON and TOML as text.
+"""Numbers, tables and TOML as text.
 
 The ground floor: knows nothing of runs.
 """

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from heron_core.version import __version__
-from heron_server.storage.run_dir import to_toml
+from heron_server.text.toml import to_toml
 from heron_server.text.units import UNKNOWN, bytes_text, macs_text, number_text, seconds_text
 from heron_simulator.sweep.figures import Gathered, Spread
 from heron_simulator.sweep.plan import Sweep, shown

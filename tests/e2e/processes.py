@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from heron_core.spec.run_spec import RunSpec
-from heron_server.storage.run_dir import to_toml
+from heron_server.text.toml import to_toml
 
 PATIENCE_S = 60.0
 """For anything that takes a few seconds on an idle machine."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import tiny
 
+from heron_core.json_text import to_json
 from heron_core.measures import pair
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.metrics.counts import Counts
 from heron_server.metrics.ledger import Ledger
 from heron_server.metrics.records import Records
-from heron_server.storage.run_dir import to_json
 
 SUMMARY = [
     "schema", "run_id", "method", "model", "rounds", "rounds_done", "clients", "accuracy", "loss", "majority_accuracy",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heron_core import files
 from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
 from heron_server.storage import checkpoint
@@ -30,7 +31,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     def refuse(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint.os, "fsync", refuse)
+    monkeypatch.setattr(files.os, "fsync", refuse)
     return monkeypatch
 
 
@@ -55,7 +56,7 @@ def test_only_the_newest_are_kept_also_past_the_millionth(tmp_path: Path) -> Non
 
 def test_a_full_disk_is_an_error_that_leaves_the_last_good_state(tmp_path: Path, full_disk: pytest.MonkeyPatch) -> None:
     with full_disk.context() as undone:
-        undone.setattr(checkpoint.os, "fsync", lambda _: None)
+        undone.setattr(files.os, "fsync", lambda _: None)
         save_checkpoint(tmp_path, a_checkpoint(1), keep=1)
     with pytest.raises(CheckpointError, match="No space left on device; free some space and resume"):
         save_checkpoint(tmp_path, a_checkpoint(2), keep=1)

@@ -1,0 +1,28 @@
+"""Files that are replaced as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Has `write` make a file beside `path`, flushes it to the disk and renames it to `path`.
+
+    A reader sees the old file or the new one, never half of one, also after a power cut. OSError where the disk does
+    not take it: the old file stays.
+    """
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
