@@ -35,8 +35,9 @@ def run_check(settings: ClientSettings, say: Callable[[str], None]) -> None:
     spec = validate(RunSpec, json.loads(reply.run_spec_json), "the server's run spec")
     workshop = Workshop(settings, spec)
     workshop.prepare(0, spec.federation.clients)
-    histogram = workshop.class_histogram
-    say(f"data         {workshop.num_samples} training samples, class histogram {histogram}")
+    histogram = f", class histogram {workshop.class_histogram}" if workshop.model.classes else ""
+    say(f"data         {workshop.num_samples} training samples{histogram}")
+    say(f"task         {workshop.model.task.name}: labels {workshop.model.task.labels}")
     one_step = spec.model_copy(update={"method": spec.method.model_copy(update={"local_steps": 1, "upload_period": 1})})
     dry = Workshop(settings, one_step)
     dry.prepare(0, spec.federation.clients)
@@ -60,4 +61,4 @@ def _run_alone(local: LocalRound) -> None:
             return
         answer = None
         if upload is not None and upload.wants_gradients:
-            answer = (0.0, [np.zeros_like(a) for a in upload.tensors.values() if a.dtype.kind == "f"])
+            answer = (0.0, [np.zeros(shape, dtype) for _, dtype, shape in upload.expected_gradients])

@@ -211,7 +211,8 @@ class Runner:
         work = self._work
         if work is None or work.assignment != assignment:
             if workshop.prepare(assignment.rank, assignment.clients):
-                log.info("rank %d, class histogram %s", assignment.rank, workshop.class_histogram)
+                histogram = f", class histogram {workshop.class_histogram}" if workshop.class_histogram else ""
+                log.info("rank %d, %d samples%s", assignment.rank, workshop.num_samples, histogram)
             local = workshop.local_round(assignment.round, assignment.rank, self._fetch(assignment))
             self._state = None  # the model has it now
             meter = PeakMeter() if self._measure else None

@@ -27,11 +27,7 @@ class CutInbox:
         """From here on the gradients of this upload's step are taken, for the cut's floating-point tensors [B, ...]."""
         if self._step != upload.step:
             self._step, self._receiver, self._arrays = upload.step, None, {}
-            self._expected = [
-                (name, array.dtype.name, (upload.batch_rows, *array.shape[1:]))
-                for name, array in upload.tensors.items()
-                if array.dtype.kind == "f"
-            ]
+            self._expected = upload.expected_gradients
 
     def put(self, bulk: Bulk[pb.PushEvent]) -> None:
         """Takes one chunk; of another step than the wanted one it is ignored. TensorError: not what was announced."""

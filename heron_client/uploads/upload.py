@@ -21,9 +21,15 @@ class Upload:
     row_start: int
     batch_rows: int
     tensors: dict[str, Array]
-    """The cut's tensors [rows, ...] by name, then `labels` int64 [rows]."""
+    """The cut's tensors [rows, ...] by name, then `labels` [rows, ...]."""
     wants_gradients: bool = False
     """Does the next local step wait for this step's cut gradients?"""
+
+    @property
+    def expected_gradients(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """(name, dtype, shape) of what comes back for the whole upload: the cut's floating-point tensors [B, ...]."""
+        *cut, _ = self.tensors.items()
+        return [(n, a.dtype.name, (self.batch_rows, *a.shape[1:])) for n, a in cut if a.dtype.kind == "f"]
 
     @property
     def size_bytes(self) -> int:

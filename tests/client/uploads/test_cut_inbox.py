@@ -50,6 +50,15 @@ def pushed(step: int = 0, width: int = 3) -> tuple[Uploader, FakeStream]:
     return uploader, stream
 
 
+def test_gradients_come_back_for_the_cuts_floats_alone_not_for_labels_that_are_floats_too() -> None:
+    tensors = {
+        "hidden": np.zeros((1, 3, 4), np.float32),
+        "mask": np.ones((1, 3), np.bool_),
+        "labels": np.ones((1, 2), np.float32),
+    }
+    assert Upload(0, 0, 0, 2, tensors, wants_gradients=True).expected_gradients == [("hidden", "float32", (2, 3, 4))]
+
+
 def test_gradients_are_waited_for_and_given_whole_with_their_loss() -> None:
     uploader, stream = pushed(width=200_000)
     waiting = uploader.gradients(0, 0)
