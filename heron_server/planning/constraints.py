@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
+import numpy as np
 
 from heron_core.errors import ConfigError
 from heron_core.models.adapt.per_sample import per_sample_obstacle
@@ -54,11 +54,12 @@ def _cut_gradients(spec: RunSpec, model: SplitModel, method: Method) -> Iterator
             f"method.upload_period = {chosen.upload_period} cannot be used with {name}: a step without an upload gets "
             "no gradient back; remove it, or set 1"
         )
-    whole = [s.name for s in model.activations if not getattr(torch, s.dtype).is_floating_point]
-    if whole and (method.returns_cut_gradients or method.head == "aligned"):
+    floating = any(np.dtype(s.dtype).kind == "f" for s in model.activations)
+    if not floating and (method.returns_cut_gradients or method.head == "aligned"):
         yield (
-            f"{name} needs gradients at the cut, and {', '.join(whole)} is not floating point there; cut elsewhere, "
-            "or take a method that returns none, such as heron"
+            f"{name} needs gradients at the cut, and nothing is floating point there "
+            f"({', '.join(f'{s.name} {s.dtype}' for s in model.activations)}); cut elsewhere, or take a method that "
+            "returns none, such as heron"
         )
 
 
