@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from integration.reference_parts import kept_buffers, restore_buffers
+from integration.reference_parts import floating, kept_buffers, leaves, restore_buffers, together
 
 from heron_core.streams import seeded_torch
 
@@ -16,7 +16,7 @@ class Buffers:
         self._uploads = {}
 
     def add(self, rank, z, y):
-        self._uploads[rank] = [*self._uploads.get(rank, []), (z.contiguous(), y)][-self._most :]
+        self._uploads[rank] = [*self._uploads.get(rank, []), (z, y)][-self._most :]
 
     def by_rank(self):
         return sorted(self._uploads.items())
@@ -27,21 +27,22 @@ def align(run, round_, rank, head, uploads):
     settings, path = run.method.alignment, ("server", "round", round_, "client", rank, "align")
     kept, targets = kept_buffers(run.back), []
     for n, (z, y) in enumerate(uploads):
-        at = z.clone().requires_grad_()
+        at = leaves(z)
         with seeded_torch(run.seed, *path, n):
-            loss = run.model.task.losses(run.back(at), y).sum()
-        targets += torch.autograd.grad(loss, at)
+            loss = run.model.task.losses(run.back(*at), y).sum()
+        targets.append(torch.autograd.grad(loss, floating(at)))
     restore_buffers(run.back, kept)
-    z, y, target = torch.cat([z for z, _ in uploads]), torch.cat([y for _, y in uploads]), torch.cat(targets)
+    z, y, goals = together([z for z, _ in uploads]), torch.cat([y for _, y in uploads]), together(targets)
 
     rule = torch.optim.Adam(head.parameters(), lr=settings.lr, foreach=False)
     for number in range(settings.passes):
         for b, start in enumerate(range(0, len(y), settings.batch_size)):
             part = slice(start, start + settings.batch_size)
-            at = z[part].clone().requires_grad_()
+            at = leaves([t[part].clone() for t in z])
             with seeded_torch(run.seed, *path, "pass", number, b):
-                loss = run.model.task.losses(head(at), y[part]).sum()
-            [gradient] = torch.autograd.grad(loss, at, create_graph=True)
+                loss = run.model.task.losses(head(*at), y[part]).sum()
+            gradients = torch.autograd.grad(loss, floating(at), create_graph=True)
             rule.zero_grad()
-            ((gradient - target[part]) ** 2).flatten(1).sum(1).mean().backward()
+            far = [((g - goal[part]) ** 2).flatten(1).sum(1) for g, goal in zip(gradients, goals, strict=True)]
+            sum(far).mean().backward()
             rule.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from integration.reference_align import Buffers, align
-from integration.reference_parts import Run, average, flat
+from integration.reference_parts import Run, average, cut, flat, floating, together
 
 
 def backpropagation(run, c, round_, m, inner):
@@ -14,18 +14,18 @@ def backpropagation(run, c, round_, m, inner):
         p.requires_grad_(True)
     for k, (x, y) in enumerate(run.pieces(c.rank, round_, m)):
         with run.masks(c.rank, round_, m, k):
-            z = c.net["front"](x)
-            loss = run.model.task.losses(c.net[inner](z), y).sum() / run.method.batch_size
+            z = cut(c.net["front"], x)
+            loss = run.model.task.losses(c.net[inner](*z), y).sum() / run.method.batch_size
         piece = flat(torch.autograd.grad(loss, c.params))
         gradient = piece if gradient is None else gradient.add_(piece)
-        activations.append(z.detach())
+        activations.append([t.detach() for t in z])
         labels.append(y)
-    return gradient, torch.cat(activations), torch.cat(labels)
+    return gradient, together(activations), torch.cat(labels)
 
 
-def cse_fsl(spec, folder=None):
+def cse_fsl(spec, folder=None, shares=None):
     """Backpropagation of the local auxiliary loss; no gradient comes back."""
-    run, both = Run(spec, folder), ("front", "auxiliary")
+    run, both = Run(spec, folder, shares), ("front", "auxiliary")
     state = run.initial(*both)
     for round_ in range(1, spec.rounds + 1):
         clients = run.begin(round_, state, parts=both, moves=both)
@@ -39,9 +39,9 @@ def cse_fsl(spec, folder=None):
     return run.sha256(state)
 
 
-def fsl_sage(spec, folder=None):
+def fsl_sage(spec, folder=None, shares=None):
     """The same through a head of the client's own, which only the server moves: it aligns it with its gradients."""
-    run, buffers = Run(spec, folder), Buffers(spec)
+    run, buffers = Run(spec, folder, shares), Buffers(spec)
     state = run.initial("front")
     heads = [run.model.build("auxiliary", spec.seed).train() for _ in range(run.N)]
     for round_ in range(1, spec.rounds + 1):
@@ -68,14 +68,14 @@ def with_cut_gradient(run, c, round_, m, back, rule):
         p.requires_grad_(True)
     [(x, y)] = run.pieces(c.rank, round_, m)
     with run.masks(c.rank, round_, m, 0):
-        z = c.net["front"](x)
-    gradient_at_cut = run.serve(z, y, c.rank, round_, m, back, rule).contiguous()
-    c.step(flat(torch.autograd.grad(z, c.params, grad_outputs=gradient_at_cut)))
+        z = cut(c.net["front"], x)
+    gradients_at_cut = [g.contiguous() for g in run.serve(z, y, c.rank, round_, m, back, rule)]
+    c.step(flat(torch.autograd.grad(floating(z), c.params, grad_outputs=gradients_at_cut)))
 
 
-def sflv2(spec, folder=None):
+def sflv2(spec, folder=None, shares=None):
     """One server model for all clients, stepped by one after the other."""
-    run = Run(spec, folder)
+    run = Run(spec, folder, shares)
     state = run.initial("front")
     for round_ in range(1, spec.rounds + 1):
         clients = run.begin(round_, state, parts=("front",), moves=("front",))
@@ -86,9 +86,9 @@ def sflv2(spec, folder=None):
     return run.sha256(state)
 
 
-def sflv1(spec, folder=None):
+def sflv1(spec, folder=None, shares=None):
     """A copy of the server model for each client, averaged each round like the clients'; their moments are not."""
-    run = Run(spec, folder)
+    run = Run(spec, folder, shares)
     state, copies = run.initial("front"), [run.make_back() for _ in range(run.N)]
     for round_ in range(1, spec.rounds + 1):
         clients = run.begin(round_, state, parts=("front",), moves=("front",))
@@ -103,9 +103,9 @@ def sflv1(spec, folder=None):
     return run.sha256(state, copies[0][0])
 
 
-def fedavg(spec, folder=None):
+def fedavg(spec, folder=None, shares=None):
     """The whole model on the client; nothing but weights travels."""
-    run, both = Run(spec, folder), ("front", "back")
+    run, both = Run(spec, folder, shares), ("front", "back")
     state = run.initial(*both)
     for round_ in range(1, spec.rounds + 1):
         clients = run.begin(round_, state, parts=both, moves=both)
@@ -118,9 +118,9 @@ def fedavg(spec, folder=None):
     return run.sha256(state)
 
 
-def frozen(spec, folder=None):
+def frozen(spec, folder=None, shares=None):
     """The control: no client ever learns; with BatchNorm it may still update its running statistics."""
-    run, both = Run(spec, folder), ("front", "auxiliary")
+    run, both = Run(spec, folder, shares), ("front", "auxiliary")
     state = run.initial(*both)
     for round_ in range(1, spec.rounds + 1):
         clients = run.begin(round_, state, parts=both, moves=())
@@ -130,8 +130,8 @@ def frozen(spec, folder=None):
                 pieces, activations = run.pieces(c.rank, round_, m), []
                 for k, (x, _) in enumerate(pieces):
                     with torch.no_grad(), run.masks(c.rank, round_, m, k):
-                        activations.append(c.net["front"](x))
+                        activations.append(cut(c.net["front"], x))
                 if run.uploading(m):
-                    run.serve(torch.cat(activations), torch.cat([y for _, y in pieces]), c.rank, round_, m)
+                    run.serve(together(activations), torch.cat([y for _, y in pieces]), c.rank, round_, m)
         state = run.aggregate(clients, *both)
     return run.sha256(state)

@@ -10,14 +10,23 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from integration.reference_align import Buffers, align
-from integration.reference_parts import Run, fill, flat, kept_buffers, make_optimizer, restore_buffers
+from integration.reference_parts import (
+    Run,
+    cut,
+    fill,
+    flat,
+    kept_buffers,
+    make_optimizer,
+    restore_buffers,
+    together,
+)
 
 from heron_core.models import lean
 from heron_core.streams import direction, directions, generator, seeded_torch
 
 
-def heron(spec, folder=None):
-    run, method, buffers = Run(spec, folder), spec.method, Buffers(spec)
+def heron(spec, folder=None, shares=None):
+    run, method, buffers = Run(spec, folder, shares), spec.method, Buffers(spec)
     head = method.auxiliary_update
     moves = ("front", "auxiliary") if head in ("zo", "first_order") else ("front",)
     state = run.initial(*moves)
@@ -39,7 +48,7 @@ def heron(spec, folder=None):
                 if head == "server":  # it learns from what the back learns from
                     head_rule.zero_grad()
                     with seeded_torch(spec.seed, *run.upload_path(c.rank, round_, m), "auxiliary"):
-                        run.model.task.losses(heads[0](z.contiguous()), y).mean().backward()
+                        run.model.task.losses(heads[0](*(t.contiguous() for t in z)), y).mean().backward()
                     head_rule.step()
         state = run.aggregate(clients, *moves)
         if head == "aligned" and round_ % method.alignment.every_rounds == 0:
@@ -67,8 +76,8 @@ def estimate(run, c, round_, m):
         losses, found = [], []
         for k, (x, y) in group:
             with torch.no_grad(), run.masks(c.rank, round_, m, k):
-                z = c.net["front"](x)
-                losses.append(run.model.task.losses(c.net["auxiliary"](z), y))
+                z = cut(c.net["front"], x)
+                losses.append(run.model.task.losses(c.net["auxiliary"](*z), y))
                 found.append(z)
         return losses, found
 
@@ -118,7 +127,7 @@ def estimate(run, c, round_, m):
     if zo.normalise and np.std(slopes) >= 1e-12:
         gradient_F.div_(float(np.std(slopes)))
     gradient = torch.cat([gradient_F, exact]) if detached else gradient_F
-    return gradient, torch.cat(activations), torch.cat([y for _, y in pieces])
+    return gradient, together(activations), torch.cat([y for _, y in pieces])
 
 
 def mean(losses):
@@ -133,7 +142,7 @@ def added(total, more):
 def head_gradient(run, head, z, y):
     """The head's own gradient of the batch's mean loss on detached activations."""
     head.requires_grad_(True)
-    loss = run.model.task.losses(head(z), y).sum() / run.method.batch_size
+    loss = run.model.task.losses(head(*z), y).sum() / run.method.batch_size
     gradient = flat(torch.autograd.grad(loss, list(head.parameters())))
     head.requires_grad_(False)
     return gradient
@@ -147,7 +156,7 @@ def block_slopes(run, c, theta_F, params, group, path, slope_along, base, gradie
     kept = kept_buffers(c.net)
     with torch.no_grad():
         for _, (x, _) in group:
-            inputs.append([x])
+            inputs.append(list(x))
             for stage in stages[:-1]:
                 inputs[-1].append(stage(inputs[-1][-1].clone()))
     owned = {id(p) for p in params}

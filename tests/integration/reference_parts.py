@@ -45,6 +45,26 @@ def average(states, weights):
     }
 
 
+def cut(front, inputs):
+    """What the front gives for one batch: always a tuple, of as many tensors as cross the cut."""
+    given = front(*inputs)
+    return given if isinstance(given, tuple) else (given,)
+
+
+def together(batches):
+    """Several pieces' tensors as one batch's."""
+    return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+
+
+def leaves(z):
+    """The cut's tensors, the floating-point ones such that a gradient can be asked for."""
+    return tuple(t.detach().contiguous().requires_grad_() if t.is_floating_point() else t for t in z)
+
+
+def floating(z):
+    return [t for t in z if t.is_floating_point()]
+
+
 def kept_buffers(net):
     return {n: b.clone() for n, b in net.named_buffers()}
 
@@ -57,15 +77,19 @@ def restore_buffers(net, kept):
 class Run:
     """Model, data shares, the server's back and its optimiser."""
 
-    def __init__(self, spec: RunSpec, folder=None):
+    def __init__(self, spec: RunSpec, folder=None, shares=None):
+        """`shares`: each rank's own samples, where the clients bring their data."""
         torch.set_num_threads(1)
         self.spec, self.method, self.seed, self.N = spec, spec.method, spec.seed, spec.federation.clients
         self.model = build_split_model(spec.model, data_folder=folder)
-        experiment = data.load_experiment(spec.data, spec.seed, folder)
-        self.shares = [data.client_share(experiment, spec.data, spec.seed, i, self.N) for i in range(self.N)]
+        self.shares = shares or self.dealt(folder)
         self.back, self.server = self.make_back()
         self.moments = {}
         """Of the clients' optimisers, where they outlive a round: by rank, or under "all"."""
+
+    def dealt(self, folder):
+        experiment = data.load_experiment(self.spec.data, self.seed, folder)
+        return [data.client_share(experiment, self.spec.data, self.seed, i, self.N) for i in range(self.N)]
 
     def make_back(self):
         back = self.model.build("back", self.seed).train()
@@ -83,19 +107,20 @@ class Run:
         return [n / sum(sizes) for n in sizes]
 
     def pieces(self, rank, round_, m):
-        """The local step's batch as micro-batches of (images, labels)."""
+        """The local step's batch as micro-batches of (the model's inputs, labels)."""
         share, rows = self.shares[rank], self.method.micro_batch_rows
         position = (round_ - 1) * self.method.local_steps + m
-        (x,), y = share.batch(batch_indices(self.seed, rank, position, len(share), self.method.batch_size))
-        last = self.model.channels_last and x.ndim == 4
-        layout = torch.channels_last if last else torch.contiguous_format
+        xs, y = share.batch(batch_indices(self.seed, rank, position, len(share), self.method.batch_size))
         return [
-            (
-                torch.empty(x[a : a + rows].shape, memory_format=layout).copy_(torch.from_numpy(x[a : a + rows])),
-                torch.from_numpy(y[a : a + rows]),
-            )
+            (tuple(self.input(x[a : a + rows]) for x in xs), torch.from_numpy(y[a : a + rows]))
             for a in range(0, len(y), rows)
         ]
+
+    def input(self, x):
+        """In torch's own aligned memory."""
+        x, last = torch.from_numpy(x), self.model.channels_last and x.ndim == 4
+        layout = torch.channels_last if last else torch.contiguous_format
+        return torch.empty(x.shape, dtype=x.dtype, memory_format=layout).copy_(x)
 
     def masks(self, rank, round_, m, piece):
         """The dropout masks of one micro-batch: the same at the base point and at every probe."""
@@ -107,12 +132,12 @@ class Run:
     def serve(self, z, y, rank, round_, m, back=None, rule=None):
         """One step on the back from one upload, Eq. 7; the mean loss's gradient at the cut is what it returns."""
         back, rule = back or self.back, rule or self.server
-        z = z.detach().contiguous().requires_grad_()
+        z = leaves(z)
         rule.zero_grad()
         with seeded_torch(self.seed, *self.upload_path(rank, round_, m)):
-            self.model.task.losses(back(z), y).mean().backward()
+            self.model.task.losses(back(*z), y).mean().backward()
         rule.step()
-        return z.grad
+        return [t.grad for t in floating(z)]
 
     def upload_path(self, rank, round_, m):
         return ("server", "round", round_, "client", rank, "step", m // self.method.upload_period)

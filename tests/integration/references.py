@@ -13,6 +13,9 @@ LOOPS = {
 }  # fmt: skip
 
 
-def reference_run(spec: RunSpec, folder=None) -> str:
-    """Runs every round of `spec` as plainly as can be and returns the final model's SHA-256."""
-    return LOOPS[spec.method.name](spec, folder)
+def reference_run(spec: RunSpec, folder=None, shares=None) -> str:
+    """Runs every round of `spec` as plainly as can be and returns the final model's SHA-256.
+
+    `shares`: each rank's training samples, where the clients bring their own.
+    """
+    return LOOPS[spec.method.name](spec, folder, shares)

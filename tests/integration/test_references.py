@@ -49,7 +49,7 @@ def centralised(spec: RunSpec) -> dict[str, torch.Tensor]:
         for m in range(spec.method.local_steps):
             [(x, y)] = run.pieces(0, round_, m)
             rule.zero_grad()
-            run.model.task.losses(net["back"](net["front"](x)), y).mean().backward()
+            run.model.task.losses(net["back"](net["front"](*x)), y).mean().backward()
             rule.step()
     return dict(net.state_dict())
 
@@ -73,7 +73,7 @@ def test_one_client_with_moments_that_last_is_centralised_training(
 def test_own_parameters_give_each_sample_what_it_would_get_alone() -> None:
     run = Run(spec_of(model={"trainable": "norm"}))
     client = Client(run, 0, ("front", "auxiliary"), ("front",))
-    [(x, _)] = run.pieces(0, 1, 0)
+    [((x,), _)] = run.pieces(0, 1, 0)
     theta = flat(client.params)
     theta_BF = theta + 0.3 * torch.randn(len(x), len(theta), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -89,11 +89,11 @@ def test_alignment_brings_a_heads_cut_gradient_to_the_servers() -> None:
     run = Run(spec_of(method={"name": "fsl_sage", "alignment": aligning}, model={"auxiliary": "flatten_linear"}))
     head, front = run.model.build("auxiliary", 0), run.model.build("front", 0)
     with torch.no_grad():
-        uploads = [(front(x), y) for m in range(3) for x, y in run.pieces(0, 1, m)]
+        uploads = [((front(*x),), y) for m in range(3) for x, y in run.pieces(0, 1, m)]
 
     def distance() -> float:
         total = 0.0
-        for z, y in uploads:
+        for (z,), y in uploads:
             at = z.clone().requires_grad_()
             ours, theirs = (
                 torch.autograd.grad(run.model.task.losses(part(at), y).sum(), at)[0] for part in (head, run.back)
