@@ -16,7 +16,7 @@ from heron_core.errors import Internal
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import as_method, file_tables
 from heron_server.config import split_run_file
-from heron_server.display.plain import make_display
+from heron_server.display.choose import make_display
 from heron_server.launch import clear_run_dir, show
 from heron_server.metrics.records import Record
 from heron_server.serve import serve

@@ -9,7 +9,7 @@ from pathlib import Path
 from heron_core.errors import ConfigError
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
-from heron_server.display.plain import make_display
+from heron_server.display.choose import make_display
 from heron_server.display.report import print_final_table
 from heron_server.metrics.records import Record
 from heron_server.serve import serve

@@ -9,7 +9,7 @@ from pathlib import Path
 from heron_core.config import load_toml
 from heron_core.models import build_split_model
 from heron_server.config import load_run_file
-from heron_server.display.plain import make_display
+from heron_server.display.choose import make_display
 from heron_server.launch import run_dir_of, show
 from heron_server.text.units import seconds_text
 from heron_simulator.conditions import Conditions

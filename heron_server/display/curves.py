@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from heron_server.display.report import series
+from heron_server.text.units import known
 
 History = Sequence[Mapping[str, Any]]
 INK, GRID = "#333333", "#e3e3e3"
@@ -57,11 +57,17 @@ def _losses(axes: Axes, history: History) -> None:
 def _lines(axes: Axes, history: History, wanted: Sequence[tuple[str, str, str, str]], title: str) -> None:
     axes.set_title(title, loc="left", color=INK, fontsize=11)
     for key, label, colour, style in wanted:
-        rounds, values = series(history, key)
+        rounds, values = _series(history, key)
         if rounds:
             mark = "o" if len(rounds) <= FEW_ROUNDS and style == "-" else None
             axes.plot(rounds, values, style, color=colour, label=label, marker=mark, markersize=3.5, linewidth=1.8)
     _style(axes, history)
+
+
+def _series(history: History, key: str) -> tuple[list[int], list[float]]:
+    """Rounds and values of one record key, where it is known."""
+    found = [(r["round"], r[key]) for r in history if known(r.get(key))]
+    return [number for number, _ in found], [value for _, value in found]
 
 
 def plain(axes: Axes) -> None:

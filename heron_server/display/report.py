@@ -10,7 +10,6 @@ from heron_server.text.tables import Section, plain_text, print_sections
 from heron_server.text.units import (
     bytes_text,
     histogram_text,
-    known,
     macs_text,
     number_text,
     percent_text,
@@ -170,9 +169,3 @@ def how_to_load(path: str, model: str) -> list[str]:
         f'model = load_model("{path}"{allow})',
         "logits = model(inputs)  # inputs float32 [B, ...], logits [B, classes]",
     ]
-
-
-def series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
-    """Rounds and values of one record key, where it is known."""
-    found = [(r["round"], r[key]) for r in history if known(r.get(key))]
-    return [number for number, _ in found], [value for _, value in found]

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from heron_server.display.plain import clients_text, rate_text, results
+from heron_server.display.phrases import clients_text, rate_text, results
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.pace import Pace
 from heron_server.text.units import printable, seconds_text

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from heron_server.display.plain import JsonDisplay, PlainDisplay, make_display
+from heron_server.display.choose import make_display
+from heron_server.display.json_lines import JsonDisplay
+from heron_server.display.plain import PlainDisplay
 from heron_server.display.rich import RichDisplay
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.pace import Pace

@@ -157,7 +157,7 @@ def test_a_folder_that_cannot_be_written_is_a_hint_too(tmp_path: Path) -> None:
 
 def test_neither_rich_nor_matplotlib_is_imported_before_it_is_needed() -> None:
     code = (
-        "import sys, heron_server.display.plain, heron_server.display.report; "
+        "import sys, heron_server.display.choose, heron_server.display.report; "
         "assert not [m for m in sys.modules if m.split('.')[0] in ('rich', 'matplotlib', 'torch')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,24 @@
+"""Which display suits a stream."""
+
+from __future__ import annotations
+
+import os
+from typing import TextIO
+
+from heron_server.display.json_lines import JsonDisplay
+from heron_server.display.plain import PlainDisplay
+from heron_server.metrics.observers import Observer
+
+NO_CURSOR = ("dumb", "unknown")
+"""TERM of terminals that cannot go back to a line."""
+
+
+def make_display(log_format: str, stream: TextIO) -> Observer:
+    """JSON lines if `log_format` is "json"; else the live display on a terminal and plain lines where there is none."""
+    if log_format == "json":
+        return JsonDisplay(stream)
+    if stream.isatty() and os.environ.get("TERM") not in NO_CURSOR:
+        from heron_server.display.rich import RichDisplay
+
+        return RichDisplay(stream)
+    return PlainDisplay(stream)
