@@ -28,17 +28,17 @@ from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer
 from heron_server.rounds.admission import check_counts, check_join, rules
 from heron_server.rounds.machine import Phase, Rounds
-from heron_server.run.aggregation_phase import aggregate
 from heron_server.run.checkpoints import Checkpoints
 from heron_server.run.journal import Journal
 from heron_server.run.loop import Loop
 from heron_server.run.peer import Peer
-from heron_server.run.phases import Phases
-from heron_server.run.reporting_worker import ReportingWorker
-from heron_server.run.reports import ClientFailed
+from heron_server.run.phases.aggregation import aggregate
+from heron_server.run.phases.phases import Phases
+from heron_server.run.phases.reporting_worker import ReportingWorker
+from heron_server.run.phases.reports import ClientFailed
+from heron_server.run.phases.training import Update
+from heron_server.run.phases.upload_desk import UploadDesk, UploadRules
 from heron_server.run.sessions import Sessions, Watcher
-from heron_server.run.training_phase import Update
-from heron_server.run.upload_desk import UploadDesk, UploadRules
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.commands import Commands
 from heron_server.training.worker import Worker

@@ -22,8 +22,8 @@ from heron_server.rounds.actions import (
 from heron_server.rounds.machine import Phase, Rounds
 from heron_server.run.checkpoints import Start, facts
 from heron_server.run.journal import Journal
-from heron_server.run.phases import Phases
-from heron_server.run.reports import (
+from heron_server.run.phases.phases import Phases
+from heron_server.run.phases.reports import (
     Aggregated,
     ClientEvaluated,
     ClientFailed,

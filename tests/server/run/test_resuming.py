@@ -7,10 +7,10 @@ import pytest
 import tiny
 from server.driven import Start, play_round
 
+from heron_core import files
 from heron_core.errors import (
     CheckpointError,
 )
-from heron_server.storage import checkpoint
 
 
 def test_a_killed_server_resumes_with_a_higher_term_and_ends_with_the_same_bits(start: Start) -> None:
@@ -61,7 +61,7 @@ def test_a_full_disk_ends_the_run_and_the_last_checkpoint_can_be_resumed(
         def refuse(descriptor: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        full.setattr(checkpoint.os, "fsync", refuse)
+        full.setattr(files.os, "fsync", refuse)
         play_round(clients)
     failure = server.coordinator.failure
     assert isinstance(failure, CheckpointError) and "No space left" in str(failure)

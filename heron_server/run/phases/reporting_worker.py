@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from heron_server.run.reports import Failed, Report
+from heron_server.run.phases.reports import Failed, Report
 from heron_server.training.worker import Worker
 
 T = TypeVar("T")

@@ -9,11 +9,11 @@ from typing import Any
 from heron_server.metrics.counts import Counts
 from heron_server.rounds.actions import OpenRound
 from heron_server.run.checkpoints import Checkpoints
-from heron_server.run.evaluation_phase import Evaluation
-from heron_server.run.reporting_worker import ReportingWorker
-from heron_server.run.reports import Aggregated, Committed, Evaluated, EvaluationOpened, Report, Restored
-from heron_server.run.training_phase import Training, Update
-from heron_server.run.upload_desk import UploadDesk
+from heron_server.run.phases.evaluation import Evaluation
+from heron_server.run.phases.reporting_worker import ReportingWorker
+from heron_server.run.phases.reports import Aggregated, Committed, Evaluated, EvaluationOpened, Report, Restored
+from heron_server.run.phases.training import Training, Update
+from heron_server.run.phases.upload_desk import UploadDesk
 from heron_server.training.commands import Commands
 from heron_server.uploads.uploads import Uploads
 

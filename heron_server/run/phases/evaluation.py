@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from heron_core.pb.v1 import split_pb2 as split
 from heron_server.metrics.counts import Counts
-from heron_server.run.reports import ClientEvaluated
-from heron_server.run.upload_desk import UploadDesk
+from heron_server.run.phases.reports import ClientEvaluated
+from heron_server.run.phases.upload_desk import UploadDesk
 from heron_server.training.commands import Commands
 from heron_server.uploads.assembly import Upload
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from heron_server.aggregation.aggregator import Aggregator
 from heron_server.aggregation.client_states import ClientStates
-from heron_server.run.training_phase import Update
+from heron_server.run.phases.training import Update
 from heron_server.training.commands import Commands
 
 

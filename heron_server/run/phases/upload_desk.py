@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as split
 from heron_server.metrics.ledger import Ledger
-from heron_server.run.reporting_worker import ReportingWorker
-from heron_server.run.reports import ClientFailed, Failed, Report, UploadConsumed
+from heron_server.run.phases.reporting_worker import ReportingWorker
+from heron_server.run.phases.reports import ClientFailed, Failed, Report, UploadConsumed
 from heron_server.uploads.assembly import Assembly, BufferPool, Upload, UploadShape
 from heron_server.uploads.scheduler import Order, upload_slots
 from heron_server.uploads.uploads import Uploads

@@ -9,8 +9,8 @@ from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_server.rounds.actions import OpenRound
-from heron_server.run.reports import UpdateComplete
-from heron_server.run.upload_desk import UploadDesk
+from heron_server.run.phases.reports import UpdateComplete
+from heron_server.run.phases.upload_desk import UploadDesk
 from heron_server.training.commands import Commands
 from heron_server.uploads.assembly import Upload
 from heron_server.uploads.cut_gradients import CutGradients
