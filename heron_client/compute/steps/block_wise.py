@@ -18,7 +18,7 @@ from heron_client.compute.steps.probing import Probing, Yields
 from heron_client.compute.torch_backend import ClientCompute
 from heron_client.compute.zo import add_slopes
 from heron_core.errors import ModelError
-from heron_core.models.families.stages import Trunk
+from heron_core.models.families.stages import Trunk, stage_of
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,12 @@ def _trunk(compute: ClientCompute) -> Trunk:
 def _blocks(probing: Probing, trunk: Trunk) -> list[Block]:
     """In theta's order; only of stages with trainable parameters, and the head where it is perturbed too."""
     blocks, start = [], 0
-    for stage, members in groupby(probing.compute.moved, key=lambda moved: _stage_of(moved[0], trunk)):
+    for stage, members in groupby(probing.compute.moved, key=lambda moved: stage_of(moved[0], trunk.stages)):
         stop = start + sum(size for _, size in members)
         if stop <= probing.theta_P.numel():
             blocks.append(Block(stage, start, stop))
         start = stop
     return blocks
-
-
-def _stage_of(name: str, trunk: Trunk) -> int:
-    """The number of the stage that the parameter `front.<stage>.<name>` or `auxiliary.<name>` belongs to."""
-    found = (i for i, stage in enumerate(trunk.stages) if name.startswith(f"front.{stage}."))
-    return next(found, len(trunk.stages))
 
 
 @contextmanager

@@ -76,6 +76,13 @@ class Network:
         )
 
 
+def stage_of(name: str, stages: Sequence[str]) -> int:
+    """The number of the front's stage that `front.<stage>` or what is inside it belongs to, by names of the client
+    state; the number of stages for every other name: the head is the stage after the last."""
+    found = (i for i, stage in enumerate(stages) if f"{name}.".startswith(f"front.{stage}."))
+    return next(found, len(stages))
+
+
 class Level(nn.Module):
     """The stages under one parent name; the trunk runs them itself, so no frame here holds a spent map."""
 
