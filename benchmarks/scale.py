@@ -22,7 +22,8 @@ from heron_client.compute.meter import resident_bytes
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.observers import Observer
-from heron_server.planning.plan import client_state, state_bytes
+from heron_server.planning.client_state import client_state, state_bytes
+from heron_server.planning.measuring import measure_model
 from heron_simulator import simulate
 
 FEW, MANY = 5, 128
@@ -75,7 +76,7 @@ def main() -> None:
     verdict(f"a step with {MANY} clients over one with {FEW}", step_ms[MANY] / step_ms[FEW], WORST_GROWTH)
     verdict(f"a step with {FEW} clients over one with {MANY}", step_ms[FEW] / step_ms[MANY], WORST_GROWTH)
     spec = spec_of(FEW, 0, 1)
-    own = state_bytes(spec, client_state(spec, build_split_model(spec.model))).down
+    own = state_bytes(client_state(spec.method, measure_model(build_split_model(spec.model), 0))).down
     idle = (fresh(MANY, FEW, 4)["added"] - fresh(FEW, FEW, 4)["added"]) / (MANY - FEW)
     verdict(f"MiB of one more idle client, beyond its own state of {own / MIB:.3f}", (idle - own) / MIB, MOST_IDLE_MIB)
 

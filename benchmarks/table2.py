@@ -104,10 +104,12 @@ def closed_form_bytes(row: Row) -> float:
     """rounds x (each sample's activations, once or twice, + the front's weights both ways)."""
     from heron_core.models import build_split_model
     from heron_core.spec.methods import method_of
-    from heron_server.planning.plan import client_state, state_bytes
+    from heron_server.planning.client_state import client_state, state_bytes
+    from heron_server.planning.measuring import measure_model
 
     spec = run_spec(row.method, row.norm, row.head)
-    state, method = state_bytes(spec, client_state(spec, build_split_model(spec.model))), method_of(spec.method)
+    facts, method = measure_model(build_split_model(spec.model), spec.seed), method_of(spec.method)
+    state = state_bytes(client_state(spec.method, facts))
     one_way = SAMPLES * 65_536 * 4 * method.uploads
     return row.rounds * (one_way * (1 + method.returns_cut_gradients) + CLIENTS * (state.paper_up + state.paper_down))
 
@@ -148,9 +150,10 @@ class Compute:
 
 def compute(row: Row) -> Compute:
     from heron_server.planning.macs import step_macs
+    from heron_server.planning.measuring import measure_model
 
     client = ProductClient(run_spec(row.method, row.norm, row.head))
-    closed = step_macs(client.spec, client.model)
+    closed = step_macs(client.spec.method, measure_model(client.model, 0))
     with FlopCounterMode(display=False) as counter:
         client.round()
     return Compute(closed.paper / 1e9, closed.exact / 1e9, counter.get_total_flops() / 2e9)

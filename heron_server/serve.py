@@ -7,12 +7,12 @@ import signal
 from contextlib import suppress
 
 from heron_core.errors import ConfigError, Interrupted
-from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
 from heron_server.api.server import listen
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.records import Record
+from heron_server.planning.facts import ModelFacts
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
@@ -34,12 +34,12 @@ def serve(
             "encrypted nor authenticated yet; say server.insecure = true (--insecure) inside a network you trust, or "
             'listen on "127.0.0.1:50051"'
         )
-    trainer, model = prepare(spec, settings)
-    return asyncio.run(_serve(spec, settings, directory, trainer, model, resume, observer or Observer()))
+    trainer, facts = prepare(spec, settings)
+    return asyncio.run(_serve(spec, settings, directory, trainer, facts, resume, observer or Observer()))
 
 
 async def _serve(
-    spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, model: SplitModel, resume: bool,
+    spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, facts: ModelFacts, resume: bool,
     observer: Observer,
 ) -> Record:
     loop = asyncio.get_running_loop()
@@ -66,7 +66,7 @@ async def _serve(
             f"stopped by a signal after round {done} of {spec.rounds}; everything up to there is saved in "
             f"{directory.path}: go on with --resume"
         )
-    return finish_run(coordinator, model, directory)
+    return finish_run(coordinator, facts, directory)
 
 
 async def _last_calls() -> None:

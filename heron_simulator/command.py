@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heron_core.config import load_toml
-from heron_core.models import build_split_model
 from heron_server.config import load_run_file
 from heron_server.display.choose import make_display
 from heron_server.launch import run_dir_of, show
@@ -37,8 +36,7 @@ def run_simulation(
             run_dir=run_dir_of(spec, settings), resume=resume, observer=display, around=conditions.around,
         )  # fmt: skip
     if wanted.network != NetworkSettings() and log_format == "text":
-        model = build_split_model(spec.model, data_folder=settings.data_folder)
-        print(network_line(conditions.figures(model, settings.byte_budget).round_s))
+        print(network_line(conditions.figures(result.facts, settings.byte_budget).round_s))
     show([result.summary], log_format)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from heron_client.transport.interface import Transport
-from heron_core.models.split_model import SplitModel
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec, RunSpec
-from heron_server.planning.macs import base_macs, client_step_macs
-from heron_server.planning.plan import upload_bytes
+from heron_server.planning.facts import ModelFacts
+from heron_server.planning.macs import base_macs, step_macs
 from heron_simulator.faults import DroppingOut
 from heron_simulator.network_model import Compute, Figures, Link, Recording, figures, window_of
 from heron_simulator.recording import RecordingTransport
@@ -27,11 +26,12 @@ class Conditions:
         dropout = self._settings.dropout
         return DroppingOut(recorded, self._spec.seed, dropout) if dropout else recorded
 
-    def figures(self, model: SplitModel, byte_budget: int) -> Figures:
+    def figures(self, facts: ModelFacts, byte_budget: int) -> Figures:
         """Messages, and seconds of each round on the virtual clock."""
-        method, network, whole_bytes = self._spec.method, self._settings.network, upload_bytes(self._spec, model)
+        method, network = self._spec.method, self._settings.network
+        whole_bytes = method.batch_size * facts.upload_bytes
         return figures(
-            self.recording, link_of(network), compute_of(network, self._spec, model),
+            self.recording, link_of(network), compute_of(network, method, facts),
             local_steps=method.local_steps, upload_period=method.upload_period, byte_budget=byte_budget,
             upload_bytes=whole_bytes, window=window_of(whole_bytes // micro_batches_of(method)),
         )  # fmt: skip
@@ -43,25 +43,25 @@ def link_of(network: NetworkSettings) -> Link:
     return Link(network.latency_ms / 1e3, *(1e6 * rate for rate in rates))
 
 
-def compute_of(network: NetworkSettings, spec: RunSpec, model: SplitModel) -> Compute:
+def compute_of(network: NetworkSettings, method: MethodSpec, facts: ModelFacts) -> Compute:
     """A local step takes as long as its multiply-accumulates, or as the settings say."""
     step_s = network.compute_s_per_step
     if not step_s and network.client_gmacs_per_s:
-        step_s = client_step_macs(spec, model) / (network.client_gmacs_per_s * 1e9)
-    return Compute(step_s, upload_shares(spec, model), network.server_s_per_step)
+        step_s = step_macs(method, facts).exact / (network.client_gmacs_per_s * 1e9)
+    return Compute(step_s, upload_shares(method, facts), network.server_s_per_step)
 
 
-def upload_shares(spec: RunSpec, model: SplitModel) -> tuple[float, ...]:
+def upload_shares(method: MethodSpec, facts: ModelFacts) -> tuple[float, ...]:
     """Share of a local step's multiply-accumulates after which each micro-batch's activations leave.
 
     Cut gradients: after the forward pass. Losses alone: after the micro-batch's base pass, and the probes of the
     micro-batches before it where each is probed before the next begins. Else: after all that there is to do for it.
     """
-    count, front = micro_batches_of(spec.method), method_of(spec.method).front
-    base = base_macs(spec, model) / client_step_macs(spec, model)
+    count, front = micro_batches_of(method), method_of(method).front
+    base = base_macs(method, facts) / step_macs(method, facts).exact
     if front not in ("zeroth_order", "cut_gradients"):
         return tuple((number + 1) / count for number in range(count))
-    if spec.method.zo.scope == "batch":
+    if method.zo.scope == "batch":
         return tuple(base * (number + 1) / count for number in range(count))
     return tuple((number + base) / count for number in range(count))
 

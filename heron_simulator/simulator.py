@@ -36,6 +36,7 @@ from heron_server.config import ServerSettings
 from heron_server.metrics.charges import Charges
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.records import Record
+from heron_server.planning.facts import ModelFacts
 from heron_server.run.coordinator import Coordinator, Pushing
 from heron_server.run.peer import Peer
 from heron_server.run.prepare import finish_run, prepare
@@ -51,10 +52,12 @@ PEER = Peer("in-process")
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a simulated run leaves: its summary (as in summary.json) and the assembled model in evaluation mode."""
+    """What a simulated run leaves: its summary (as in summary.json), the assembled model in evaluation mode, and what
+    planning knows of it."""
 
     summary: Record
     model: nn.Module
+    facts: ModelFacts
 
 
 def simulate(
@@ -82,12 +85,12 @@ def simulate(
         settings = (settings or ServerSettings()).model_copy(update={"run_dir": folder, **NO_DEADLINES})
         directory = RunDir(folder, settings.keep_checkpoints)
         stack.callback(directory.close)
-        trainer, model = prepare(run_spec, settings)
+        trainer, facts = prepare(run_spec, settings)
         coordinator = Coordinator(run_spec, settings, trainer, directory, InlineWorker(), resume, observer)
         _run_clients(coordinator, participants, around or (lambda transport: transport))
-        summary = finish_run(coordinator, model, directory, curves=run_dir is not None)
+        summary = finish_run(coordinator, facts, directory, curves=run_dir is not None)
         trained = trainer.trained()
-        return Simulation(summary, AssembledModel(trained.front, trained.back).eval())
+        return Simulation(summary, AssembledModel(trained.front, trained.back).eval(), facts)
 
 
 def with_clients(run_spec: RunSpec, clients: int) -> RunSpec:

@@ -107,7 +107,7 @@ def activations_of(front: nn.Module, inputs: Tensors) -> Tensors:
 def probe_shapes(module: nn.Module, inputs: Sequence[TensorSpec], what: str) -> tuple[TensorSpec, ...]:
     """The specs of what `module` returns for two zero samples; ModelError names both shapes where it refuses them."""
     batch = tuple(torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
-    outputs = _outputs(module, batch, inputs, what)
+    outputs = outputs_of(module, batch, inputs, what)
     if not all(isinstance(out, Tensor) for out in outputs):
         kinds = ", ".join(type(out).__name__ for out in outputs)
         raise ModelError(f"{what} must return a tensor or a tuple of tensors, it returned {kinds}")
@@ -121,7 +121,8 @@ def probe_shapes(module: nn.Module, inputs: Sequence[TensorSpec], what: str) -> 
     )
 
 
-def _outputs(module: nn.Module, batch: Tensors, inputs: Sequence[TensorSpec], what: str) -> Tensors:
+def outputs_of(module: nn.Module, batch: Tensors, inputs: Sequence[TensorSpec], what: str) -> Tensors:
+    """What `module` gives for these inputs, without a graph; ModelError where it refuses them."""
     try:
         with torch.inference_mode():
             return activations_of(module, batch)
@@ -135,7 +136,7 @@ def check_keeps_input(module: nn.Module, inputs: Sequence[TensorSpec], what: str
     batch = tuple(_either_sign(spec) for spec in inputs)
     before = [tensor.clone() for tensor in batch]
     with seeded_torch(0, "check", what):
-        _outputs(module.train(), batch, inputs, what)
+        outputs_of(module.train(), batch, inputs, what)
     for spec, tensor, was in zip(inputs, batch, before, strict=True):
         if not torch.equal(tensor, was):
             raise ModelError(
@@ -150,12 +151,14 @@ def _either_sign(spec: TensorSpec) -> Tensor:
     return torch.linspace(-8, 8, zeros.numel()).view_as(zeros).to(zeros.dtype) if zeros.is_floating_point() else zeros
 
 
-def check_parts(model: SplitModel, seed: int = 0) -> None:
-    """Builds all three parts and checks that they fit and keep what they are given; raises ModelError.
+def check_parts(model: SplitModel, seed: int = 0) -> dict[Part, nn.Module]:
+    """Builds all three parts, once each, and checks that they fit and keep what they are given; raises ModelError.
 
-    For the server and `validate`: a client has no use for the back.
+    For the server and `validate`: a client has no use for the back. Gives the parts, to be measured; they are spent, as
+    running statistics have moved.
     """
     front = model.build("front", seed).eval()
+    built: dict[Part, nn.Module] = {"front": front}
     found = probe_shapes(front, model.inputs, "front")
     if [(s.shape, s.dtype) for s in found] != [(s.shape, s.dtype) for s in model.activations]:
         raise ModelError(
@@ -164,7 +167,7 @@ def check_parts(model: SplitModel, seed: int = 0) -> None:
         )
     parts: tuple[Part, ...] = ("auxiliary", "back")
     for part in parts:
-        module = model.build(part, seed)
+        module = built[part] = model.build(part, seed)
         outputs = probe_shapes(module.eval(), model.activations, part)
         if [s.shape for s in outputs] != [model.task.output_shape]:
             raise ModelError(
@@ -172,6 +175,7 @@ def check_parts(model: SplitModel, seed: int = 0) -> None:
                 f"it gives {' and '.join(_batch(s.shape) for s in outputs)}; mend the factory, or its task"
             )
         check_keeps_input(module, model.activations, part)
+    return built
 
 
 def _batch(shape: tuple[int, ...]) -> str:

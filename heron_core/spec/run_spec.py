@@ -230,6 +230,11 @@ class FederationSpec(Settings):
             )
         return self
 
+    @property
+    def participants(self) -> int:
+        """Clients in one round."""
+        return self.clients_per_round or self.clients
+
 
 class ThreadSpec(Settings):
     client: Positive = 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -11,35 +13,66 @@ from heron_core.data.source import Source
 from heron_core.device import resolve_device
 from heron_core.errors import ConfigError, DataError
 from heron_core.models import build_split_model
-from heron_core.models.split_model import SplitModel, check_parts
-from heron_core.spec.run_spec import RunSpec
+from heron_core.models.split_model import SplitModel
+from heron_core.spec.methods import method_of
+from heron_core.spec.run_spec import DataSpec, RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.constraints import check_constraints
-from heron_server.planning.memory import check_memory_limit, server_memory
+from heron_server.planning.facts import ModelFacts
+from heron_server.planning.measuring import measure_model
+from heron_server.planning.memory import Item, check_memory_limit, server_memory
+from heron_server.uploads.scheduler import upload_slots
 
 
-def check_run(spec: RunSpec, settings: ServerSettings) -> tuple[SplitModel, torch.device, Source | None]:
-    """The model, the device and the server's test set; raises ConfigError, ModelError or DataError."""
+@dataclass(frozen=True)
+class CheckedRun:
+    """What a run that may start has been found to be."""
+
+    model: SplitModel
+    facts: ModelFacts
+    device: torch.device
+    slots: int
+    """Whole uploads that the server holds at once; 0 where nobody sends any."""
+    memory: list[Item]
+    """What the server needs, the largest first."""
+    test: Source | None
+    """The server's own test set."""
+
+
+def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
+    """Builds and measures the model, and looks at all that can be known before a client joins.
+
+    Raises ConfigError, ModelError or DataError.
+    """
     for folder in settings.python_path:
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
     model = build_split_model(spec.model, data_folder=settings.data_folder)
-    check_parts(model, spec.seed)
+    facts = measure_model(model, spec.seed)
     device = resolve_device(settings.device)
-    check_constraints(spec, settings, model)
-    check_memory_limit(server_memory(spec, settings, model), settings)
-    test = load_test(spec, settings, model)
+    receives = method_of(spec.method).uploads or clients_evaluate(spec.data, settings)
+    check_constraints(spec, settings, receives, facts)
+    upload_bytes = spec.method.batch_size * facts.upload_bytes
+    slots = upload_slots(settings.byte_budget, upload_bytes, spec.federation.participants) if receives else 0
+    memory = server_memory(spec.method, spec.server_optimizer, spec.federation, slots, facts)
+    check_memory_limit(memory, settings.memory_limit)
+    test = load_test(spec, settings, facts)
     if test is not None:
-        data.check_source(test, model.inputs, model.task.labels)
-    return model, device, test
+        data.check_source(test, facts.inputs, facts.labels)
+    return CheckedRun(model, facts, device, slots, memory, test)
 
 
-def load_test(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> Source | None:
+def clients_evaluate(chosen: DataSpec, settings: ServerSettings) -> bool:
+    """Do clients send what they hold out? Where the server has no test set of its own."""
+    return chosen.source == "client" and chosen.holdout > 0 and not settings.names_test_set
+
+
+def load_test(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> Source | None:
     """The test set the settings name, or None where the clients evaluate; ConfigError for a share below one batch."""
     if settings.names_test_set:
         return data.load_own(
-            settings.test_data, path=settings.test_path, options=settings.test_options, inputs=model.inputs,
-            labels=model.task.labels,
+            settings.test_data, path=settings.test_path, options=settings.test_options, inputs=facts.inputs,
+            labels=facts.labels,
         )  # fmt: skip
     if spec.data.source == "client":
         return None
@@ -49,12 +82,12 @@ def load_test(spec: RunSpec, settings: ServerSettings, model: SplitModel) -> Sou
         if settings.test_data == "none":
             return None  # the server needs no data: its clients have it
         raise
-    _check_shares(spec, data.share_sizes(experiment, spec.data, spec.seed, spec.federation.clients))
+    sizes = data.share_sizes(experiment, spec.data, spec.seed, spec.federation.clients)
+    _check_shares(sizes, spec.method.batch_size)
     return None if settings.test_data == "none" else experiment.test
 
 
-def _check_shares(spec: RunSpec, sizes: list[int]) -> None:
-    rows = spec.method.batch_size
+def _check_shares(sizes: Sequence[int], rows: int) -> None:
     small = [rank for rank, size in enumerate(sizes) if size < rows]
     if small:
         raise ConfigError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from heron_core.spec.methods import method_of
-from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.run_spec import MethodSpec, ModelSpec
 from heron_server.config import ServerSettings
-from heron_server.planning.plan import Perturbation
+from heron_server.planning.perturbation import Perturbation
 from heron_server.text.units import number_text, percent_text
 
 MOST_ROUNDING = 0.1
@@ -16,9 +16,8 @@ LONGEST_CHANGE = 0.5
 """Of mu * u. At 0.86 the forward difference was off by 49 % on the paper's model."""
 
 
-def method_warnings(spec: RunSpec, change: Perturbation) -> Iterator[str]:
-    """About the local steps."""
-    method = spec.method
+def method_warnings(method: MethodSpec, rounds: int, norm: str, change: Perturbation) -> Iterator[str]:
+    """About the local steps of a run of so many rounds, on a model with this normalisation."""
     rest = method.local_steps % method.upload_period
     if rest:
         yield (
@@ -26,16 +25,16 @@ def method_warnings(spec: RunSpec, change: Perturbation) -> Iterator[str]:
             f"{method.local_steps}: nothing is uploaded from the last {_steps(rest)} of each round, which only "
             "train the client"
         )
-    if method.name == "frozen" and method.running_statistics == "keep" and spec.model.norm == "group":
+    if method.name == "frozen" and method.running_statistics == "keep" and norm == "group":
         yield 'method.running_statistics = "keep" has no effect with norm = "group", which has no running statistics'
     if method.name == "heron" and method.zo.scope != "batch" and method.moments == "reset":
         yield (
             f'method.zo.scope = "{method.zo.scope}" with moments = "reset": many noisy directions want moments that '
             'persist; try moments = "averaged" or "kept"'
         )
-    if method_of(method).head == "aligned" and method.alignment.every_rounds > spec.rounds:
+    if method_of(method).head == "aligned" and method.alignment.every_rounds > rounds:
         yield (
-            f"method.alignment.every_rounds = {method.alignment.every_rounds} is more than rounds = {spec.rounds}: no "
+            f"method.alignment.every_rounds = {method.alignment.every_rounds} is more than rounds = {rounds}: no "
             "head is ever aligned; lower it"
         )
     if method.name != "heron":
@@ -53,9 +52,8 @@ def method_warnings(spec: RunSpec, change: Perturbation) -> Iterator[str]:
         )
 
 
-def model_warnings(spec: RunSpec) -> Iterator[str]:
+def model_warnings(model: ModelSpec) -> Iterator[str]:
     """About the model table."""
-    model = spec.model
     if model.weights and not model.weights_sha256:
         yield (
             f"model.weights = {model.weights!r} without weights_sha256: a client that has other weights there would "
@@ -63,9 +61,8 @@ def model_warnings(spec: RunSpec) -> Iterator[str]:
         )
 
 
-def share_warnings(spec: RunSpec, sizes: list[int]) -> Iterator[str]:
+def share_warnings(method: MethodSpec, sizes: Sequence[int]) -> Iterator[str]:
     """About the clients' data, samples by rank."""
-    method = spec.method
     smallest, needed = min(sizes), method.local_steps * method.batch_size
     if smallest < needed:
         few = sum(size < needed for size in sizes)
@@ -75,7 +72,7 @@ def share_warnings(spec: RunSpec, sizes: list[int]) -> Iterator[str]:
         )
 
 
-def server_warnings(spec: RunSpec, settings: ServerSettings, evaluated: bool) -> Iterator[str]:
+def server_warnings(settings: ServerSettings, evaluated: bool) -> Iterator[str]:
     """About the [server] table."""
     if not evaluated:
         yield (

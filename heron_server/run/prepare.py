@@ -6,36 +6,36 @@ from pathlib import Path
 from typing import Any
 
 from heron_core.models.saved import save_model
-from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.display.report import write_curves
 from heron_server.planning.checks import check_run
+from heron_server.planning.client_state import client_state, state_bytes
+from heron_server.planning.facts import ModelFacts
 from heron_server.planning.macs import step_macs
 from heron_server.planning.paper import paper_charge
-from heron_server.planning.plan import client_state, state_bytes
 from heron_server.run.coordinator import Coordinator
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Trainer
 
 
-def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Trainer, SplitModel]:
-    """The trainer and its model; raises ConfigError, ModelError or DataError before anyone can join."""
-    model, device, test = check_run(spec, settings)
-    return Trainer(spec, model, device, test), model
+def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Trainer, ModelFacts]:
+    """The trainer, and the facts of its model; raises ConfigError, ModelError or DataError before anyone can join."""
+    checked = check_run(spec, settings)
+    return Trainer(spec, checked.model, checked.device, checked.test), checked.facts
 
 
 def finish_run(
-    coordinator: Coordinator, model: SplitModel, directory: RunDir, *, curves: bool = True
+    coordinator: Coordinator, facts: ModelFacts, directory: RunDir, *, curves: bool = True
 ) -> dict[str, Any]:
     """Writes model/, summary.json and, if wanted, curves.png; returns the summary."""
     spec = coordinator.spec
     folder: Path = directory.path / "model"
     trained, ledger = coordinator.trainer.trained(), coordinator.ledger.as_dict()
-    macs = step_macs(spec, model)
+    macs, state = step_macs(spec.method, facts), state_bytes(client_state(spec.method, facts))
     summary = coordinator.records.summary(
         coordinator.run_id, coordinator.clients, coordinator.model_sha256(), ledger,
-        paper_charge(ledger, state_bytes(spec, client_state(spec, model))), macs.exact, macs.paper,
+        paper_charge(ledger, state), macs.exact, macs.paper,
     )  # fmt: skip
     extra = {key: summary[key] for key in ("run_id", "method", "rounds_done", "accuracy", "model_sha256")}
     save_model(folder, spec.model, trained.front, trained.back, trained.head, extra)

@@ -35,7 +35,6 @@ def main(folder: Path) -> None:
 
 def perform(job: Mapping[str, object]) -> Row:
     """The row's figures; raises what the run raises."""
-    from heron_core.models import build_split_model
     from heron_core.spec.run_spec import RunSpec
     from heron_server.config import ServerSettings
     from heron_simulator.conditions import Conditions
@@ -47,7 +46,7 @@ def perform(job: Mapping[str, object]) -> Row:
     began = perf_counter()
     found = simulate(spec, settings=server, around=conditions.around)
     wall_s = perf_counter() - began
-    network = conditions.figures(build_split_model(spec.model, data_folder=server.data_folder), server.byte_budget)
+    network = conditions.figures(found.facts, server.byte_budget)
     return row_of(found.summary, spec.federation.clients, network, wall_s)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from processes import Bench, Relay, spec_of
 
-from heron_core.models import build_split_model
 from heron_simulator.conditions import Conditions
 from heron_simulator.settings import SimulateSettings
 from heron_simulator.simulator import simulate
@@ -63,8 +62,8 @@ def predicted(method: dict[str, Any]) -> float:
     """Seconds of one round on the virtual clock."""
     spec = spec_of(tables(method))
     conditions = Conditions(spec, SimulateSettings.model_validate({"network": {"latency_ms": 1000 * LATENCY_S}}))
-    simulate(spec, around=conditions.around)
-    return conditions.figures(build_split_model(spec.model), 1 << 30).round_s[-1]
+    facts = simulate(spec, around=conditions.around).facts
+    return conditions.figures(facts, 1 << 30).round_s[-1]
 
 
 def measured(bench: Bench, name: str, method: dict[str, Any]) -> float:

@@ -15,12 +15,12 @@ from heron_core.errors import HeronError
 from heron_core.models.split_model import SplitModel
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
-from heron_server.planning.plan import uploads_per_round
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.peer import Peer
 from heron_server.storage.run_dir import RunDir
@@ -149,7 +149,7 @@ class Client:
 def play_round(clients: list[Client], backwards: bool = False) -> None:
     """Everyone pushes what its credit allows until all is sent, then submits."""
     order = clients[::-1] if backwards else clients
-    steps = uploads_per_round(clients[0].coordinator.spec)
+    steps = uploads_per_round(clients[0].coordinator.spec.method)
     for client in order if steps else ():
         client.answers.clear()
         client.open(steps=steps)

@@ -10,6 +10,7 @@ import tiny
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.ledger import SESSION_UP_BYTES
+from heron_server.planning.measuring import measure_model
 from heron_simulator.conditions import Conditions, compute_of, upload_shares
 from heron_simulator.settings import NetworkSettings, SimulateSettings
 from heron_simulator.simulator import simulate
@@ -57,7 +58,7 @@ def test_some_clients_vanish_and_come_back_the_same_way_each_time() -> None:
 def test_a_slow_network_makes_rounds_long_and_takes_no_time() -> None:
     slow = NetworkSettings(latency_ms=1000, up_mbit_per_s=1, down_mbit_per_s=1)
     summary, conditions = run(network=slow)
-    found = conditions.figures(build_split_model(SPEC.model), 1 << 30)
+    found = conditions.figures(measure_model(build_split_model(SPEC.model), SPEC.seed), 1 << 30)
     assert len(found.round_s) == 3
     assert all(seconds > 8 for seconds in found.round_s)
     assert summary["wall_s"] < sum(found.round_s)
@@ -82,11 +83,11 @@ def test_a_slow_network_makes_rounds_long_and_takes_no_time() -> None:
 def test_activations_leave_once_what_comes_before_them_is_computed(
     method: dict[str, Any], shares: tuple[float, ...]
 ) -> None:
-    assert upload_shares(tiny.spec(method=method), tiny.mlp()) == pytest.approx(shares)
+    assert upload_shares(tiny.spec(method=method).method, measure_model(tiny.mlp(), 0)) == pytest.approx(shares)
 
 
 def test_a_step_takes_its_multiply_accumulates_or_what_the_settings_say() -> None:
-    spec, model = tiny.spec(method=JOINT), tiny.mlp()
-    step_s = compute_of(NetworkSettings(client_gmacs_per_s=1e-6), spec, model).step_s
+    method, facts = tiny.spec(method=JOINT).method, measure_model(tiny.mlp(), 0)
+    step_s = compute_of(NetworkSettings(client_gmacs_per_s=1e-6), method, facts).step_s
     assert step_s == pytest.approx(4 * 2 * (30 + 18) / 1000)
-    assert compute_of(NetworkSettings(client_gmacs_per_s=1e-6, compute_s_per_step=3), spec, model).step_s == 3
+    assert compute_of(NetworkSettings(client_gmacs_per_s=1e-6, compute_s_per_step=3), method, facts).step_s == 3

@@ -8,6 +8,7 @@ with one vector for all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import chain
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from heron_core.arrays import TensorSpec
 from heron_core.models import lean
-from heron_core.models.split_model import SplitModel
+from heron_core.models.split_model import SplitModel, outputs_of
 from heron_core.streams import seeded_torch
 
 SCALES_AND_SHIFTS = (nn.GroupNorm, nn.LayerNorm, _BatchNorm)
@@ -45,13 +46,13 @@ def over_places(layer: nn.Module, values_BC: Tensor, out: Tensor) -> Tensor:
     return values_BC.reshape(*values_BC.shape[:at], *(1,) * places, *values_BC.shape[at:])
 
 
-def per_sample_obstacle(model: SplitModel, seed: int) -> str | None:
+def per_sample_obstacle(model: SplitModel, front: nn.Module, seed: int) -> str | None:
     """The first trainable parameter of the front that cannot act per sample, e.g. `front.conv1.weight`; else None.
 
-    Builds the front and runs three zero samples through it: a layer whose parameters are used without calling it, or
-    whose output is not one row a sample, is an obstacle too.
+    Runs three zero samples through `front`, one of the model's, in training mode: a layer whose parameters are used
+    without calling it, or whose output is not one row a sample, is an obstacle too. ModelError: it refuses them.
     """
-    front = model.build("front", seed).train()
+    front.train()
     layers = dict(front.named_modules())
     seen = _rows_seen(front, model.inputs, seed)
     names = [name for name, _ in front.named_parameters(remove_duplicate=False)]
@@ -65,16 +66,18 @@ def per_sample_obstacle(model: SplitModel, seed: int) -> str | None:
 
 
 def _rows_seen(front: nn.Module, inputs: Sequence[TensorSpec], seed: int) -> dict[str, set[int]]:
-    """First dimensions of each called layer's outputs, for a batch of three."""
+    """First dimensions of each called layer's outputs, for a batch of three; 0 where an output has none."""
     rows: dict[str, set[int]] = {}
+
+    def note(name: str, _layer: nn.Module, _inputs: tuple[object, ...], out: object) -> None:
+        rows.setdefault(name, set()).add(len(out) if isinstance(out, Tensor) and out.dim() else 0)
+
     for name, layer in front.named_modules():
         if isinstance(layer, SCALES_AND_SHIFTS + SHIFTS):
-            layer.register_forward_hook(
-                lambda _layer, _inputs, out, name=name: rows.setdefault(name, set()).add(len(out))
-            )
-    batch = [torch.zeros(_PROBE_ROWS, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs]
-    with torch.inference_mode(), lean.whole_batches(), seeded_torch(seed, "per_sample"):
-        front(*batch)
+            layer.register_forward_hook(partial(note, name))
+    batch = tuple(torch.zeros(_PROBE_ROWS, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
+    with lean.whole_batches(), seeded_torch(seed, "per_sample"):
+        outputs_of(front, batch, inputs, "front")
     return rows
 
 

@@ -12,7 +12,8 @@ from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.aggregation.rules import RULES
-from heron_server.planning.plan import client_state, state_bytes
+from heron_server.planning.client_state import client_state, state_bytes
+from heron_server.planning.measuring import measure_model
 from heron_server.training.trainer import Trainer
 
 FRONT, HEAD = ["front.0.weight", "front.0.bias"], ["auxiliary.weight", "auxiliary.bias"]
@@ -78,7 +79,7 @@ def test_what_goes_down_and_what_comes_up_is_the_method_s(
 def test_the_plan_counts_the_bytes_that_really_travel(name: str, moments: str) -> None:
     spec = tiny.spec(method={"name": name, "moments": moments})
     held, model = made(spec)
-    planned = state_bytes(spec, client_state(spec, model))
+    planned = state_bytes(client_state(spec.method, measure_model(model, spec.seed)))
     assert planned.down == sum(t.nbytes for t in held.of(0, 0).values())
     assert planned.up == sum(t.nbytes for t in update(held, 0).values())
 

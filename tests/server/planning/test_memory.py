@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from plans import FRONT, HEAD, facts_of
 
 from heron_core.errors import ConfigError
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
-from heron_server.planning.checks import check_run
-from heron_server.planning.constraints import check_constraints
+from heron_server.planning.checks import check_run, clients_evaluate
 from heron_server.planning.memory import check_memory_limit, server_memory
 from heron_server.training.trainer import Trainer
 
 BACK = 11_098_122
 SGD = {"name": "sgd"}
-FRONT, HEAD = 75_840, 655_370
 
 
 def resnet(clients: int, **method: Any) -> RunSpec:
@@ -27,8 +27,8 @@ def resnet(clients: int, **method: Any) -> RunSpec:
     })  # fmt: skip
 
 
-def items(spec: RunSpec, **settings: Any) -> dict[str, int]:
-    counted = server_memory(spec, ServerSettings(**settings), build_split_model(spec.model))
+def items(spec: RunSpec, *, slots: int = 6) -> dict[str, int]:
+    counted = server_memory(spec.method, spec.server_optimizer, spec.federation, slots, facts_of(spec))
     return {item.name: item.size_bytes for item in counted}
 
 
@@ -67,22 +67,28 @@ def test_the_moments_of_a_head_that_the_server_trains_are_counted_and_saved() ->
     assert server["a checkpoint being written"] == ours["a checkpoint being written"] + 2 * 2 * 4 * HEAD
 
 
+def checked(spec: RunSpec, **settings: Any) -> dict[str, int]:
+    counted = check_run(spec, ServerSettings(device="cpu", **settings)).memory
+    return {item.name: item.size_bytes for item in counted}
+
+
 def test_uploads_for_evaluation_by_clients_are_counted_where_the_method_has_no_others() -> None:
-    step = 32 * (65_536 * 4 + 8)
+    upload = 32 * (65_536 * 4 + 8)
     spec = resnet(2, name="fedavg")
-    assert items(spec)["uploads"] == 6 * step
-    assert "uploads" not in items(spec, test_data="npz", test_path="test.npz")
+    assert checked(spec)["uploads"] == 6 * upload and "uploads" not in items(spec, slots=0)
+    assert clients_evaluate(spec.data, ServerSettings())
+    assert not clients_evaluate(spec.data, ServerSettings(test_data="npz", test_path=Path("test.npz")))
     held_out_none = spec.model_copy(update={"data": spec.data.model_copy(update={"holdout": 0.0})})
-    assert "uploads" not in items(held_out_none)
+    assert "uploads" not in checked(held_out_none)
     with pytest.raises(ConfigError, match=r"server\.byte_budget must hold two whole steps"):
-        check_constraints(spec, ServerSettings(byte_budget=step), build_split_model(spec.model))
-    check_constraints(held_out_none, ServerSettings(byte_budget=step), build_split_model(spec.model))
+        checked(spec, byte_budget=upload)
+    checked(held_out_none, byte_budget=upload)
 
 
 def test_uploads_are_bounded_by_the_budget_and_by_the_clients() -> None:
-    step = 32 * (65_536 * 4 + 8)
-    assert items(resnet(2))["uploads"] == 6 * step
-    assert items(resnet(2), byte_budget=3 * step)["uploads"] == 3 * step
+    upload = 32 * (65_536 * 4 + 8)
+    assert checked(resnet(2))["uploads"] == 6 * upload
+    assert checked(resnet(2), byte_budget=3 * upload)["uploads"] == 3 * upload
 
 
 def test_the_back_and_its_moments_are_what_the_trainer_really_holds() -> None:
@@ -119,8 +125,8 @@ def test_more_than_the_limit_is_refused_with_the_figure_and_what_to_lower() -> N
 
 
 def test_without_a_limit_this_machine_s_memory_is_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = server_memory(resnet(2), ServerSettings(), build_split_model(resnet(2).model))
-    check_memory_limit(counted, ServerSettings())
+    counted = check_run(resnet(2), ServerSettings(device="cpu")).memory
+    check_memory_limit(counted, 0)
     monkeypatch.setattr("heron_server.planning.memory.machine_memory", lambda: 1 << 20)
     with pytest.raises(ConfigError, match=r"this machine's memory is 1\.00 MiB; most of it is "):
-        check_memory_limit(counted, ServerSettings())
+        check_memory_limit(counted, 0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from heron_server.metrics.ledger import Ledger
+from heron_server.planning.client_state import StateBytes
 from heron_server.planning.paper import paper_charge
-from heron_server.planning.plan import StateBytes
 
 
 def test_the_paper_s_column_takes_the_front_s_share_of_every_state_and_nothing_that_it_does_not_charge() -> None:

@@ -139,9 +139,8 @@ def test_every_run_of_a_sweep_here_could_start(path: Path) -> None:
     missing = {run.spec.model.weights for run in first.values()} - {""} - trained_here(found.points[0].runs[0])
     if missing:
         pytest.skip(f"begins with weights that another run trains: {', '.join(missing)}, in $HERON_DATA")
-    for run in first.values():
-        check_run(run.spec, run.server)
+    checked = [check_run(run.spec, run.server) for run in first.values()]
     shares = {(run.spec.data, run.spec.federation, run.spec.method.batch_size, run.spec.seed): run
               for run in found.runs.values() if run.spec.data.partition != "iid"}  # fmt: skip
     for run in shares.values():
-        load_test(run.spec, run.server, ())
+        load_test(run.spec, run.server, checked[0].facts)

@@ -30,14 +30,18 @@ def of(front: Callable[[], nn.Module], shape: tuple[int, ...], **options: Any) -
     )  # fmt: skip
 
 
+def obstacle_of(model: SplitModel) -> str | None:
+    return per_sample_obstacle(model, model.build("front", 0), 0)
+
+
 @pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize(("name", "shape"), FAMILIES)
 def test_normalisation_alone_may_differ_and_a_convolution_s_weight_may_not(
     name: str, shape: tuple[int, ...], norm: str
 ) -> None:
-    assert per_sample_obstacle(family(name, shape, norm=norm, trainable="norm"), 0) is None
+    assert obstacle_of(family(name, shape, norm=norm, trainable="norm")) is None
     first = {"digits_cnn": "front.conv1.conv.weight"}.get(name, "front.stem.conv.weight")
-    assert per_sample_obstacle(family(name, shape, norm=norm), 0) == first
+    assert obstacle_of(family(name, shape, norm=norm)) == first
 
 
 @pytest.mark.parametrize(
@@ -47,11 +51,11 @@ def test_normalisation_alone_may_differ_and_a_convolution_s_weight_may_not(
 def test_a_linear_layer_s_bias_may_differ(trainable: str, obstacle: str | None) -> None:
     model = family("mlp", (1, 8, 8))
     chosen = of(model.front, (1, 8, 8), trainable=lambda name: name.endswith(trainable))
-    assert per_sample_obstacle(chosen, 0) == obstacle
+    assert obstacle_of(chosen) == obstacle
 
 
 def test_nothing_trainable_is_no_obstacle() -> None:
-    assert per_sample_obstacle(of(lambda: nn.Linear(4, 4), (4,), trainable=lambda name: False), 0) is None
+    assert obstacle_of(of(lambda: nn.Linear(4, 4), (4,), trainable=lambda name: False)) is None
 
 
 class Functional(nn.Module):
@@ -109,10 +113,10 @@ def test_a_parameter_that_does_not_pass_through_its_layer_s_output_is_named(
     front: Callable[[], nn.Module], obstacle: str
 ) -> None:
     chosen = of(front, (5, 4), trainable=lambda name: not name.endswith("other.weight"))
-    assert per_sample_obstacle(chosen, 0) == obstacle
+    assert obstacle_of(chosen) == obstacle
 
 
 def test_global_random_state_is_untouched() -> None:
     before = torch.get_rng_state()
-    per_sample_obstacle(of(lambda: nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), (4,)), 0)
+    obstacle_of(of(lambda: nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), (4,)))
     assert torch.equal(torch.get_rng_state(), before)

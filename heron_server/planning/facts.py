@@ -1,0 +1,117 @@
+"""What planning knows of a model: shapes, sizes and costs as plain numbers. Measured once a run by `measuring`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from heron_core.arrays import TensorSpec
+from heron_core.labels import LabelSpec
+from heron_core.spec.methods import Part
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """One parameter or buffer of a part."""
+
+    name: str
+    """As in the client state, such as `front.conv1.weight`."""
+    size: int
+    """Elements."""
+    size_bytes: int
+    dtype: str
+    learned: bool
+    """Of a parameter: is it trainable? Of a buffer: is it learned, so that it travels?"""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer with weights, in the order of calls; costs are those of one sample."""
+
+    name: str
+    """As in the client state, such as `front.stem.conv`."""
+    macs: int
+    """Of a forward pass."""
+    learns: bool
+    """Do its own weights need a gradient? Costs as much as its forward pass."""
+    passes_on: bool
+    """Does a parameter before it need one, so that its input does? Costs as much again."""
+
+    @property
+    def backward_macs(self) -> int:
+        """Of the gradients that it has to compute."""
+        return self.macs * (self.learns + self.passes_on)
+
+
+@dataclass(frozen=True)
+class PartFacts:
+    """One part by itself; costs are those of one sample, in evaluation mode."""
+
+    kind: str
+    """Name of the module's class."""
+    parameters: tuple[TensorFacts, ...]
+    buffers: tuple[TensorFacts, ...]
+    macs: int
+    """Multiply-accumulates of a forward pass."""
+    layers: tuple[Layer, ...]
+    """Those that multiply; the part's input needs no gradient."""
+    map_bytes: int
+    """Outputs of all layers together."""
+    widest_bytes: int
+    """Input and output of one layer together, where that is most."""
+    stages: tuple[str, ...] = ()
+    """Names of its stages, in order; none where it is not made of stages."""
+
+    @property
+    def parameter_count(self) -> int:
+        """Elements of all parameters."""
+        return sum(p.size for p in self.parameters)
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Of all parameters, trainable or not."""
+        return sum(p.size_bytes for p in self.parameters)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all parameters and buffers."""
+        return self.parameter_bytes + sum(b.size_bytes for b in self.buffers)
+
+    @property
+    def trainable(self) -> tuple[TensorFacts, ...]:
+        """The trainable parameters."""
+        return tuple(p for p in self.parameters if p.learned)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A split model in numbers."""
+
+    inputs: tuple[TensorSpec, ...]
+    activations: tuple[TensorSpec, ...]
+    labels: LabelSpec
+    output_shape: tuple[int, ...]
+    """Of one sample."""
+    parts: Mapping[Part, PartFacts]
+    per_sample_obstacle: str | None
+    """The first trainable parameter of the front that cannot differ from sample to sample; None where all can."""
+
+    @property
+    def input_bytes(self) -> int:
+        """Of one sample's inputs."""
+        return sum(spec.bytes_per_sample for spec in self.inputs)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Of one sample at the cut."""
+        return sum(spec.bytes_per_sample for spec in self.activations)
+
+    @property
+    def label_bytes(self) -> int:
+        """Of one sample's labels."""
+        return self.labels.tensor.bytes_per_sample
+
+    @property
+    def upload_bytes(self) -> int:
+        """Of one sample in an upload: activations and labels."""
+        return self.activation_bytes + self.label_bytes

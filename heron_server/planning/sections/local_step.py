@@ -1,0 +1,59 @@
+"""What a client computes in one local step, and how it perturbs its parameters."""
+
+from __future__ import annotations
+
+from heron_core.spec.methods import method_of
+from heron_core.spec.run_spec import MethodSpec, ZoSpec
+from heron_server.planning import macs
+from heron_server.planning.facts import ModelFacts
+from heron_server.planning.perturbation import Perturbation
+from heron_server.text.tables import Section
+from heron_server.text.units import macs_text, number_text, percent_text
+
+
+def local_step_section(method: MethodSpec, rounds: int, facts: ModelFacts, change: Perturbation) -> Section:
+    """Of a run of so many rounds."""
+    parts, step = macs.forward_macs(method, facts), macs.step_macs(method, facts)
+    passes = number_text(macs.forward_passes(method, facts))
+    rows = [
+        ("one forward pass", " + ".join(f"{part} {macs_text(count)}" for part, count in parts.items()) + " MACs"),
+        ("forward passes", f"{passes}{_passes_formula(method, facts)}"),
+        ("one local step", f"{macs_text(step.exact)} MACs, of needed gradients only"),
+        ("as the paper counts", f"{macs_text(step.paper)} MACs"),
+        ("whole run, each client", f"{macs_text(step.exact * method.local_steps * rounds)} MACs"),
+    ]
+    if method.name == "heron":
+        backward = f"{macs_text(3 * sum(parts.values()))} MACs, backward counted as two forward passes"
+        rows += [("with backpropagation", backward), ("one direction for", _scope(method))]
+        rows += _perturbed(method.zo, change)
+    return Section(f"Local step of {method.batch_size} samples", rows)
+
+
+def _passes_formula(method: MethodSpec, facts: ModelFacts) -> str:
+    row, zo = method_of(method), method.zo
+    if row.front != "zeroth_order":
+        return " and a backward pass" if row.client_learns else " (clients never update)"
+    central = zo.difference == "central"
+    if zo.block_wise:
+        return (
+            f" (1 whole, and {'2q' if central else 'q'} from each of {len(macs.probed_stages(method, facts))} stages "
+            f"on, counted as shares of {macs.client_stages(facts)} stages; q = {zo.num_directions})"
+        )
+    return f" ({'2q + 1' if central else 'q + 1'}, q = {zo.num_directions})"
+
+
+def _scope(method: MethodSpec) -> str:
+    if method.zo.block_wise:
+        return "each stage of the front in turn, over the whole batch"
+    rows = method.micro_batch_rows
+    scopes = {"batch": "the whole batch", "micro_batch": f"each micro-batch of {rows}", "sample": "each sample"}
+    return scopes[method.zo.scope]
+
+
+def _perturbed(zo: ZoSpec, change: Perturbation) -> list[tuple[str, str]]:
+    return [
+        ("perturbed parameters", f"d = {change.size:,}"),
+        ("perturbation", f"mu = {zo.mu:g} on {zo.distribution}: length {number_text(change.length, 3)}"),
+        ("RMS change per weight", number_text(change.rms, 3)),
+        ("float32 rounding", f"about {percent_text(change.rounding)} of a loss difference (gradient of norm 1)"),
+    ]

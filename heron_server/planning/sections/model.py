@@ -1,0 +1,59 @@
+"""What is trained: the model, its cut and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from heron_core.arrays import TensorSpec
+from heron_core.spec.methods import method_of
+from heron_core.spec.run_spec import MethodSpec, ModelSpec
+from heron_server.planning.facts import ModelFacts
+from heron_server.text.tables import Section
+
+FRONTS = {
+    "zeroth_order": "losses of random probes, forward passes only",
+    "auxiliary_loss": "backpropagation of the auxiliary head's loss",
+    "cut_gradients": "backpropagation of the gradient that the server returns",
+    "whole_model": "backpropagation through the whole model",
+    "none": "nothing: the control",
+}
+HEADS = {
+    "joint": "what the front learns by, together with it",
+    "detached": "its own gradient, on detached activations",
+    "server": "the server's steps on what it receives",
+    "aligned": "the server, which aligns each client's to the back",
+    "none": "nothing",
+}
+BACKS = {"shared": ", one for all", "per_client": ", one for each client, averaged each round", "none": ""}
+
+
+def model_section(name: str, model: ModelSpec, method: MethodSpec, facts: ModelFacts) -> Section:
+    """Of the run by this name."""
+    rows, row = method.batch_size, method_of(method)
+    front, head, back = (facts.parts[part].parameter_count for part in ("front", "auxiliary", "back"))
+    ratio = head / max(1, front)
+    described = f"{head:,} parameters, {model.auxiliary}: {ratio:.1f} times the front"
+    beside = "averaged, and run whole on the clients" if row.front == "whole_model" else "on the server"
+    return Section(f"{name}: {method.name} on {model.name}", [
+        *(("" if i else "input", _shape(s, rows)) for i, s in enumerate(facts.inputs)),
+        ("cut", f"after {model.cut}" if model.cut else "the family's default"),
+        *(("" if i else "crosses the cut", f"{s.name} {_shape(s, rows)}") for i, s in enumerate(facts.activations)),
+        ("front", f"{front:,} parameters, normalisation: {model.norm}"),
+        ("front learns by", FRONTS[row.front]),
+        ("trainable", f"{model.trainable}: {_moving(facts):,} of the front's {front:,} parameters"),
+        ("auxiliary head", described if "auxiliary" in row.client_parts else f"none with {method.name}"),
+        *((("head learns by", HEADS[row.head]),) if "auxiliary" in row.client_parts else ()),
+        ("back", f"{back:,} parameters, {beside}{BACKS[row.backs]}"),
+    ])  # fmt: skip
+
+
+def _moving(facts: ModelFacts) -> int:
+    return sum(parameter.size for parameter in facts.parts["front"].trainable)
+
+
+def _shape(spec: TensorSpec, rows: int) -> str:
+    return f"{spec.dtype} {_list((rows, *spec.shape))}"
+
+
+def _list(shape: Sequence[int]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"

@@ -1,0 +1,51 @@
+"""What the server does in a round, and the memory that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from heron_core.spec.methods import uploads_per_round
+from heron_core.spec.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_server.planning.checks import CheckedRun
+from heron_server.planning.memory import Item, machine_memory
+from heron_server.text.tables import Section
+from heron_server.text.units import bytes_text
+
+
+def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun, evaluator: str | None) -> Section:
+    """`evaluator`: who evaluates, in words; None where nobody does."""
+    method, clients, drawn = spec.method, spec.federation.clients, spec.federation.participants
+    uploads, upload_bytes = uploads_per_round(method), method.batch_size * checked.facts.upload_bytes
+    steps, slots = drawn * uploads, checked.slots
+    who = f"{clients} clients" if drawn == clients else f"{drawn} of {clients} clients, drawn anew for each"
+    received = [
+        ("uploads", f"{uploads} a client and round, every {_ordinal(method.upload_period)}local step"),
+        ("optimiser steps", f"{steps:,} a round, {steps * spec.rounds:,} in all, on {checked.device}"),
+        ("holds at most", f"{slots} whole uploads, {bytes_text(slots * upload_bytes)} of a budget of "
+                          f"{bytes_text(settings.byte_budget)}"),
+        ("order of uploads", settings.order),
+    ]  # fmt: skip
+    return Section("Server", [
+        ("rounds", f"{spec.rounds} of {method.local_steps} local steps, {who} "
+                   f"({spec.federation.min_clients} at least)"),
+        *(received if uploads else [("uploads", f"none with {method.name}")]),
+        ("evaluation", evaluator or "none"),
+    ])  # fmt: skip
+
+
+def memory_section(items: Sequence[Item], memory_limit: int) -> Section:
+    """`memory_limit`: 0 for this machine's memory."""
+    rows = [(item.name, bytes_text(item.size_bytes), item.formula) for item in items]
+    whose = "server.memory_limit" if memory_limit else "this machine's memory"
+    limit = bytes_text(memory_limit or machine_memory())
+    total = ("all", bytes_text(sum(item.size_bytes for item in items)), f"of {limit}, {whose}")
+    return Section("Server memory, counted: without Python, torch and the test set", [*rows, total])
+
+
+def _ordinal(number: int) -> str:
+    """`5th `, or nothing for 1."""
+    if number == 1:
+        return ""
+    suffix = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, "th")
+    return f"{number}{suffix} "
