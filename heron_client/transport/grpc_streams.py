@@ -47,6 +47,7 @@ class GrpcWatch:
         threading.Thread(target=self._listen, name="heron-events", daemon=True).start()
 
     def stop(self) -> None:
+        """Ends both directions; what they do afterwards is not told."""
         self._stopped.set()
         self._call.cancel()
 

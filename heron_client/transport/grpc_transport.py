@@ -37,7 +37,9 @@ class Stream(Protocol[R_co]):
 
     def __iter__(self) -> Iterator[R_co]: ...
 
-    def cancel(self) -> bool: ...
+    def cancel(self) -> bool:
+        """Ends the call; False if it has ended already."""
+        ...
 
 
 class GrpcTransport:

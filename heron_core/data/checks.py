@@ -35,6 +35,7 @@ class Checked:
 
     @property
     def labels(self) -> Array:
+        """As of the source."""
         return self._source.labels
 
     def __len__(self) -> int:
