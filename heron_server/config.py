@@ -24,7 +24,7 @@ class ServerSettings(Settings):
     order: Literal["canonical", "arrival"] = "canonical"
     """canonical: uploads step by step in rank order, reproducible. arrival: as they come, faster, not reproducible."""
     byte_budget: Positive = 1 << 30
-    """Most bytes of uploads the server holds at once; at least two whole steps."""
+    """Most bytes of uploads the server holds at once; at least two whole uploads."""
     memory_limit: Count = 0
     """Most bytes that the run may need here by `validate`'s count. 0: this machine's memory."""
     test_data: Annotated[str, Field(pattern=r"^(auto|none|npz|image_folder|[\w.]+:\w+)$")] = "auto"

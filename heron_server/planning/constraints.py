@@ -39,7 +39,7 @@ def _byte_budget(method: MethodSpec, byte_budget: int, facts: ModelFacts) -> Ite
     needed = 2 * method.batch_size * facts.upload_bytes
     if byte_budget < needed:
         yield (
-            f"server.byte_budget must hold two whole steps, {needed} bytes here, got {byte_budget}; "
+            f"server.byte_budget must hold two whole uploads, {needed} bytes here, got {byte_budget}; "
             "raise it or lower method.batch_size"
         )
 

@@ -23,6 +23,11 @@ def paper(**method: Any) -> RunSpec:
     })  # fmt: skip
 
 
+def digits(**tables: Any) -> RunSpec:
+    """A run of few steps on the digits."""
+    return RunSpec.model_validate({"name": "d", "method": {"local_steps": 4}, **tables})
+
+
 def facts_of(spec: RunSpec) -> ModelFacts:
     return _measured(spec.model.model_dump_json(), spec.seed)
 

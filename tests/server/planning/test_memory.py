@@ -80,7 +80,7 @@ def test_uploads_for_evaluation_by_clients_are_counted_where_the_method_has_no_o
     assert not clients_evaluate(spec.data, ServerSettings(test_data="npz", test_path=Path("test.npz")))
     held_out_none = spec.model_copy(update={"data": spec.data.model_copy(update={"holdout": 0.0})})
     assert "uploads" not in checked(held_out_none)
-    with pytest.raises(ConfigError, match=r"server\.byte_budget must hold two whole steps"):
+    with pytest.raises(ConfigError, match=r"server\.byte_budget must hold two whole uploads"):
         checked(spec, byte_budget=upload)
     checked(held_out_none, byte_budget=upload)
 

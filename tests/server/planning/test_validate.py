@@ -1,25 +1,17 @@
-"""`heron-server validate`: the plan agrees with the paper, and refuses what the run itself would."""
+"""`heron-server validate`: the plan as text."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from plans import paper
+from plans import digits, paper
 
-from heron_core.errors import ConfigError, DataError, ModelError
-from heron_core.spec.run_spec import RunSpec, ZoSpec
-from heron_server.config import ServerSettings, load_run_file
+from heron_server.config import ServerSettings
 from heron_server.planning.validate import describe
-from heron_server.run.prepare import prepare
 
 JOINT = {"auxiliary_update": "zo"}
 """The paper's estimator: front and head together."""
-
-
-def digits(**tables: Any) -> RunSpec:
-    return RunSpec.model_validate({"name": "d", "method": {"local_steps": 4}, **tables})
 
 
 def lines(text: str) -> list[str]:
@@ -54,118 +46,6 @@ def test_the_servers_side_and_the_data_of_a_digits_run() -> None:
     assert text[-2:] == ["Warnings", "none"]
 
 
-@pytest.mark.parametrize(
-    ("tables", "settings", "words"),
-    [
-        ({"method": {"local_steps": 7, "upload_period": 3}}, {}, "nothing is uploaded from the last local step of"),
-        ({"method": {"local_steps": 8, "upload_period": 3}}, {}, "nothing is uploaded from the last 2 local steps of"),
-        ({"method": {"zo": {"mu": 1e-6}}}, {}, "float32 rounding is about"),
-        ({"method": {"zo": {"mu": 0.1, "distribution": "gaussian"}}}, {}, "curvature may outweigh the slope"),
-        ({"method": {"local_steps": 30}}, {}, "they pass over their data more than once a round"),
-        ({}, {"test_data": "none"}, "nobody evaluates"),
-        ({}, {"address": "0.0.0.0:1"}, "refused unless started with --insecure"),
-        ({}, {"order": "arrival"}, "will not end with the same bits"),
-    ],
-)
-def test_what_is_probably_not_meant_is_a_warning(tables: dict[str, Any], settings: dict[str, Any], words: str) -> None:
-    text = describe(digits(**tables), ServerSettings(device="cpu", **settings))
-    assert words in text.partition("\nWarnings\n")[2]
-
-
-def test_a_frozen_run_has_no_perturbation_to_warn_of() -> None:
-    spec = digits(method={"name": "frozen", "zo": {"mu": 1e-9}, "local_steps": 4})
-    text = describe(spec, ServerSettings(device="cpu"))
-    assert "RMS change" not in text
-    assert lines(text)[-1] == "none"
-
-
-@pytest.mark.parametrize(
-    ("tables", "settings", "error", "words"),
-    [
-        ({"method": {"batch_size": 480}}, {}, ConfigError, "batch_size = 480 samples, got 479 for rank 0"),
-        ({}, {"byte_budget": 1000}, ConfigError, "byte_budget must hold two whole steps"),
-        ({"method": {"local_steps": 4, "upload_period": 5}}, {}, ConfigError, "the server would never train"),
-        ({"model": {"name": "nonsense"}}, {}, ModelError, "nonsense"),
-        ({"model": {"cut": "nowhere"}}, {}, ModelError, "nowhere"),
-        ({"model": {"name": "resnet18"}}, {}, DataError, "3, 32, 32"),
-    ],
-)
-def test_validate_refuses_what_prepare_refuses_with_the_same_words(
-    tables: dict[str, Any], settings: dict[str, Any], error: type[Exception], words: str
-) -> None:
-    spec, server = digits(**tables), ServerSettings(device="cpu", **settings)
-    with pytest.raises(error, match=words) as refused:
-        describe(spec, server)
-    with pytest.raises(error) as also:
-        prepare(spec, server)
-    assert str(also.value) == str(refused.value)
-
-
-MICRO = {"batch_size": 32, "micro_batch": 8}
-
-
-@pytest.mark.parametrize(
-    ("tables", "words"),
-    [
-        ({"method": {"zo": {"scope": "sample"}, **JOINT}}, 'auxiliary_update = "zo" perturbs the head with it'),
-        (
-            {"method": {"zo": {"scope": "sample"}}},
-            r'which front\.conv1\.conv\.weight cannot have: .* set model\.trainable = "norm"',
-        ),
-        ({"method": {"zo": {"scope": "micro_batch"}}}, "with one micro-batch a step"),
-        ({"method": {"zo": {"scope": "micro_batch"}, "batch_size": 8, "micro_batch": 8}}, "with one micro-batch"),
-        ({"method": {"zo": {"scope": "micro_batch", "block_wise": True}, **MICRO}}, "remove one of the two"),
-        ({"method": {"zo": {"normalise": True}}}, "needs two or more, here there is 1; raise num_directions"),
-        ({"method": {"name": "sflv2", **MICRO}}, "micro_batch = 8 cannot be used with sflv2"),
-        ({"method": {"name": "sflv1", "upload_period": 2}}, "upload_period = 2 cannot be used with sflv1"),
-    ],
-)
-def test_settings_that_contradict_each_other_or_the_model_are_refused(tables: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        describe(digits(**tables), ServerSettings(device="cpu"))
-
-
-@pytest.mark.parametrize(
-    "tables",
-    [
-        {"method": {"zo": {"scope": "sample"}}, "model": {"trainable": "norm"}},
-        {"method": {"zo": {"scope": "sample", "normalise": True}}, "model": {"trainable": "norm"}},
-        {"method": {"zo": {"scope": "micro_batch", "normalise": True}, **MICRO}},
-        {"method": {"zo": {"block_wise": True, "normalise": True}}},
-        {"method": {"zo": {"num_directions": 2, "normalise": True, "difference": "central"}}},
-        {"method": {"name": "sflv2", "batch_size": 32, "micro_batch": 32}},
-        {"method": {"name": "fedavg"}},
-    ],
-)
-def test_what_fits_together_is_described(tables: dict[str, Any]) -> None:
-    describe(digits(**tables), ServerSettings(device="cpu"))
-
-
-def test_block_wise_directions_want_a_front_of_stages(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = (
-        "from torch import nn\nfrom heron_core.models import CutModule\n"
-        "def net():\n    whole = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))\n"
-        "    return CutModule(whole, '2', (1, 8, 8), 10)\n"
-    )
-    (tmp_path / "plain_net.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    spec = digits(model={"name": "plain_net:net"}, method={"zo": {"block_wise": True}})
-    with pytest.raises(ConfigError, match=r"needs a front made of stages.*that of plain_net:net is a "):
-        describe(spec, ServerSettings(device="cpu"))
-
-
-@pytest.mark.parametrize(
-    ("tables", "words"),
-    [
-        ({"method": {"name": "frozen", "running_statistics": "keep"}}, "has no running statistics"),
-        ({"method": {"zo": {"scope": "micro_batch"}, "local_steps": 4, **MICRO}}, "want moments that persist"),
-        ({"method": {"name": "fsl_sage", "alignment": {"every_rounds": 11}}}, "no head is ever aligned"),
-    ],
-)
-def test_what_is_odd_but_allowed_is_a_warning(tables: dict[str, Any], words: str) -> None:
-    assert words in describe(digits(**tables), ServerSettings(device="cpu")).partition("\nWarnings\n")[2]
-
-
 @pytest.mark.parametrize("name", ["heron", "cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg", "frozen"])
 def test_every_method_is_described_by_what_it_does(name: str) -> None:
     text = "\n".join(lines(describe(digits(method={"name": name, "local_steps": 4}), ServerSettings(device="cpu"))))
@@ -189,13 +69,3 @@ def test_shares_that_cannot_be_checked_here_are_said_so(tmp_path: Any, monkeypat
     spec = digits(data={"source": "cifar10"}, model={"name": "resnet18"})
     text = describe(spec, ServerSettings(device="cpu", test_data="none"))
     assert "the clients' shares are not checked here" in text
-
-
-def test_another_method_for_one_call_leaves_out_what_the_file_says_for_its_own(tmp_path: Path) -> None:
-    file = tmp_path / "run.toml"
-    file.write_text("[method.zo]\nmu = 2e-3\n[method.optimizer]\nlr = 0.5\n")
-    assert load_run_file(file)[0].method.zo.mu == 2e-3
-    control, _ = load_run_file(file, ["method.name=frozen"])
-    assert (control.method.name, control.method.zo, control.method.optimizer.lr) == ("frozen", ZoSpec(), 1e-3)
-    with pytest.raises(ConfigError, match=r"method\.zo\.mu is not used"):
-        load_run_file(file, ["method.name=frozen", "method.zo.mu=1e-2"])

@@ -1,0 +1,65 @@
+"""Settings that contradict each other or the model are refused, with the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from plans import digits
+
+from heron_core.errors import ConfigError
+from heron_server.config import ServerSettings
+from heron_server.planning.validate import describe
+
+JOINT = {"auxiliary_update": "zo"}
+MICRO = {"batch_size": 32, "micro_batch": 8}
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"method": {"zo": {"scope": "sample"}, **JOINT}}, 'auxiliary_update = "zo" perturbs the head with it'),
+        (
+            {"method": {"zo": {"scope": "sample"}}},
+            r'which front\.conv1\.conv\.weight cannot have: .* set model\.trainable = "norm"',
+        ),
+        ({"method": {"zo": {"scope": "micro_batch"}}}, "with one micro-batch a step"),
+        ({"method": {"zo": {"scope": "micro_batch"}, "batch_size": 8, "micro_batch": 8}}, "with one micro-batch"),
+        ({"method": {"zo": {"scope": "micro_batch", "block_wise": True}, **MICRO}}, "remove one of the two"),
+        ({"method": {"zo": {"normalise": True}}}, "needs two or more, here there is 1; raise num_directions"),
+        ({"method": {"name": "sflv2", **MICRO}}, "micro_batch = 8 cannot be used with sflv2"),
+        ({"method": {"name": "sflv1", "upload_period": 2}}, "upload_period = 2 cannot be used with sflv1"),
+    ],
+)
+def test_settings_that_contradict_each_other_or_the_model_are_refused(tables: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        describe(digits(**tables), ServerSettings(device="cpu"))
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"method": {"zo": {"scope": "sample"}}, "model": {"trainable": "norm"}},
+        {"method": {"zo": {"scope": "sample", "normalise": True}}, "model": {"trainable": "norm"}},
+        {"method": {"zo": {"scope": "micro_batch", "normalise": True}, **MICRO}},
+        {"method": {"zo": {"block_wise": True, "normalise": True}}},
+        {"method": {"zo": {"num_directions": 2, "normalise": True, "difference": "central"}}},
+        {"method": {"name": "sflv2", "batch_size": 32, "micro_batch": 32}},
+        {"method": {"name": "fedavg"}},
+    ],
+)
+def test_what_fits_together_is_described(tables: dict[str, Any]) -> None:
+    describe(digits(**tables), ServerSettings(device="cpu"))
+
+
+def test_block_wise_directions_want_a_front_of_stages(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "from torch import nn\nfrom heron_core.models import CutModule\n"
+        "def net():\n    whole = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))\n"
+        "    return CutModule(whole, '2', (1, 8, 8), 10)\n"
+    )
+    (tmp_path / "plain_net.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = digits(model={"name": "plain_net:net"}, method={"zo": {"block_wise": True}})
+    with pytest.raises(ConfigError, match=r"needs a front made of stages.*that of plain_net:net is a "):
+        describe(spec, ServerSettings(device="cpu"))
