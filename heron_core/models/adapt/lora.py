@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from heron_core.errors import ModelError
 from heron_core.models.adapt.trainable import only
 from heron_core.models.split_model import SplitModel
+from heron_core.streams import seeded_torch
 
 
 def adapted(weight: Tensor, lora_b: Tensor, lora_a: Tensor) -> Tensor:
@@ -107,7 +108,8 @@ def with_adapters(model: SplitModel, built: nn.Module, rank: int) -> SplitModel:
     def front() -> nn.Module:
         return add_adapters(model.front(), rank)[0]
 
-    _, names = add_adapters(built, rank)
+    with seeded_torch(0, "init", "probe"):  # these adapters are thrown away, but drawn
+        _, names = add_adapters(built, rank)
     if not names:
         raise ModelError(
             'model.trainable = "lora" needs a front with nn.Conv2d or nn.Linear layers, this one has none; '

@@ -32,9 +32,10 @@ def test_a_part_depends_on_its_seed_only_and_not_on_what_was_built_before(name: 
     assert not any(same(first[part], model.build(part, 4)) for part in PARTS)
 
 
-def test_building_leaves_torchs_global_random_state_untouched() -> None:
+@pytest.mark.parametrize("trainable", ["all", "norm", "last_n_layers", "lora"])
+def test_building_leaves_torchs_global_random_state_untouched(trainable: str) -> None:
     before = torch.get_rng_state()
-    model = build_split_model(ModelSpec(trainable="norm"))
+    model = build_split_model(ModelSpec.model_validate({"trainable": trainable}))
     for part in PARTS:
         model.build(part, 0)
     check_parts(model)
