@@ -51,6 +51,13 @@ class TensorSpec:
             return None
         return f"must lie in 0..{count - 1}, got {values.min()}..{values.max()}"
 
+    def finite_problem(self, array: Array) -> str | None:
+        """`must be finite, got NaN or Inf at [0, 2]`, the place in its sample; None where all of [B, ...] are."""
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            return None
+        place = np.argwhere(~np.isfinite(array))[0].tolist()[1:]
+        return f"must be finite, got NaN or Inf{f' at {place}' if place else ''}"
+
     def __str__(self) -> str:
         """`float32 [3, 32, 32]`, or `int64 [up to 64]`."""
         sizes = [str(size) for size in self.shape]

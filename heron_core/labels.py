@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from heron_core.arrays import Array, TensorSpec
 
 IGNORED = -100
@@ -40,7 +38,8 @@ class LabelSpec:
         if not self.tensor.fits(labels):
             return f"labels must be {self} for each sample, got {labels.dtype} {list(labels.shape[1:])}"
         if labels.dtype.kind == "f":
-            return None if np.isfinite(labels).all() else "labels must be finite, got NaN or Inf"
+            problem = self.tensor.finite_problem(labels)
+            return f"labels {problem}" if problem else None
         problem = self.tensor.range_problem(labels[labels != IGNORED] if self.maskable else labels)
         ignored = f" ({IGNORED} does not count)" if self.maskable else ""
         return f"labels {problem}{ignored}" if problem else None

@@ -144,6 +144,27 @@ class AdaptedDataset:
         return np.stack(arrays)
 
 
+def specs_of_first(dataset: object) -> tuple[tuple[TensorSpec, ...], LabelSpec]:
+    """What the first sample of a user's dataset is: a tuple is several inputs. Raises DataError where there is none."""
+    adapted = AdaptedDataset(dataset)
+    if not len(adapted):
+        raise DataError("the data holds no samples, at least one is needed; mend the factory")
+    x, label = adapted._read(0)
+    if isinstance(x, Mapping):
+        named = {str(name): value for name, value in x.items()}
+    else:
+        named = {f"x[{i}]": value for i, value in enumerate(x)} if isinstance(x, tuple) else {"x": x}
+    arrays = {name: adapted._array(0, name, value) for name, value in named.items()}
+    inputs = tuple(TensorSpec(name, array.shape, _kept_as(array)) for name, array in arrays.items())
+    found = adapted._array(0, "label", label)
+    number = found.dtype.kind == "f" and found.shape == ()
+    return inputs, LabelSpec((1,) if number else found.shape, _kept_as(found))
+
+
+def _kept_as(array: Array) -> str:
+    return "float32" if array.dtype.kind == "f" else "int64"
+
+
 def _padded(arrays: Sequence[Array], fill: int) -> Array:
     longest = max(len(array) for array in arrays)
     out = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=arrays[0].dtype)

@@ -21,7 +21,7 @@ def check_source(source: Source, inputs: Sequence[TensorSpec], labels: LabelSpec
     """
     if len(source) == 0:
         raise DataError("the data holds no samples, at least one is needed; check data.path or data.source")
-    if problem := _problem(source.batch(np.zeros(1, dtype=np.int64)), inputs, labels):
+    if problem := batch_problem(source.batch(np.zeros(1, dtype=np.int64)), inputs, labels):
         raise DataError(problem)
     if labels.classes:
         check_labels(source.labels, labels.classes)
@@ -44,7 +44,7 @@ class Checked:
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """The samples at these indices. Raises DataError."""
         batch = self._source.batch(indices)
-        if problem := _problem(batch, self._inputs, self._spec):
+        if problem := batch_problem(batch, self._inputs, self._spec):
             raise DataError(self._named(batch, indices) or problem)
         return batch
 
@@ -52,12 +52,12 @@ class Checked:
         arrays, labels = batch
         for row, index in enumerate(indices):
             one = slice(row, row + 1)
-            if problem := _problem((tuple(a[one] for a in arrays), labels[one]), self._inputs, self._spec):
+            if problem := batch_problem((tuple(a[one] for a in arrays), labels[one]), self._inputs, self._spec):
                 return f"sample {index}: {problem}"
         return None
 
 
-def _problem(batch: Batch, inputs: Sequence[TensorSpec], labels: LabelSpec) -> str | None:
+def batch_problem(batch: Batch, inputs: Sequence[TensorSpec], labels: LabelSpec) -> str | None:
     """Why the model cannot take this batch; None where it can."""
     arrays, found = batch
     if len(arrays) != len(inputs):
@@ -82,8 +82,8 @@ def _input_problem(spec: TensorSpec, array: Array) -> str | None:
             f"{spec.name} must have the model's input shape, {spec}, got {list(array.shape[1:])}; "
             "convert the data (images are channels first) or change model.input_shape"
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return f"{spec.name} must be finite, got NaN or Inf; mend the data"
+    if problem := spec.finite_problem(array):
+        return f"{spec.name} {problem}; mend the data"
     if problem := spec.range_problem(array):
         return f"{spec.name} {problem}; give every client the same vocabulary"
     return None

@@ -54,7 +54,7 @@ def test_labels_of_the_kind_are_no_problem(spec: LabelSpec, labels: Array) -> No
         (CLASS, np.array([1.0]), "labels must be one int64 class in 0..9 for each sample, got float64 []"),
         (CLASS, np.array(3), "labels must be one int64 class in 0..9 for each sample, got int64 []"),
         (BITS, np.array([[0, 1]]), "labels must be int64 [4] in 0..1 for each sample, got int64 [2]"),
-        (VALUE, np.array([[0, np.nan]], np.float32), "labels must be finite, got NaN or Inf"),
+        (VALUE, np.array([[0, np.nan]], np.float32), "labels must be finite, got NaN or Inf at [1]"),
         (TOKENS, np.zeros((1, 81), np.int64),
          "labels must be int64 [up to 80] in 0..29, or -100 where none counts for each sample, got int64 [81]"),
         (TOKENS, np.array([[30, IGNORED]]), "labels must lie in 0..29, got 30..30 (-100 does not count)"),

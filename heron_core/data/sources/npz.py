@@ -20,7 +20,7 @@ def load_npz(path: Path, inputs: TensorSpec, labels: LabelSpec) -> ArraySource:
     x: integers where the model takes integers. y: what the task's labels are. Raises DataError for a file, name, dtype,
     shape, count, NaN or Inf that cannot be used.
     """
-    x, y = _read(path)
+    x, y = read_npz(path)
     y, input_shape = _labels(path, y, labels), inputs.shape
     if x.ndim == 0 or not inputs.has_shape(x.shape[1:]):
         channels_last = len(input_shape) == 3 and x.shape[1:] == (*input_shape[1:], input_shape[0])
@@ -57,7 +57,8 @@ def _labels(path: Path, y: Array, labels: LabelSpec) -> Array:
     return y.astype(labels.dtype)
 
 
-def _read(path: Path) -> tuple[Array, Array]:
+def read_npz(path: Path) -> tuple[Array, Array]:
+    """x and y as they are in the file. Raises DataError."""
     if not path.is_file():
         raise DataError(f"no .npz file at {path}; set data.path in the client's file")
     try:

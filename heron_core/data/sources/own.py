@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def _loaded(
 ) -> Source:
     if _FACTORY.fullmatch(source):
         given = {**options, "path": path} if path is not None else options
-        return _from_factory(source, given, inputs, labels)
+        return as_source(call_factory(source, given), inputs, labels)
     if source not in ("image_folder", "npz"):
         raise DataError(f"data.source must be image_folder, npz or package.module:factory, got {source!r}")
     if path is None:
@@ -88,13 +88,11 @@ def _class_names(options: Mapping[str, object]) -> list[str] | None:
     return [str(name) for name in given]
 
 
-def _from_factory(
-    name: str, options: Mapping[str, object], inputs: tuple[TensorSpec, ...], labels: LabelSpec
-) -> Source:
+def call_factory(name: str, options: Mapping[str, object]) -> object:
+    """What the factory behind `package.module:factory` returns for these options. Raises DataError."""
     module, _, attribute = name.partition(":")
     try:
-        factory = getattr(importlib.import_module(module), attribute)
-        made = factory(**options)
+        made: object = getattr(importlib.import_module(module), attribute)(**options)
     except DataError:
         raise
     except Exception as error:  # a user's code may raise anything
@@ -102,9 +100,14 @@ def _from_factory(
             f"data.source = {name!r} with options {options} failed: {type(error).__name__}: {error}; "
             f"check that `python -c 'import {module}'` works here and that the factory takes these options"
         ) from error
-    return made if _is_source(made) else AdaptedDataset(made, inputs, labels)
+    return made
 
 
-def _is_source(made: Any) -> bool:
-    """Looked up statically: merely asking an AdaptedDataset for `labels` reads every sample."""
+def as_source(made: object, inputs: Sequence[TensorSpec], labels: LabelSpec) -> Source:
+    """A user's source as it is, else a user's dataset adapted. Raises DataError for what is neither."""
+    return made if is_source(made) else AdaptedDataset(made, inputs, labels)
+
+
+def is_source(made: object) -> TypeGuard[Source]:
+    """Is it a Source, rather than a dataset? Asking a dataset that is adapted for its `labels` would read it all."""
     return all(hasattr(type(made), name) or name in getattr(made, "__dict__", ()) for name in ("labels", "batch"))
