@@ -87,7 +87,12 @@ def _users_own(spec: ModelSpec, allowed: Collection[str] | None) -> tuple[SplitM
             f"the run wants the model code {spec.name!r}, this side allows {sorted(allowed) or 'none'}; "
             "if you trust it, add it to allow_model_code in the client's file"
         )
-    made, front = _call(_find(spec.name), spec), None
+    return as_split_model(_call(_find(spec.name), spec), spec)
+
+
+def as_split_model(made: object, spec: ModelSpec) -> tuple[SplitModel, nn.Module | None]:
+    """What a user's factory, called spec.name, returned; and a front where cutting it took one. Raises ModelError."""
+    front = None
     if isinstance(made, CutModule):
         model, front = split_cut_module(made, cut=spec.cut, auxiliary=spec.auxiliary)
     elif not isinstance(made, SplitModel):

@@ -21,7 +21,7 @@ COMPUTE = {
 }
 """The client's compute side: what an ONNX backend would replace. All else on the client works on NumPy."""
 
-CORE_WITH_TORCH = ("heron_core.models", "heron_core.device")
+CORE_WITH_TORCH = ("heron_core.models", "heron_core.device", "heron_core.testing.split_models")
 
 
 def crossings(package: str, others: tuple[str, ...]) -> list[Import]:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from heron_core.errors import ModelError
-from heron_core.models import AssembledModel, SplitModel, build_split_model, check_parts, lean
+from heron_core.models import BUILT_IN, AssembledModel, SplitModel, build_split_model, lean
 from heron_core.models.families import resnet, stages
 from heron_core.spec.run_spec import ModelSpec
+from heron_core.testing import check_split_model
 
 NORMS = ("batch", "group")
 RESNET18_CUTS = ("stem", *(f"layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)), *(f"layer{i}" for i in (1, 2, 3, 4)))
@@ -163,6 +164,30 @@ def test_digits_cnn_is_small_and_its_client_part_smaller() -> None:
     assert sizes == [1272, 170, 5962]
 
 
+CUTS = {
+    "resnet18": RESNET18_CUTS,
+    "resnet34": ("layer1", "layer3.5"),
+    "resnet50": ("layer1", "layer2.0"),
+    "digits_cnn": ("conv1", "conv2", "conv3"),
+    "cifar_cnn": ("conv1", "conv2", "conv3"),
+    "mlp": ("hidden1", "hidden2", "hidden3"),
+}
+"""Of each built-in family; of the deeper ResNets, which share their code with the first, two."""
+
+
+@pytest.mark.usefixtures("small_and_in_pieces")
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("name", "cut"), [(name, cut) for name, cuts in CUTS.items() for cut in cuts])
+def test_every_family_cut_and_norm_keeps_the_contract_of_a_split_model(name: str, cut: str, norm: str) -> None:
+    shape = (3, 15, 17) if name.startswith(("resnet", "cifar")) else (1, 8, 8)
+    table = {"name": name, "cut": cut, "norm": norm, "input_shape": shape, "classes": 4}
+    check_split_model(lambda: build_split_model(ModelSpec.model_validate(table)))
+
+
+def test_every_built_in_family_is_among_them() -> None:
+    assert set(CUTS) == set(BUILT_IN)
+
+
 @pytest.mark.parametrize("auxiliary", ["gap_linear", "flatten_linear", "conv_gap_linear"])
 @pytest.mark.parametrize(
     "table",
@@ -170,17 +195,25 @@ def test_digits_cnn_is_small_and_its_client_part_smaller() -> None:
         {"name": "digits_cnn"},
         {"name": "digits_cnn", "cut": "conv1", "input_shape": (3, 9, 11), "classes": 4},
         {"name": "mlp", "input_shape": (5, 7), "classes": 3},
+        {"name": "mlp", "task": "regression"},
+        {"name": "digits_cnn", "task": "multi_label", "classes": 3},
         {"name": "resnet18", "input_shape": (3, 15, 17)},
         {"name": "resnet50", "cut": "layer1", "stem": "imagenet", "input_shape": (3, 33, 47), "norm": "batch"},
     ],
 )
-def test_parts_fit_or_the_head_is_refused(table: dict[str, object], auxiliary: str) -> None:
+def test_every_head_keeps_the_contract_or_is_refused(table: dict[str, object], auxiliary: str) -> None:
     spec = ModelSpec.model_validate({**table, "auxiliary": auxiliary})
     if spec.name == "mlp" and auxiliary == "conv_gap_linear":
         with pytest.raises(ModelError, match=r"needs activations \[C, H, W\], this cut gives \[64\]"):
             build_split_model(spec)
     else:
-        check_parts(build_split_model(spec))
+        check_split_model(lambda: build_split_model(spec))
+
+
+@pytest.mark.parametrize("trainable", ["norm", "last_n_layers", "lora"])
+def test_what_trains_a_part_of_the_front_keeps_the_contract(trainable: str) -> None:
+    spec = ModelSpec.model_validate({"name": "digits_cnn", "norm": "batch", "trainable": trainable})
+    check_split_model(lambda: build_split_model(spec))
 
 
 @pytest.mark.parametrize(
