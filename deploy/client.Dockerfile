@@ -35,10 +35,9 @@ FROM deps AS app
 COPY README.md LICENSE ./
 COPY heron_core heron_core
 COPY heron_client heron_client
-COPY heron_server heron_server
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/heron/bin/python install --no-deps --target /opt/app . \
-    && rm -r /opt/app/heron_server /opt/app/bin/heron-server
+    && rm /opt/app/bin/heron-server /opt/app/bin/heron-simulate
 
 FROM python:3.11-slim
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/heron --shell /usr/sbin/nologin heron \

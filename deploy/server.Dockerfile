@@ -36,6 +36,7 @@ COPY README.md LICENSE ./
 COPY heron_core heron_core
 COPY heron_client heron_client
 COPY heron_server heron_server
+COPY heron_simulator heron_simulator
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/heron/bin/python install --no-deps --target /opt/app .
 
