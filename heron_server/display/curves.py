@@ -1,4 +1,7 @@
-"""curves.png: accuracy and losses over the rounds. The one place that imports matplotlib; it never opens a window."""
+"""curves.png: the figure that judges the run, and losses, over the rounds.
+
+The one place that imports matplotlib; it never opens a window.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from heron_server.text.figures import direction_text, name_text
 from heron_server.text.units import known
 
 History = Sequence[Mapping[str, Any]]
+Line = tuple[tuple[str, ...], str, str, str]
+"""Key of the records (or a table in them, and its key), label, colour, line style."""
 INK, GRID = "#333333", "#e3e3e3"
 BLUE, ORANGE, GREEN, GREY = "#1f5fa8", "#e07b1a", "#3a8f5c", "#8a8a8a"
 
-ACCURACY = (
-    ("accuracy", "whole model", BLUE, "-"),
-    ("auxiliary_accuracy", "auxiliary head", ORANGE, "-"),
-    ("majority_accuracy", "majority class", GREY, "--"),
-)
 LOSSES = (
-    ("loss", "evaluation", BLUE, "-"),
-    ("server_loss", "server, training", GREEN, "-"),
-    ("client_loss", "clients, auxiliary", ORANGE, "-"),
+    (("loss",), "evaluation", BLUE, "-"),
+    (("server_loss",), "server, training", GREEN, "-"),
+    (("client_loss",), "clients, auxiliary", ORANGE, "-"),
 )
 FEW_ROUNDS = 40
 """Up to here each round is marked."""
@@ -33,20 +34,36 @@ FEW_ROUNDS = 40
 
 def draw(path: Path, history: History, title: str) -> Path:
     """Writes the picture and returns its path; raises OSError."""
+    picture(history, title).savefig(path)
+    return path
+
+
+def picture(history: History, title: str) -> Figure:
+    """What judges the run on the left, losses on the right; `history` holds a round or more."""
     figure = Figure(figsize=(11, 4.4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, color=INK, fontsize=12, fontweight="bold", x=0.01, ha="left")
     left, right = figure.subplots(1, 2)
-    _accuracy(left, history)
+    _metric(left, history)
     _losses(right, history)
-    figure.savefig(path)
-    return path
+    return figure
 
 
-def _accuracy(axes: Axes, history: History) -> None:
-    _lines(axes, history, ACCURACY, "Accuracy")
-    axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+def _metric(axes: Axes, history: History) -> None:
+    """The figure that judges the run: a share in percent, anything else from 0 up."""
+    metric = history[-1]["metric"]
+    name = metric["name"]
+    lines = (
+        (("metrics", name), "whole model", BLUE, "-"),
+        (("auxiliary_metrics", name), "auxiliary head", ORANGE, "-"),
+        (("majority_accuracy",), "majority class", GREY, "--"),
+    )
+    title = name_text(name)
+    _lines(axes, history, lines, f"{title[0].upper()}{title[1:]} ({direction_text(metric['higher_is_better'])})")
+    axes.set_ylabel(title, color=INK)
+    axes.set_ylim(0, 1.02 if metric["is_share"] else None)
+    if metric["is_share"]:
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
 
 
 def _losses(axes: Axes, history: History) -> None:
@@ -54,19 +71,21 @@ def _losses(axes: Axes, history: History) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _lines(axes: Axes, history: History, wanted: Sequence[tuple[str, str, str, str]], title: str) -> None:
+def _lines(axes: Axes, history: History, wanted: Sequence[Line], title: str) -> None:
     axes.set_title(title, loc="left", color=INK, fontsize=11)
-    for key, label, colour, style in wanted:
-        rounds, values = _series(history, key)
+    for keys, label, colour, style in wanted:
+        rounds, values = _series(history, keys)
         if rounds:
             mark = "o" if len(rounds) <= FEW_ROUNDS and style == "-" else None
             axes.plot(rounds, values, style, color=colour, label=label, marker=mark, markersize=3.5, linewidth=1.8)
     _style(axes, history)
 
 
-def _series(history: History, key: str) -> tuple[list[int], list[float]]:
-    """Rounds and values of one record key, where it is known."""
-    found = [(r["round"], r[key]) for r in history if known(r.get(key))]
+def _series(history: History, keys: tuple[str, ...]) -> tuple[list[int], list[float]]:
+    """Rounds and values of one key of the records, or of a table in them, where it is known."""
+    *tables, key = keys
+    rows = [(r["round"], (r.get(tables[0], {}) if tables else r).get(key)) for r in history]
+    found = [(number, value) for number, value in rows if value is not None and known(value)]
     return [number for number, _ in found], [value for _, value in found]
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from heron_server.text.figures import direction_text, name_text, value_text
 from heron_server.text.units import number_text, percent_text
 
 
 def results(record: dict[str, Any]) -> list[str]:
     """The evaluation's figures; without an evaluation, the server's training loss."""
-    if record["accuracy"] is None:
+    metric, majority = record["metric"], record["majority_accuracy"]
+    if metric["value"] is None:
         return [f"server loss {number_text(record['server_loss'])}", "not evaluated"]
-    majority = percent_text(record["majority_accuracy"])
-    return [f"accuracy {percent_text(record['accuracy'])} (majority {majority})", f"loss {number_text(record['loss'])}"]
+    beside = direction_text(metric["higher_is_better"]) if majority is None else f"majority {percent_text(majority)}"
+    figure = f"{name_text(metric['name'])} {value_text(metric['value'], metric['is_share'])}"
+    return [f"{figure} ({beside})", f"loss {number_text(record['loss'])}"]
 
 
 def clients_text(count: int) -> str:

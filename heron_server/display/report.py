@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from heron_server.text.figures import direction_text, name_text, value_text
 from heron_server.text.tables import Section, plain_text, print_sections
 from heron_server.text.units import (
     bytes_text,
@@ -19,6 +20,8 @@ from heron_server.text.units import (
 
 Summary = Mapping[str, Any]
 Row = tuple[str, ...]
+Figure = tuple[str, Callable[[Summary], str]]
+"""A line of a table: its name, and what it shows of a run."""
 MISSING_PLOTS = 'no curves.png: matplotlib is missing; pip install "heron-sfl[plots]"'
 
 PAPER_LEDGER = (
@@ -70,11 +73,11 @@ def final_sections(summaries: Sequence[Summary]) -> list[Section]:
     """Results, bytes, client steps; then each client; then each model and how to load it."""
     columns = ("", *(heading for heading, _ in _headed(summaries))) if len(summaries) > 1 else ()
 
-    def table(title: str, rows: Sequence[tuple[str, Callable[[Summary], str]]]) -> Section:
+    def table(title: str, rows: Sequence[Figure]) -> Section:
         return Section(title, [(name, *(show(s) for s in summaries)) for name, show in rows], columns)
 
     return [
-        table(_title(summaries), _RESULT),
+        table(_title(summaries), _results(summaries)),
         table("Bytes on the wire", [(name, _ledger("ledger", key)) for name, key in LEDGER]),
         table("Bytes as the paper charges", [(name, _ledger("ledger_paper", key)) for name, key in PAPER_LEDGER]),
         table("Client step", _CLIENT_STEP),
@@ -83,10 +86,24 @@ def final_sections(summaries: Sequence[Summary]) -> list[Section]:
     ]
 
 
-_RESULT: Sequence[tuple[str, Callable[[Summary], str]]] = (
-    ("accuracy", lambda s: percent_text(s["accuracy"])),
-    ("majority-class accuracy", lambda s: percent_text(s["majority_accuracy"])),
-    ("auxiliary head accuracy", lambda s: percent_text(s.get("auxiliary_accuracy"))),
+def _results(summaries: Sequence[Summary]) -> list[Figure]:
+    """The figure that judges the runs, the majority class where there are classes, the task's other figures, losses."""
+    metric, others = summaries[0]["metric"], summaries[0]["metrics"]
+    name, share = metric["name"], metric["is_share"]
+    direction = "" if name == "accuracy" else f" ({direction_text(metric['higher_is_better'])})"
+    rows: list[Figure] = [(name_text(name) + direction, lambda s: value_text(s["metric"]["value"], share))]
+    if any(s["majority_accuracy"] is not None for s in summaries):
+        rows.append(("majority-class accuracy", lambda s: percent_text(s["majority_accuracy"])))
+    rows.append((f"auxiliary head {name_text(name)}", lambda s: value_text(s["auxiliary_metrics"].get(name), share)))
+    rows += [(name_text(other), _other_metric(other)) for other in others if other != name]
+    return [*rows, *_LOSSES]
+
+
+def _other_metric(name: str) -> Callable[[Summary], str]:
+    return lambda s: number_text(s["metrics"].get(name))
+
+
+_LOSSES: Sequence[Figure] = (
     ("loss", lambda s: number_text(s["loss"])),
     ("auxiliary loss, first step", lambda s: _at(s, 0, "client_loss_first")),
     ("auxiliary loss, last step", lambda s: _at(s, -1, "client_loss_last")),
@@ -94,7 +111,7 @@ _RESULT: Sequence[tuple[str, Callable[[Summary], str]]] = (
     ("wall time", lambda s: seconds_text(s["wall_s"])),
 )
 
-_CLIENT_STEP: Sequence[tuple[str, Callable[[Summary], str]]] = (
+_CLIENT_STEP: Sequence[Figure] = (
     ("time (median)", lambda s: seconds_text(s["client_step"]["seconds_median"])),
     ("forward passes", lambda s: number_text(s["client_step"]["forward_passes"])),
     ("multiply-accumulates", lambda s: macs_text(s["client_step"]["macs"])),
@@ -129,23 +146,26 @@ def _headed(summaries: Sequence[Summary]) -> list[tuple[str, Summary]]:
 def _clients(summaries: Sequence[Summary]) -> Section:
     """One line a client and run."""
     several = len(summaries) > 1
-    rows = [
-        ((heading,) if several else ()) + _client_row(name, figures)
+    found = [
+        (heading, name, figures)
         for heading, summary in _headed(summaries)
         for name, figures in sorted(summary.get("per_client", {}).items())
     ]
-    columns = ("client", "peak memory", "before", "PSS", "step", "samples of each class")
-    return Section("Clients", rows, (("run",) if several else ()) + columns if rows else ())
+    classes = any(figures["class_histogram"] for _, _, figures in found)
+    rows = [((heading,) if several else ()) + _client_row(name, figures, classes) for heading, name, figures in found]
+    columns = (*(["run"] if several else []), "client", "peak memory", "before", "PSS", "step",
+               *(["samples of each class"] if classes else []))  # fmt: skip
+    return Section("Clients", rows, columns if rows else ())
 
 
-def _client_row(name: str, figures: Mapping[str, Any]) -> Row:
+def _client_row(name: str, figures: Mapping[str, Any], classes: bool) -> Row:
     return (
         name,
         bytes_text(figures["peak_bytes"]),
         bytes_text(figures.get("loaded_bytes")),
         bytes_text(figures["pss_bytes"]),
         seconds_text(figures["step_seconds_median"]),
-        histogram_text(figures["class_histogram"]),
+        *([histogram_text(figures["class_histogram"])] if classes else []),
     )
 
 
@@ -167,5 +187,5 @@ def how_to_load(path: str, model: str) -> list[str]:
     return [
         "from heron_core import load_model",
         f'model = load_model("{path}"{allow})',
-        "logits = model(inputs)  # inputs float32 [B, ...], logits [B, classes]",
+        "outputs = model(x)  # an argument for each input that model.json names, such as float32 [B, ...]",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -56,7 +56,7 @@ class Records:
         figures = [self._round_figures[name] for name in names if name in self._round_figures]
         self._step_seconds += [f.step_seconds_median for f in figures]
         self._peaks += [f.peak_bytes for f in figures if f.peak_bytes]
-        samples, judged = counts.samples, self._metrics[0]
+        samples = counts.samples
         measured, auxiliary = self._values(counts.measured), self._values(counts.auxiliary)
         record = {
             "round": number,
@@ -72,13 +72,20 @@ class Records:
             "client_loss_first": _mean([f.first_loss for f in figures]),
             "client_loss_last": _mean([f.last_loss for f in figures]),
             "server_loss": self.server_loss,
-            "metric": {"name": judged.name, "value": measured.get(judged.name),
-                       "higher_is_better": judged.higher_is_better, "is_share": judged.is_share},
+            "metric": self._judged(measured),
             "metrics": measured,
             "auxiliary_metrics": auxiliary,
         }  # fmt: skip
         self.history.append(record)
         return record
+
+    def _judged(self, measured: Mapping[str, float | None]) -> Record:
+        """The figure that judges the run, and which way is better."""
+        metric = self._metrics[0]
+        return {
+            "name": metric.name, "value": measured.get(metric.name), "higher_is_better": metric.higher_is_better,
+            "is_share": metric.is_share,
+        }  # fmt: skip
 
     def _values(self, measured: Measured) -> dict[str, float | None]:
         """Each metric's value, where it was measured."""
@@ -114,9 +121,9 @@ class Records:
             "loss": last.get("loss"),
             "majority_accuracy": last.get("majority_accuracy"),
             "auxiliary_accuracy": last.get("auxiliary_accuracy"),
-            "metric": last.get("metric"),
-            "metrics": last.get("metrics"),
-            "auxiliary_metrics": last.get("auxiliary_metrics"),
+            "metric": last.get("metric") or self._judged({}),
+            "metrics": last.get("metrics", {}),
+            "auxiliary_metrics": last.get("auxiliary_metrics", {}),
             "wall_s": sum(record["wall_s"] for record in self.history),
             "model_sha256": model_sha256,
             "ledger": ledger,

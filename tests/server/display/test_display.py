@@ -29,10 +29,14 @@ class Clock:
         return self.now
 
 
+def metric(name: str, value: float | None, *, higher: bool = True, share: bool = True) -> dict[str, Any]:
+    return {"name": name, "value": value, "higher_is_better": higher, "is_share": share}
+
+
 def record(number: int, **changes: Any) -> dict[str, Any]:
     return {
-        "round": number, "accuracy": 0.8412, "loss": 0.4123, "wall_s": 12.0, "participants": 3, "dropped": 0,
-        "majority_accuracy": 0.102, "server_loss": 0.5, **changes,
+        "round": number, "accuracy": 0.8412, "metric": metric("accuracy", 0.8412), "loss": 0.4123,
+        "wall_s": 12.0, "participants": 3, "dropped": 0, "majority_accuracy": 0.102, "server_loss": 0.5, **changes,
     }  # fmt: skip
 
 
@@ -84,8 +88,26 @@ def test_plain_display_writes_one_line_a_round_and_each_note() -> None:
 
 def test_plain_line_without_an_evaluation_shows_the_servers_loss() -> None:
     out = io.StringIO()
-    PlainDisplay(out).round_done(record(1, accuracy=None, loss=None, majority_accuracy=None, dropped=1))
+    PlainDisplay(out).round_done(record(1, metric=metric("mse", None), loss=None, majority_accuracy=None, dropped=1))
     assert "server loss 0.5  not evaluated  3 clients  1 dropped" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("judged", "said"),
+    [
+        (metric("mse", 0.4717, higher=False, share=False), "MSE 0.4717 (lower is better)"),
+        (metric("token_loss", 1.87, higher=False, share=False), "token loss 1.87 (lower is better)"),
+        (metric("mean_iou", 0.8121), "mean IoU 81.21 % (higher is better)"),
+    ],
+)
+def test_a_round_without_classes_is_judged_by_its_tasks_figure_and_direction(judged: dict[str, Any], said: str) -> None:
+    plain, live = io.StringIO(), Terminal()
+    for display in (PlainDisplay(plain), RichDisplay(live)):
+        display.round_began(1, 2, 3, 50)
+        display.round_done(record(1, accuracy=None, majority_accuracy=None, metric=judged))
+        display.close()
+    assert f"round 1/2  {said}  loss 0.4123" in plain.getvalue()
+    assert said in live.getvalue() and "majority" not in plain.getvalue()
 
 
 def test_a_peers_text_cannot_forge_a_line_or_steer_the_terminal() -> None:

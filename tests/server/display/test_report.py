@@ -26,12 +26,17 @@ class Terminal(io.StringIO):
         return True
 
 
+def judged(name: str, value: float | None, *, higher: bool = True, share: bool = True) -> dict[str, Any]:
+    return {"name": name, "value": value, "higher_is_better": higher, "is_share": share}
+
+
 def summary(method: str = "heron", **changes: Any) -> dict[str, Any]:
     memory = {"peak_bytes": 3 << 20, "loaded_bytes": 2 << 20, "pss_bytes": 200 << 20}
     client = {**memory, "step_seconds_median": 0.0045, "class_histogram": [3, 0, 7]}
     return {
         "schema": 1, "run_id": f"{method}-1", "method": method, "model": "digits_cnn", "rounds": 10, "rounds_done": 9,
         "clients": 2, "accuracy": 0.9123, "loss": 0.31409, "majority_accuracy": 0.102, "auxiliary_accuracy": 0.7,
+        "metric": judged("accuracy", 0.9123), "metrics": {"accuracy": 0.9123}, "auxiliary_metrics": {"accuracy": 0.7},
         "wall_s": 125.0, "model_sha256": "ab" * 32,
         "ledger": {
             "activations_up": 64 << 20, "labels_up": 2048, "cut_gradients_down": 0, "client_state_up": 100,
@@ -79,7 +84,7 @@ def test_each_client_has_a_line_with_its_own_peak_pss_and_histogram() -> None:
 
 
 def test_several_runs_stand_side_by_side_and_each_client_names_its_run() -> None:
-    text = final_table([summary(), summary("frozen", accuracy=0.5)])
+    text = final_table([summary(), summary("frozen", metric=judged("accuracy", 0.5))])
     assert line(text, "accuracy") == "accuracy 91.23 % 50.00 %"
     assert line(text, "frozen b") == "frozen b 3.00 MiB 2.00 MiB 200.00 MiB 4.5 ms 3 0 7"
     same = final_table([summary(run_id="one"), summary(run_id="two")])
@@ -87,9 +92,23 @@ def test_several_runs_stand_side_by_side_and_each_client_names_its_run() -> None
 
 
 def test_what_is_not_known_is_a_dash() -> None:
-    text = final_table([summary(accuracy=None, loss=math.nan, majority_accuracy=None, per_client={})])
+    text = final_table([summary(metric=judged("accuracy", None), loss=math.nan, majority_accuracy=None, per_client={})])
     assert line(text, "accuracy") == "accuracy -"
     assert line(text, "loss") == "loss -"
+
+
+def test_a_regression_is_judged_by_its_error_and_knows_no_classes() -> None:
+    figures = {**summary()["per_client"]["b"], "class_histogram": []}
+    text = final_table([summary(
+        accuracy=None, majority_accuracy=None, auxiliary_accuracy=None, per_client={"b": figures},
+        metric=judged("mse", 0.4717, higher=False, share=False), metrics={"mse": 0.4717, "mae": 0.5652},
+        auxiliary_metrics={"mse": 0.4667, "mae": 0.5606},
+    )])  # fmt: skip
+    assert line(text, "MSE") == "MSE (lower is better) 0.4717"
+    assert line(text, "auxiliary head MSE") == "auxiliary head MSE 0.4667"
+    assert line(text, "MAE") == "MAE 0.5652"
+    assert line(text, "b") == "b 3.00 MiB 2.00 MiB 200.00 MiB 4.5 ms"
+    assert not any(word in text for word in ("accuracy", "class", "%"))
 
 
 def test_the_lines_that_load_the_model_are_shown_where_it_exists(tmp_path: Path) -> None:
@@ -117,7 +136,8 @@ def test_a_terminal_gets_the_same_figures_and_long_lines_stay_whole(
 def history(rounds: int) -> list[dict[str, Any]]:
     return [
         {
-            "round": n, "accuracy": 1 - 1 / n, "auxiliary_accuracy": 0.5, "majority_accuracy": 0.1, "loss": 2 / n,
+            "round": n, "metric": judged("accuracy", 1 - 1 / n), "metrics": {"accuracy": 1 - 1 / n},
+            "auxiliary_metrics": {"accuracy": 0.5}, "majority_accuracy": 0.1, "loss": 2 / n,
             "server_loss": 1 / n, "client_loss": None if n == 2 else 2.0,
         }
         for n in range(1, rounds + 1)
@@ -131,8 +151,26 @@ def test_curves_are_a_picture_in_the_folder(tmp_path: Path, rounds: int) -> None
     assert (tmp_path / "curves.png").read_bytes().startswith(PNG)
 
 
+def test_the_left_curve_is_named_after_what_judges_the_run_and_only_a_share_is_in_percent() -> None:
+    from heron_server.display.curves import picture
+
+    left = picture(history(3), "t").axes[0]
+    assert (left.get_title(loc="left"), left.get_ylabel()) == ("Accuracy (higher is better)", "accuracy")
+    assert left.yaxis.get_major_formatter()(0.5) == "50%" and left.get_ylim() == (0, 1.02)
+    errors = [
+        {"round": n, "metric": judged("mse", 3 / n, higher=False, share=False), "metrics": {"mse": 3 / n},
+         "auxiliary_metrics": {}, "majority_accuracy": None, "loss": 3 / n}
+        for n in (1, 2)
+    ]  # fmt: skip
+    left = picture(errors, "t").axes[0]
+    assert (left.get_title(loc="left"), left.get_ylabel()) == ("MSE (lower is better)", "MSE")
+    assert "%" not in left.yaxis.get_major_formatter()(0.5)
+    assert left.get_ylim()[0] == 0 and left.get_ylim()[1] > 3
+    assert [line.get_label() for line in left.get_lines()] == ["whole model"]
+
+
 def test_curves_of_a_run_that_nobody_evaluated(tmp_path: Path) -> None:
-    blank = dict.fromkeys(("accuracy", "auxiliary_accuracy", "majority_accuracy", "loss", "client_loss"))
+    blank = {"metric": judged("accuracy", None), "metrics": {}, "majority_accuracy": None, "loss": None}
     path, _ = write_curves(tmp_path, [{"round": 1, "server_loss": math.nan, **blank}], "t")
     assert path is not None
 

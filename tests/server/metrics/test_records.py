@@ -8,6 +8,7 @@ import tiny
 
 from heron_core.json_text import to_json
 from heron_core.measures import pair
+from heron_core.models.tasks.regression import Regression
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.metrics.counts import Counts
 from heron_server.metrics.ledger import Ledger
@@ -97,6 +98,18 @@ def test_nan_is_null_and_what_was_never_measured_too() -> None:
     assert made["accuracy"] is made["loss"] is made["majority_accuracy"] is None
     empty = summary(Records(tiny.spec(), tiny.mlp().task.metrics))
     assert empty["accuracy"] is None and empty["history"] == [] and empty["wall_s"] == 0
+    assert empty["metric"] == {"name": "accuracy", "value": None, "higher_is_better": True, "is_share": True}
+
+
+def test_a_regression_is_judged_by_its_error_and_has_no_accuracy() -> None:
+    records = Records(tiny.spec(), Regression().metrics)
+    sums = {"mse": pair(6, 12), "mae": pair(9, 12)}
+    record = records.round_done(1, [], Counts(12, sums, {"mse": pair(12, 12), "mae": pair(12, 12)}, 6.0), 1.0)
+    assert record["metric"] == {"name": "mse", "value": 0.5, "higher_is_better": False, "is_share": False}
+    assert record["metrics"] == {"mse": 0.5, "mae": 0.75} and record["auxiliary_metrics"] == {"mse": 1.0, "mae": 1.0}
+    assert record["accuracy"] is record["auxiliary_accuracy"] is record["majority_accuracy"] is None
+    made = summary(records)
+    assert (made["accuracy"], made["metric"], made["metrics"]) == (None, record["metric"], record["metrics"])
 
 
 def test_records_survive_a_checkpoint_s_json() -> None:
