@@ -54,7 +54,7 @@ def measure(clients: int, drawn: int, rounds: int) -> dict[str, Any]:
     simulate(spec_of(2, 0, 1))
     gc.collect()
     before, resident = resident_bytes(), Resident()
-    history = simulate(spec_of(clients, drawn, rounds), observer=resident).summary["history"]
+    history = simulate(spec_of(clients, drawn, rounds), observers=[resident]).summary["history"]
     steps = (drawn or clients) * 5
     return {"step_s": [record["wall_s"] / steps for record in history], "added": max(resident.sizes) - before}
 

@@ -18,6 +18,7 @@ from heron_core.spec.unused import as_method, file_tables
 from heron_server.config import split_run_file
 from heron_server.display.choose import make_display
 from heron_server.launch import clear_run_dir, show
+from heron_server.metrics.observers import Observer
 from heron_server.metrics.records import Record
 from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir
@@ -35,10 +36,10 @@ def run_demo(folder: Path, overrides: list[str], *, resume: bool, log_format: st
     if not resume:
         clear_run_dir(folder)
     directory = RunDir(folder, settings.keep_checkpoints)
-    with make_display(log_format, sys.stdout) as display, Clients(spec.federation.clients) as clients:
-        display.when_listening(clients.start)
+    with Clients(spec.federation.clients) as clients:
+        observers = [make_display(log_format, sys.stdout), StartClients(clients)]
         try:
-            summary = serve(spec, settings, directory, resume=resume, observer=display)
+            summary = serve(spec, settings, directory, resume=resume, observers=observers)
         finally:
             directory.close()
         clients.wait()
@@ -69,6 +70,16 @@ def run_control(spec: RunSpec) -> Record:
         return summary
 
 
+class StartClients(Observer):
+    """Starts the demo's clients once the server takes them."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    def listening(self, address: str, run_id: str) -> None:
+        self._clients.start(address)
+
+
 class Clients:
     """N client processes that end with this block, whatever happens."""
 
@@ -81,12 +92,17 @@ class Clients:
         return self
 
     def start(self, address: str) -> None:
+        """Starts them; where this machine cannot, the server is stopped."""
         for i in range(self._count):
             command = [
                 sys.executable, "-m", "heron_client", "run", "--once", "--log-level", "warning",
                 "--set", f"name=client-{i}", "--set", f"server={address}", "--set", f"retry_for_s={CLIENT_PATIENCE_S}",
             ]  # fmt: skip
-            self._processes.append(subprocess.Popen(command, start_new_session=True))
+            try:
+                self._processes.append(subprocess.Popen(command, start_new_session=True))
+            except OSError as error:
+                _stop_server(f"A client of the demo cannot be started: {error}.")
+                return
         threading.Thread(target=self._mind, name="heron-demo-clients", daemon=True).start()
 
     def _mind(self) -> None:
@@ -94,8 +110,7 @@ class Clients:
         for process in self._processes:
             process.wait()
         if not self._over and any(process.returncode for process in self._processes):
-            print("All clients of the demo have ended before the run did; see what they said above.", file=sys.stderr)
-            os.kill(os.getpid(), signal.SIGTERM)
+            _stop_server("All clients of the demo have ended before the run did; see what they said above.")
 
     def wait(self) -> None:
         """For the clients' own ends; they heard that the run is over."""
@@ -117,3 +132,9 @@ class Clients:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _stop_server(why: str) -> None:
+    """As by a signal from outside: its state is saved."""
+    print(why, file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGTERM)

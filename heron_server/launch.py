@@ -24,8 +24,7 @@ def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_for
     """Serves the run and prints the final table."""
     directory = RunDir(run_dir_of(spec, settings), settings.keep_checkpoints)
     try:
-        with make_display(log_format, sys.stdout) as display:
-            summary = serve(spec, settings, directory, resume=resume, observer=display)
+        summary = serve(spec, settings, directory, resume=resume, observers=[make_display(log_format, sys.stdout)])
     finally:
         directory.close()
     show([summary], log_format)

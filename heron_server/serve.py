@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 
 from heron_core.errors import ConfigError, Interrupted
 from heron_core.spec.run_spec import RunSpec
 from heron_server.api.server import listen
 from heron_server.config import ServerSettings
-from heron_server.metrics.observers import Observer
+from heron_server.metrics.observers import Observer, Observers
 from heron_server.metrics.records import Record
 from heron_server.planning.facts import ModelFacts
 from heron_server.run.coordinator import Coordinator
@@ -25,22 +26,26 @@ FAREWELL_S = 5.0
 
 def serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, *, resume: bool = False,
-    observer: Observer | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Record:
-    """Serves one run to its end and returns its summary. Raises Interrupted on SIGINT or SIGTERM, state saved."""
+    """Serves one run to its end and returns its summary. Raises Interrupted on SIGINT or SIGTERM, state saved.
+
+    The observers hear what happens, and are closed at the end.
+    """
     if not settings.is_loopback and not settings.insecure:
         raise ConfigError(
             f"server.address = {settings.address!r} can be reached from other machines, and connections are neither "
             "encrypted nor authenticated yet; say server.insecure = true (--insecure) inside a network you trust, or "
             'listen on "127.0.0.1:50051"'
         )
-    trainer, facts = prepare(spec, settings)
-    return asyncio.run(_serve(spec, settings, directory, trainer, facts, resume, observer or Observer()))
+    with Observers(observers) as told:
+        trainer, facts = prepare(spec, settings)
+        return asyncio.run(_serve(spec, settings, directory, trainer, facts, resume, told))
 
 
 async def _serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, facts: ModelFacts, resume: bool,
-    observer: Observer,
+    observers: Observers,
 ) -> Record:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
@@ -48,9 +53,9 @@ async def _serve(
         loop.add_signal_handler(number, stopped.set)
     worker = WorkerThread(loop.call_soon_threadsafe)
     try:
-        coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observer)
+        coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observers)
         server, address = await listen(coordinator, settings.address, settings.reflection)
-        observer.listening(address, coordinator.run_id)
+        observers.listening(address, coordinator.run_id)
         try:
             await _until_over(coordinator, stopped)
         finally:

@@ -30,11 +30,11 @@ def run_simulation(
         spec = with_clients(spec, clients)
     conditions = Conditions(spec, wanted)
     tables = [client_tables(path) for path in client_files]
-    with make_display(log_format, sys.stdout) as display:
-        result = simulate(
-            spec, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables),
-            run_dir=run_dir_of(spec, settings), resume=resume, observer=display, around=conditions.around,
-        )  # fmt: skip
+    result = simulate(
+        spec, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables),
+        run_dir=run_dir_of(spec, settings), resume=resume, observers=[make_display(log_format, sys.stdout)],
+        around=conditions.around,
+    )  # fmt: skip
     if wanted.network != NetworkSettings() and log_format == "text":
         print(network_line(conditions.figures(result.facts, settings.byte_budget).round_s))
     show([result.summary], log_format)

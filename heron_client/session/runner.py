@@ -226,6 +226,7 @@ class Runner:
                 self._transport.report(assignment.round, work.local.steps_done)
                 self._check_still_mine(assignment)
                 yield from self._exchange(work)
+            self._transport.report(assignment.round, work.local.steps_done)
             yield from self._guarded(work.uploader.settle(WAIT_S), assignment)
         finally:
             work.uploader.close()

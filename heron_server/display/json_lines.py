@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from math import inf
+from time import monotonic
 from typing import Any, TextIO
 
 from heron_core.json_text import to_json
 from heron_server.display.lines import Lines
 from heron_server.metrics.observers import Observer
 
+PROGRESS_EVERY_S = 1.0
+
 
 class JsonDisplay(Observer):
     """One JSON object a line: `event` says what happened, `time` when (UTC). NaN is null."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._lines = Lines(stream)
-        self._present: int | None = None
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = monotonic) -> None:
+        self._lines, self._clock = Lines(stream), clock
+        self._present = 0
+        self._progress_at: dict[str, float] = {}
+        """When each client's progress was last written."""
 
     def note(self, text: str) -> None:
         self._event("note", text=text)
 
     def listening(self, address: str, run_id: str) -> None:
         self._event("listening", address=address, run_id=run_id)
-        super().listening(address, run_id)
 
-    def clients_present(self, count: int) -> None:
-        if count != self._present:
-            self._present = count
-            self._event("clients", present=count)
+    def client_joined(self, name: str) -> None:
+        self.note(f"{name} joined")
 
-    def round_began(self, number: int, rounds: int, participants: int, steps: int) -> None:
-        self._event("round_began", round=number, rounds=rounds, participants=participants, steps=steps)
+    def client_present(self, name: str) -> None:
+        self._present += 1
+        self._event("clients", present=self._present)
+
+    def client_lost(self, name: str) -> None:
+        self._present -= 1
+        self._event("clients", present=self._present)
+
+    def client_progress(self, name: str, number: int, step: int, steps: int) -> None:
+        now = self._clock()
+        if now - self._progress_at.get(name, -inf) >= PROGRESS_EVERY_S:
+            self._progress_at[name] = now
+            self._event("progress", client=name, round=number, step=step, steps=steps)
+
+    def round_began(self, number: int, rounds: int, participants: Sequence[str], uploads: int) -> None:
+        self._event("round_began", round=number, rounds=rounds, participants=len(participants), steps=uploads)
 
     def round_done(self, record: dict[str, Any]) -> None:
         self._event("round_done", **record)

@@ -22,5 +22,5 @@ def clients_text(count: int) -> str:
     return f"{count} client{'' if count == 1 else 's'}"
 
 
-def rate_text(step_rate: float | None) -> str:
-    return f"{number_text(step_rate, 3)} steps/s"
+def rate_text(upload_rate: float | None) -> str:
+    return f"{number_text(upload_rate, 3)} uploads/s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, TextIO
 
@@ -24,29 +24,31 @@ class PlainDisplay(Observer):
 
     def listening(self, address: str, run_id: str) -> None:
         self._lines.write(f"listening on {address}, run {run_id}; waiting for clients")
-        super().listening(address, run_id)
 
-    def round_began(self, number: int, rounds: int, participants: int, steps: int) -> None:
-        self._pace.round_began(number, rounds, steps)
+    def client_joined(self, name: str) -> None:
+        self.note(f"{name} joined")
 
-    def step_done(self) -> None:
-        self._pace.step_done()
+    def round_began(self, number: int, rounds: int, participants: Sequence[str], uploads: int) -> None:
+        self._pace.round_began(number, rounds, uploads)
+
+    def upload_consumed(self, name: str) -> None:
+        self._pace.upload_consumed()
 
     def round_done(self, record: dict[str, Any]) -> None:
-        rate = self._pace.step_rate
+        rate = self._pace.upload_rate
         self._pace.round_done()
         self._lines.write(round_line(record, self._pace, rate))
 
 
-def round_line(record: dict[str, Any], pace: Pace, step_rate: float | None) -> str:
-    """`round 3/10  accuracy 84.12 % (majority 10.20 %)  loss 0.41  3 clients  12.3 s  41 steps/s  2 min 05 s left`."""
+def round_line(record: dict[str, Any], pace: Pace, upload_rate: float | None) -> str:
+    """`round 3/10  accuracy 84.12 % (majority 10.20 %)  loss 0.41  3 clients  12.3 s  4 uploads/s  2 min 05 s left`."""
     parts = [f"round {record['round']}/{pace.rounds or '?'}", *results(record)]
     parts.append(clients_text(record["participants"]))
     if record["dropped"]:
         parts.append(f"{record['dropped']} dropped")
     parts.append(seconds_text(record["wall_s"]))
-    if step_rate is not None:
-        parts.append(rate_text(step_rate))
+    if upload_rate is not None:
+        parts.append(rate_text(upload_rate))
     if pace.time_left_s and record["round"] < pace.rounds:
         parts.append(f"{seconds_text(pace.time_left_s)} left")
     return "  ".join(parts)

@@ -1,8 +1,8 @@
-"""The live display on a terminal: two lines that stay at the bottom, notes scroll above them."""
+"""The live display on a terminal: two or three lines that stay at the bottom, notes scroll above them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, TextIO
 
@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from heron_server.display.client_line import ClientLine
 from heron_server.display.phrases import clients_text, rate_text, results
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.pace import Pace
@@ -27,7 +28,8 @@ class RichDisplay(Observer):
         self._console = Console(file=stream, highlight=False)
         self._pace = Pace(clock)
         self._address = ""
-        self._present: int | None = None
+        self._present = 0
+        self._clients = ClientLine()
         self._last: dict[str, Any] | None = None
         self._live: Live | None = None
         self._closed = False
@@ -39,20 +41,32 @@ class RichDisplay(Observer):
         self._address = address
         self.note(f"listening on {address}, run {run_id}")
         self._start()
-        super().listening(address, run_id)
 
-    def clients_present(self, count: int) -> None:
-        self._present = count
+    def client_joined(self, name: str) -> None:
+        self.note(f"{name} joined")
 
-    def round_began(self, number: int, rounds: int, participants: int, steps: int) -> None:
-        self._pace.round_began(number, rounds, steps)
+    def client_present(self, name: str) -> None:
+        self._present += 1
+        self._clients.present(name)
+
+    def client_lost(self, name: str) -> None:
+        self._present -= 1
+        self._clients.lost(name)
+
+    def client_progress(self, name: str, number: int, step: int, steps: int) -> None:
+        self._clients.progress(name, step, steps)
+
+    def round_began(self, number: int, rounds: int, participants: Sequence[str], uploads: int) -> None:
+        self._pace.round_began(number, rounds, uploads)
+        self._clients.round_began(participants)
         self._start()
 
-    def step_done(self) -> None:
-        self._pace.step_done()
+    def upload_consumed(self, name: str) -> None:
+        self._pace.upload_consumed()
 
     def round_done(self, record: dict[str, Any]) -> None:
         self._last = record
+        self._clients.round_done()
         self._pace.round_done()
 
     def close(self) -> None:
@@ -70,9 +84,12 @@ class RichDisplay(Observer):
 
     def _render(self) -> RenderableType:
         if not self._pace.rounds:
-            here = clients_text(self._present or 0)
+            here = clients_text(self._present)
             return Text(f"waiting for clients at {self._address}; {here} here", style="bold")
-        return Group(self._bar(), Text("  ".join(self._facts())))
+        lines: list[RenderableType] = [self._bar(), Text("  ".join(self._facts()))]
+        if clients := self._clients.text(self._console.width):
+            lines.append(Text(clients, style="dim"))
+        return Group(*lines)
 
     @property
     def _done(self) -> bool:
@@ -93,8 +110,8 @@ class RichDisplay(Observer):
 
     def _facts(self) -> list[str]:
         facts = results(self._last) if self._last is not None else []
-        if self._present is not None and not self._done:
+        if not self._done:
             facts.append(clients_text(self._present))
-        if self._pace.step_rate is not None:
-            facts.append(rate_text(self._pace.step_rate))
+        if self._pace.upload_rate is not None:
+            facts.append(rate_text(self._pace.upload_rate))
         return facts

@@ -25,7 +25,7 @@ from heron_core.wire.frames import Bulk
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
-from heron_server.metrics.observers import Observer
+from heron_server.metrics.observers import Observers
 from heron_server.rounds.admission import check_counts, check_join, rules
 from heron_server.rounds.machine import Phase, Rounds
 from heron_server.run.checkpoints import Checkpoints
@@ -63,13 +63,13 @@ class Coordinator:
 
     def __init__(
         self, spec: RunSpec, settings: ServerSettings, trainer: Commands, run_dir: RunDir, worker: Worker,
-        resume: bool = False, observer: Observer | None = None, clock: Callable[[], float] = monotonic,
+        resume: bool = False, observers: Observers | None = None, clock: Callable[[], float] = monotonic,
     ) -> None:  # fmt: skip
         self.spec, self.trainer, self._settings, self._clock = spec, trainer, settings, clock
         first = trainer.client_tensors()
         most_steps = spec.rounds * spec.method.local_steps
         self.states = ClientStates(spec.method, most_steps, first.tensors, first.buffers)
-        self._journal = Journal(spec, trainer.metrics, run_dir, observer or Observer())
+        self._journal = Journal(spec, trainer.metrics, run_dir, observers or Observers())
         self.ledger, self.records = self._journal.ledger, self._journal.records
         checkpoints = Checkpoints(run_dir, self.states, trainer)
         start = (checkpoints.resume if resume else checkpoints.begin)(spec, self._journal)
@@ -115,7 +115,7 @@ class Coordinator:
         actions = self._rounds.join(name, request.instance_key, session_id, self._clock())
         self._sessions.joined(peer, session_id)
         self._loop.perform(actions)
-        self._journal.note(f"{name} joined")
+        self._journal.joined(name)
 
     def watch(
         self, peer: Peer, session_id: str, send: Callable[[pb.RoundEvent], None], cut: Callable[[HeronError], None]
@@ -126,8 +126,11 @@ class Coordinator:
         self._loop.perform(self._rounds.watch_opened(session_id, self._clock()))
 
     def beat(self, peer: Peer, beat: pb.Beat) -> None:
-        """A sign of life; raises UnknownSession."""
-        self._rounds.beat(self._sessions.member(peer, beat.session_id).session_id, self._clock())
+        """A sign of life, with the place reached; raises UnknownSession."""
+        name = self._sessions.member(peer, beat.session_id).name
+        self._rounds.beat(beat.session_id, self._clock())
+        if beat.round == self._rounds.rounds_done + 1 and self._rounds.is_active(name):
+            self._journal.progress(name, beat.round, beat.step)
 
     def watch_lost(self, session_id: str) -> None:
         """The session's event stream has ended or broken."""

@@ -11,7 +11,7 @@ from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.counts import Counts
 from heron_server.metrics.ledger import Ledger
-from heron_server.metrics.observers import Observer
+from heron_server.metrics.observers import Observers
 from heron_server.metrics.records import Record, Records
 from heron_server.rounds.actions import OpenRound
 from heron_server.storage.run_dir import RunDir
@@ -20,13 +20,16 @@ from heron_server.storage.run_dir import RunDir
 class Journal:
     """Decides nothing; the run only tells it."""
 
-    def __init__(self, spec: RunSpec, metrics: Sequence[Metric], run_dir: RunDir, observer: Observer) -> None:
+    def __init__(self, spec: RunSpec, metrics: Sequence[Metric], run_dir: RunDir, observers: Observers) -> None:
         self._rounds, self._uploads_each = spec.rounds, uploads_per_round(spec.method)
-        self._run_dir, self._observer = run_dir, observer
+        self._local_steps = spec.method.local_steps
+        self._run_dir, self._observers = run_dir, observers
         self.ledger, self.records = Ledger(), Records(spec, metrics)
         self._record: Record = {}
         self._fetched: dict[str, int] = {}
         """Bytes of the client state that each client has fetched to evaluate it, and may train on next."""
+        self._present: dict[str, None] = {}
+        """Names of connected clients, in order."""
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
@@ -41,11 +44,23 @@ class Journal:
 
     def note(self, text: str) -> None:
         """A sentence for the operator."""
-        self._observer.note(text)
+        self._observers.note(text)
 
-    def present(self, clients: int) -> None:
-        """How many clients are connected."""
-        self._observer.clients_present(clients)
+    def joined(self, name: str) -> None:
+        """A client has a session."""
+        self._observers.client_joined(name)
+
+    def present(self, names: Sequence[str]) -> None:
+        """Who is connected now; observers hear who came and who went since the last call."""
+        before, self._present = self._present, dict.fromkeys(names)
+        for name in (name for name in before if name not in self._present):
+            self._observers.client_lost(name)
+        for name in (name for name in names if name not in before):
+            self._observers.client_present(name)
+
+    def progress(self, name: str, number: int, step: int) -> None:
+        """A participant says how many local steps of the round it has done; no more than there are."""
+        self._observers.client_progress(name, number, min(step, self._local_steps), self._local_steps)
 
     def fetched(self, name: str, size: int, *, to_evaluate: bool) -> None:
         """A client fetches a client state; the transport charges it as the round's own."""
@@ -59,23 +74,23 @@ class Journal:
         for name in opened.participants:
             self.ledger.move("evaluation_down", "client_state_down", self._fetched.get(name, 0))
         self._fetched.clear()
-        clients = len(opened.participants)
         self.records.round_began(opened.round, now)
-        self._observer.round_began(opened.round, self._rounds, clients, max(1, self._uploads_each) * clients)
+        uploads = max(1, self._uploads_each) * len(opened.participants)
+        self._observers.round_began(opened.round, self._rounds, opened.participants, uploads)
 
     def dropped(self, name: str, round_number: int, reason: str) -> None:
         """A participant is out of the round."""
         self.note(f"{name} is dropped from round {round_number}: {reason}")
         self.records.dropped(name, reason)
 
-    def upload_consumed(self) -> None:
-        """One step of what `round_began` announced."""
-        self._observer.step_done()
+    def upload_consumed(self, name: str) -> None:
+        """One upload of this client has trained the back, or is counted."""
+        self._observers.upload_consumed(name)
 
     def update_counted(self, name: str, figures: pb.ClientFigures) -> None:
         """A client's update and uploads are all here."""
         if not self._uploads_each:
-            self._observer.step_done()
+            self._observers.upload_consumed(name)
         self.records.client_figures(name, figures)
 
     def aggregated(self, server_loss: float | None) -> None:
@@ -89,4 +104,4 @@ class Journal:
     def committed(self) -> None:
         """The round is durable: only now its record leaves the run."""
         self._run_dir.log_round(self._record)
-        self._observer.round_done(self._record)
+        self._observers.round_done(self._record)

@@ -57,7 +57,7 @@ class Loop:
     def perform(self, actions: list[Action]) -> None:
         """What the machine asked for as a client called, or as time passed."""
         self._feed(actions)
-        self._journal.present(len(self._rounds.members.connected))
+        self._journal.present([member.name for member in self._rounds.members.connected])
 
     def report(self, report: Report) -> None:
         """What a phase has come to."""
@@ -80,8 +80,8 @@ class Loop:
         """The report as the machine's event. One that a later event has made void, of a lost client, is none."""
         rounds, journal, now = self._rounds, self._journal, self._clock()
         match report:
-            case UploadConsumed():
-                journal.upload_consumed()
+            case UploadConsumed(name):
+                journal.upload_consumed(name)
             case UpdateComplete(name) if rounds.is_active(name):
                 journal.update_counted(name, self._phases.update_of(name).figures)
                 return rounds.update_received(name)

@@ -18,7 +18,7 @@ from heron_core.errors import HeronError
 from heron_core.spec.run_spec import RunSpec
 from heron_server.api.server import make_server
 from heron_server.config import ServerSettings
-from heron_server.metrics.observers import Observer
+from heron_server.metrics.observers import Observer, Observers
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
@@ -76,7 +76,8 @@ class _Base:
     def __init__(self, spec: RunSpec, folder: Path, worker: Worker, settings: ServerSettings) -> None:
         trainer, self.model = prepare(spec, settings)
         self.directory, self.rounds = RunDir(folder), Rounds()
-        self.coordinator = Coordinator(spec, settings, trainer, self.directory, worker, observer=self.rounds)
+        observers = Observers([self.rounds])
+        self.coordinator = Coordinator(spec, settings, trainer, self.directory, worker, observers=observers)
 
     def finish(self, errors: dict[str, HeronError]) -> dict[str, Any]:
         assert self.coordinator.finished, self.coordinator.failure or errors

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tiny
 import torch
+from server.heard import Heard
 
 from heron_core.arrays import Array
 from heron_core.errors import HeronError
@@ -21,6 +22,7 @@ from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
+from heron_server.metrics.observers import Observers
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.peer import Peer
 from heron_server.storage.run_dir import RunDir
@@ -39,14 +41,14 @@ class Server:
     def __init__(
         self, folder: Path, spec: RunSpec, resume: bool = False, model: SplitModel | None = None, **settings: Any
     ) -> None:
-        self.now = 0.0
+        self.now, self.heard = 0.0, Heard()
         self.directory = RunDir(folder)
         test = None if spec.data.source == "client" else tiny.source(MODEL)
         self.trainer = Trainer(spec, model or MODEL, torch.device("cpu"), test)
         try:
             self.coordinator = Coordinator(
                 spec, ServerSettings.model_validate(settings), self.trainer, self.directory, InlineWorker(),
-                resume, clock=lambda: self.now,
+                resume, Observers([self.heard]), clock=lambda: self.now,
             )  # fmt: skip
         except HeronError:
             self.directory.close()

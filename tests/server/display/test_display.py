@@ -29,6 +29,9 @@ class Clock:
         return self.now
 
 
+NAMES = ("a", "b", "c")
+
+
 def metric(name: str, value: float | None, *, higher: bool = True, share: bool = True) -> dict[str, Any]:
     return {"name": name, "value": value, "higher_is_better": higher, "is_share": share}
 
@@ -43,14 +46,14 @@ def record(number: int, **changes: Any) -> dict[str, Any]:
 def drive(display: Observer, rounds: int = 2, steps: int = 50, clock: Clock | None = None) -> None:
     """A run as the coordinator tells it."""
     display.listening("127.0.0.1:50051", "run-1")
-    for count in (1, 2, 3, 3):
-        display.clients_present(count)
+    for name in NAMES:
+        display.client_present(name)
     for number in range(1, rounds + 1):
-        display.round_began(number, rounds, 3, steps)
+        display.round_began(number, rounds, NAMES, steps)
         for _ in range(steps):
             if clock is not None:
                 clock.now += 0.1
-            display.step_done()
+            display.upload_consumed("a")
         display.round_done(record(number))
     display.close()
     display.close()
@@ -74,13 +77,13 @@ def test_the_stream_and_the_format_choose_the_display(monkeypatch: pytest.Monkey
 def test_plain_display_writes_one_line_a_round_and_each_note() -> None:
     out, clock = io.StringIO(), Clock()
     display = PlainDisplay(out, clock)
-    display.note("a joined")
+    display.client_joined("a")
     drive(display, clock=clock)
     lines = out.getvalue().splitlines()
     assert lines[0] == "a joined"
     assert lines[1] == "listening on 127.0.0.1:50051, run run-1; waiting for clients"
     assert lines[2] == (
-        "round 1/2  accuracy 84.12 % (majority 10.20 %)  loss 0.4123  3 clients  12.0 s  10 steps/s  5.0 s left"
+        "round 1/2  accuracy 84.12 % (majority 10.20 %)  loss 0.4123  3 clients  12.0 s  10 uploads/s  5.0 s left"
     )
     assert lines[3].startswith("round 2/2") and "left" not in lines[3]
     assert len(lines) == 4
@@ -158,47 +161,79 @@ def test_live_display_shows_round_rate_results_clients_and_ends_with_the_last() 
     drive(RichDisplay(out, clock), clock=clock)
     shown = out.getvalue()
     assert "listening on 127.0.0.1:50051, run run-1" in shown
-    for part in ("round 2/2", "100 %", "done", "84.12 %", "loss 0.4123", "10 steps/s"):
+    for part in ("round 2/2", "100 %", "done", "84.12 %", "loss 0.4123", "10 uploads/s"):
         assert part in shown
 
 
 def test_live_display_in_the_middle_of_a_round_shows_clients_and_time_left() -> None:
     out, clock = Terminal(), Clock()
     display = RichDisplay(out, clock)
-    display.clients_present(3)
-    display.round_began(1, 2, 3, 4)
-    display.step_done()
+    for name in NAMES:
+        display.client_present(name)
+    display.round_began(1, 2, NAMES, 4)
+    display.upload_consumed("a")
     clock.now += 2.0
-    display.step_done()
+    display.upload_consumed("b")
     display.close()
-    for part in ("round 1/2", "25 %", "6.0 s left", "3 clients", "1 steps/s"):
+    for part in ("round 1/2", "25 %", "6.0 s left", "3 clients", "1 uploads/s"):
         assert part in out.getvalue()
 
 
-def test_live_display_does_not_write_with_every_step() -> None:
+def test_live_display_shows_each_client_s_progress_while_a_round_runs() -> None:
     out = Terminal()
     display = RichDisplay(out)
-    display.round_began(1, 1, 3, 20_000)
-    for _ in range(20_000):
-        display.step_done()
+    for name in NAMES:
+        display.client_present(name)
+    display.round_began(1, 2, NAMES, 12)
+    display.client_progress("a", 1, 3, 4)
+    display.client_lost("c")
+    display.close()
+    assert "a 3/4  b 0/4  c away" in out.getvalue()
+    assert "2 clients" in out.getvalue()
+
+
+def test_plain_display_shows_nothing_of_a_client_s_progress() -> None:
+    out = io.StringIO()
+    display = PlainDisplay(out)
+    display.round_began(1, 2, NAMES, 12)
+    display.client_present("a")
+    display.client_progress("a", 1, 3, 4)
+    display.client_lost("a")
+    assert out.getvalue() == ""
+
+
+def test_json_display_writes_a_client_s_progress_at_most_once_a_second() -> None:
+    out, clock = io.StringIO(), Clock()
+    display = JsonDisplay(out, clock)
+    for step in range(1, 26):
+        display.client_progress("a", 1, step, 25)
+        if step > 20:
+            display.client_progress("b", 1, step, 25)
+        clock.now += 0.125
+    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(e["event"], e["client"], e["round"], e["step"], e["steps"]) for e in events] == [
+        ("progress", "a", 1, 1, 25), ("progress", "a", 1, 9, 25), ("progress", "a", 1, 17, 25),
+        ("progress", "b", 1, 21, 25), ("progress", "a", 1, 25, 25),
+    ]  # fmt: skip
+
+
+def test_live_display_does_not_write_with_every_step_and_beat() -> None:
+    out = Terminal()
+    display = RichDisplay(out)
+    display.round_began(1, 1, NAMES, 20_000)
+    for step in range(20_000):
+        display.upload_consumed("a")
+        display.client_progress("a", 1, step, 20_000)
     display.close()
     assert len(out.getvalue()) < 50_000
-
-
-@pytest.mark.parametrize("kind", [Observer, PlainDisplay, JsonDisplay, RichDisplay])
-def test_whoever_waits_for_the_address_hears_it(kind: Any) -> None:
-    heard: list[str] = []
-    with kind(Terminal()) if kind is not Observer else kind() as display:
-        display.when_listening(heard.append)
-        display.listening("127.0.0.1:4711", "run-1")
-    assert heard == ["127.0.0.1:4711"]
 
 
 def test_live_display_says_that_it_waits() -> None:
     out = Terminal()
     display = RichDisplay(out)
     display.listening("127.0.0.1:50051", "run-1")
-    display.clients_present(2)
+    for name in NAMES[:2]:
+        display.client_present(name)
     display.close()
     assert "waiting for clients at 127.0.0.1:50051; 2 clients here" in out.getvalue()
 
@@ -210,29 +245,29 @@ def test_time_left_of_a_resumed_run_counts_only_what_was_seen() -> None:
     assert pace.time_left_s is None
     for _ in range(5):
         clock.now += 1.0
-        pace.step_done()
+        pace.upload_consumed()
     assert pace.position == 50.5
     assert pace.time_left_s == pytest.approx(95.0)
-    assert pace.step_rate == pytest.approx(1.0)
+    assert pace.upload_rate == pytest.approx(1.0)
 
 
-def test_an_abandoned_round_starts_anew_and_extra_steps_do_not_count() -> None:
+def test_an_abandoned_round_starts_anew_and_extra_uploads_do_not_count() -> None:
     clock = Clock()
     pace = Pace(clock)
     pace.round_began(1, 2, 4)
-    pace.step_done()
+    pace.upload_consumed()
     pace.round_began(1, 2, 2)
     assert pace.position == 0.0
     for _ in range(9):
         clock.now += 1.0
-        pace.step_done()
+        pace.upload_consumed()
     assert pace.position == 1.0
-    assert pace.step_rate == pytest.approx(1.0)
+    assert pace.upload_rate == pytest.approx(1.0)
 
 
-def test_a_round_with_a_dropped_clients_steps_undone_is_a_whole_round() -> None:
+def test_a_round_with_a_dropped_clients_uploads_undone_is_a_whole_round() -> None:
     pace = Pace(Clock())
     pace.round_began(3, 4, 10)
-    pace.step_done()
+    pace.upload_consumed()
     pace.round_done()
     assert pace.position == 3.0

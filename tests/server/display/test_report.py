@@ -15,7 +15,6 @@ import pytest
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.display.report import MISSING_PLOTS, final_table, how_to_load, print_final_table, write_curves
-from heron_server.metrics.observers import Observer
 from heron_simulator.simulator import simulate
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -201,15 +200,11 @@ def test_neither_rich_nor_matplotlib_is_imported_before_it_is_needed() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_run_leaves_its_curves_in_its_directory_and_tells_who_is_present(tmp_path: Path) -> None:
-    present: list[int] = []
-    observer = Observer()
-    observer.clients_present = present.append  # type: ignore[method-assign]
+def test_a_run_leaves_its_curves_in_its_directory(tmp_path: Path) -> None:
     spec = RunSpec.model_validate({"rounds": 1, "federation": {"clients": 2}, "method": {"local_steps": 2}})
-    kept = simulate(spec, run_dir=tmp_path, settings=ServerSettings(device="cpu"), observer=observer).summary
+    kept = simulate(spec, run_dir=tmp_path, settings=ServerSettings(device="cpu")).summary
     assert kept["curves_path"] == str(tmp_path / "curves.png")
     assert f'load_model("{tmp_path / "model"}")' in final_table([kept])
-    assert max(present) == 2
 
 
 def test_a_simulation_that_leaves_nothing_draws_nothing() -> None:

@@ -151,15 +151,12 @@ def test_sflv1_averages_the_backs_of_those_who_counted_with_their_weights(start:
 
 
 def test_fedavg_updates_count_at_once_and_both_models_are_the_same(start: Start) -> None:
-    steps: list[int] = []
     server = start(rounds=1, method={"name": "fedavg"})
-    observer = server.coordinator._journal._observer
-    observer.step_done = lambda: steps.append(1)  # type: ignore[method-assign]
     first, second = server.clients("ab")
     first.submit()
-    assert not server.coordinator.finished and len(steps) == 1
+    assert not server.coordinator.finished and server.heard.of("upload_consumed") == [("upload_consumed", "a")]
     second.submit()
-    assert server.coordinator.finished and len(steps) == 2
+    assert server.coordinator.finished and len(server.heard.of("upload_consumed")) == 2
     held = server.tensors
     for name, tensor in held.items():
         if name.startswith("client.back."):

@@ -8,9 +8,7 @@ import tiny
 from server.driven import Start, play_round
 
 from heron_core import files
-from heron_core.errors import (
-    CheckpointError,
-)
+from heron_core.errors import CheckpointError
 
 
 def test_a_killed_server_resumes_with_a_higher_term_and_ends_with_the_same_bits(start: Start) -> None:
