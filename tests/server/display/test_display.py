@@ -106,7 +106,7 @@ def test_plain_line_without_an_evaluation_shows_the_servers_loss() -> None:
 def test_a_round_without_classes_is_judged_by_its_tasks_figure_and_direction(judged: dict[str, Any], said: str) -> None:
     plain, live = io.StringIO(), Terminal()
     for display in (PlainDisplay(plain), RichDisplay(live)):
-        display.round_began(1, 2, 3, 50)
+        display.round_began(1, 2, NAMES, 50)
         display.round_done(record(1, accuracy=None, majority_accuracy=None, metric=judged))
         display.close()
     assert f"round 1/2  {said}  loss 0.4123" in plain.getvalue()
