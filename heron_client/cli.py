@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from heron_core.console import EXIT_CODES, run_command
+from heron_core.errors import ConfigError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -40,11 +41,38 @@ def run(
     run_daemon(settings, once=once)
 
 
-@app.command(short_help="Try server, data and one step, without taking part.")
-def check(client_file: ClientFile = None, overrides: Overrides = None) -> None:
-    """Is the server reachable, do versions agree, does the data load, what does one step cost here?"""
-    from heron_client.config import load_client_file
+@app.command(short_help="Try server, data and one step, without taking part; or your own model and data alone.")
+def check(
+    client_file: ClientFile = None,
+    overrides: Overrides = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="package.module:factory", help="Check this model; asks no server.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="package.module:factory|npz:PATH|image_folder:PATH",
+            help="Check this data, for the model if one is named too; asks no server.",
+        ),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="For the named factory; model.KEY or data.KEY if two are."),
+    ] = None,
+) -> None:
+    """Is the server reachable, do versions agree, does the data load, what does one step cost here?
 
+    With --model or --data: does your own code keep its contract? It is searched in this folder and in python_path.
+    """
+    from heron_client.config import load_client_file, python_path_of
+
+    if model is not None or data is not None:
+        from heron_client.check_own import check_own
+
+        check_own(model, data, options or [], python_path_of(client_file, overrides or []), typer.echo)
+        return
+    if options:
+        raise ConfigError("--option is for the factory that --model or --data names, and neither is given; add one")
     settings = load_client_file(client_file, overrides or [])
     from heron_client.check import run_check
 

@@ -55,3 +55,8 @@ def load_client_file(path: Path | None, overrides: list[str]) -> ClientSettings:
     settings = validate(ClientSettings, tables, str(path) if path else "the client's settings")
     folder = path.parent if path else Path.cwd()
     return settings.model_copy(update={"python_path": tuple((folder / p).resolve() for p in settings.python_path)})
+
+
+def python_path_of(path: Path | None, overrides: list[str]) -> tuple[Path, ...]:
+    """Where the client's settings, which may lack its name here, search for its own code. Raises ConfigError."""
+    return load_client_file(path, ["name=check", *overrides] if path is None else overrides).python_path

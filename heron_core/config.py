@@ -26,13 +26,13 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
 
 
-def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`a.b=c` for each override: c is read as a TOML value, or as plain text where it is none."""
+def apply_overrides(tables: dict[str, Any], overrides: Sequence[str], flag: str = "--set") -> dict[str, Any]:
+    """`a.b=c` for each override: c is read as a TOML value, or as plain text where it is none. Raises ConfigError."""
     for override in overrides:
         key, equals, text = override.partition("=")
         *parents, leaf = (part.strip() for part in key.split("."))
         if not equals or not leaf or not all(parents):
-            raise ConfigError(f"--set wants a.b=value, got {override!r}")
+            raise ConfigError(f"{flag} wants a.b=value, got {override!r}")
         try:
             value = tomllib.loads(f"v = {text.strip()}")["v"] if "\n" not in text else text
         except tomllib.TOMLDecodeError:
@@ -41,7 +41,7 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> dict[st
         for parent in parents:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
-                raise ConfigError(f"--set {override}: {parent} is a value, not a table")
+                raise ConfigError(f"{flag} {override}: {parent} is a value, not a table")
         table[leaf] = value
     return tables
 

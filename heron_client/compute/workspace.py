@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -17,6 +16,7 @@ from heron_core.data.batches import BatchOrder
 from heron_core.data.source import Source
 from heron_core.device import resolve_device
 from heron_core.models import build_split_model
+from heron_core.own_code import find_code_in
 from heron_core.spec.run_spec import RunSpec
 
 
@@ -24,9 +24,7 @@ class Workshop:
     """Built once a run; `prepare` fixes rank and data once the run has started."""
 
     def __init__(self, settings: ClientSettings, spec: RunSpec, shares: data.Shares | None = None) -> None:
-        for folder in settings.python_path:
-            if str(folder) not in sys.path:
-                sys.path.insert(0, str(folder))
+        find_code_in(settings.python_path)
         self.spec, self._settings, self._shares = spec, settings, shares or data.Shares()
         self.model = build_split_model(spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder)
         self.compute = ClientCompute(self.model, spec, resolve_device(settings.device))

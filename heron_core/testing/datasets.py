@@ -39,7 +39,7 @@ def check_dataset(
     one line, for the first claim that does not hold; it names the sample and the place in it.
     """
     checks = Checks(name_of(factory), DataError)
-    wanted = None if model is None else checks.run("the model can be made", lambda: _specs_of_model(model))
+    wanted = _wanted(checks, model)
     source, specs = checks.run("the data can be opened", lambda: open_data(factory, options or {}, wanted))
     places = _places(len(source), most)
     read_all = len(places) == len(source)
@@ -50,16 +50,17 @@ def check_dataset(
     if read_all:
         checks.run("`labels` holds the labels of all samples", lambda: samples.check_labels(places[:TOGETHER]))
     if wanted is not None and read_all:
-        checks.run("a run takes it", lambda: check_source(source, *wanted))
+        checks.run("a run takes them", lambda: check_source(source, *wanted))
     return checks.report()
 
 
-def _specs_of_model(model: SplitModel | Factory) -> Specs:
+def _wanted(checks: Checks, model: SplitModel | Factory | None) -> Specs | None:
     if isinstance(model, str) or callable(model):
+        factory: Factory = model
         from heron_core.testing.split_models.check import split_model  # torch, which data alone does not need
 
-        model = split_model(model)
-    return Specs(model.inputs, model.task.labels)
+        model = checks.run("the model can be made", lambda: split_model(factory))
+    return None if model is None else Specs(model.inputs, model.task.labels)
 
 
 def _places(samples: int, most: int) -> list[int]:

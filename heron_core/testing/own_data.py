@@ -35,10 +35,11 @@ class Specs(NamedTuple):
 
 def open_data(factory: Factory, options: Mapping[str, object], wanted: Specs | None) -> tuple[Source, Specs]:
     """The data, and what its samples are: what is `wanted`, else what the first one is. Raises DataError."""
-    kind, _, path = factory.partition(":") if isinstance(factory, str) else ("", "", "")
+    kind, _, name = factory.partition(":") if isinstance(factory, str) else ("", "", "")
     if kind in FILES:
-        specs = wanted or (_specs_of_npz(Path(path)) if kind == "npz" else Specs((IMAGE,), LabelSpec()))
-        return load_own(kind, path=Path(path), options=options, inputs=specs.inputs, labels=specs.labels), specs
+        path = Path(name).expanduser()
+        specs = wanted or (_specs_of_npz(path) if kind == "npz" else Specs((IMAGE,), LabelSpec()))
+        return load_own(kind, path=path, options=options, inputs=specs.inputs, labels=specs.labels), specs
     made = _made(factory, options)
     specs = wanted or _specs_of(made)
     return as_source(made, *specs), specs

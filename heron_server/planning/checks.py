@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from heron_core.device import resolve_device
 from heron_core.errors import ConfigError, DataError
 from heron_core.models import build_split_model
 from heron_core.models.split_model import SplitModel
+from heron_core.own_code import find_code_in
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import DataSpec, RunSpec
 from heron_server.config import ServerSettings
@@ -44,9 +44,7 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
 
     Raises ConfigError, ModelError or DataError.
     """
-    for folder in settings.python_path:
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+    find_code_in(settings.python_path)
     model = build_split_model(spec.model, data_folder=settings.data_folder)
     facts = measure_model(model, spec.seed)
     device = resolve_device(settings.device)

@@ -140,6 +140,7 @@ print("LOADED", *(n for n in ("torch", "numpy", "grpc", "matplotlib") if n in sy
         ("heron_server", "heron-server", ["run", "--help"]),
         ("heron_client", "heron-client", ["--help"]),
         ("heron_client", "heron-client", ["run", "--help"]),
+        ("heron_client", "heron-client", ["check", "--help"]),
         ("heron_simulator", "heron-simulate", ["--help"]),
     ],
 )

@@ -23,6 +23,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
             "heron_core.json_text",
             "heron_core.labels",
             "heron_core.measures",
+            "heron_core.own_code",
             "heron_core.pb",
             "heron_core.streams",
             "heron_core.version",

@@ -28,7 +28,7 @@ def check_split_model(factory: Factory, *, options: Mapping[str, object] | None 
 
 def _checked(checks: Checks, make: Callable[[], SplitModel], seed: int) -> Report:
     model = checks.run("the factory makes a split model", make)
-    built = checks.run("each weight has its size from the start", lambda: parts.build_parts(model, seed))
+    built = checks.run("the parts can be built, each weight with its size", lambda: parts.build_parts(model, seed))
     claims = {
         "the parts fit, and keep the activations that they are given": lambda: check_parts(model, seed),
         "a second build from the same seed has the same bits": lambda: parts.check_second_build(built, make),

@@ -147,7 +147,7 @@ def test_good_data_passes_with_a_model_and_without_one(factory: Callable[[], obj
     with_model, alone = check_dataset(factory, tiny.mlp()), check_dataset(factory)
     assert "samples are x float32 [5] with labels int64 []" in str(alone)
     assert "samples are input float32 [5] with labels one int64 class in 0..2" in str(with_model)
-    assert "a run takes it" in with_model.passed
+    assert "a run takes them" in with_model.passed
 
 
 def test_only_so_many_samples_are_read_evenly_spread() -> None:

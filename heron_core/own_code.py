@@ -1,0 +1,14 @@
+"""Where a user's own code is found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def find_code_in(folders: Iterable[Path]) -> None:
+    """Puts the folders at the front of Python's search path, once each."""
+    for folder in folders:
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))

@@ -1,0 +1,104 @@
+"""`heron-client check --model --data`: your own code without a server; one line, and the documented exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heron_client.cli import check
+from heron_core.errors import ConfigError, DataError, ModelError
+
+CODE = """
+import numpy as np
+from torch import nn
+from heron_core.models import CutModule
+
+def model(width=4):
+    return CutModule(lambda: nn.Sequential(nn.Linear(2, width), nn.Tanh(), nn.Linear(width, 3)), "1", (2,), 3)
+
+def lazy():
+    return CutModule(lambda: nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.Linear(4, 3)), "1", (2,), 3)
+
+def samples(count=4, classes=3):
+    return [(np.full(2, i, np.float32), i % classes) for i in range(count)]
+
+def in_folder(path):
+    return samples(len(list(path.iterdir())))
+"""
+MODEL, DATA = "check_own_code:model", "check_own_code:samples"
+
+
+@pytest.fixture(autouse=True)
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "check_own_code.py").write_text(CODE)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "check_own_code", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_both_are_checked_data_for_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    check(model=MODEL, data=DATA, options=["model.width=5", "data.count=7"])
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if not line.startswith("  ok  ")] == [MODEL, DATA]
+    assert any("all 7 samples are input float32 [2] with labels one int64 class in 0..2" in line for line in said)
+
+
+@pytest.mark.parametrize(("flag", "name"), [("model", MODEL), ("data", DATA)])
+def test_one_of_them_is_checked_alone(flag: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check(**{flag: name}, options=["width=5" if flag == "model" else "count=5"])  # type: ignore[arg-type]
+    assert [line for line in capsys.readouterr().out.splitlines() if not line.startswith("  ok  ")] == [name]
+
+
+def test_files_need_no_code_and_a_path_comes_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    np.savez("a.npz", x=np.zeros((3, 2), np.float32), y=np.arange(3))
+    check(model=MODEL, data="npz:a.npz")
+    check(data="check_own_code:in_folder", options=[f"path={tmp_path}"])
+    assert "all 3 samples" in capsys.readouterr().out
+
+
+def test_code_is_found_in_the_python_path_of_the_client_s_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "check_own_code.py").rename(tmp_path / "code" / "elsewhere.py")
+    (tmp_path / "client.toml").write_text('name = "a"\npython_path = ["code"]\n')
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DataError, match="No module named 'elsewhere'"):
+        check(data="elsewhere:samples")
+    check(tmp_path / "client.toml", data="elsewhere:samples")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"model": "check_own_code:lazy"}, ModelError, "front.0.weight must have its size when the part is built"),
+        ({"model": MODEL, "data": DATA, "options": ["data.classes=4"]}, DataError, r"sample 3: labels must .*0\.\.2"),
+        ({"model": MODEL, "data": DATA, "options": ["width=4"]}, ConfigError, r"whose is it\? Say model\.width="),
+        ({"model": MODEL, "options": ["width"]}, ConfigError, r"--option wants a\.b=value, got 'model\.width'"),
+        ({"options": ["width=4"]}, ConfigError, "--option is for the factory that --model or --data names"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments: dict[str, object], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        check(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--model", MODEL], 0, ""),
+        (["--model", "check_own_code:lazy"], 4, "heron-client: check_own_code:lazy: front.0.weight must have"),
+        (["--data", DATA, "--option", "count"], 2, "heron-client: --option wants"),
+    ],
+)
+def test_the_command_ends_in_one_line_and_its_exit_code(arguments: list[str], code: int, says: str) -> None:
+    command = [sys.executable, "-m", "heron_client", "check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.count("\n")) == (code, bool(says))
+    assert done.stderr.startswith(says)
