@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from heron_core.errors import ConfigError
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec, RunSpec
@@ -56,8 +54,7 @@ def _cut_gradients(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
             f"method.upload_period = {method.upload_period} cannot be used with {method.name}: a step without an "
             "upload gets no gradient back; remove it, or set 1"
         )
-    floating = any(np.dtype(s.dtype).kind == "f" for s in facts.activations)
-    if not floating and (row.returns_cut_gradients or row.head == "aligned"):
+    if not facts.gradient_bytes and (row.returns_cut_gradients or row.head == "aligned"):
         yield (
             f"{method.name} needs gradients at the cut, and nothing is floating point there "
             f"({', '.join(f'{s.name} {s.dtype}' for s in facts.activations)}); cut elsewhere, or take a method that "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from heron_core.arrays import TensorSpec
 from heron_core.labels import LabelSpec
 from heron_core.spec.methods import Part
@@ -90,8 +92,6 @@ class ModelFacts:
     inputs: tuple[TensorSpec, ...]
     activations: tuple[TensorSpec, ...]
     labels: LabelSpec
-    output_shape: tuple[int, ...]
-    """Of one sample."""
     parts: Mapping[Part, PartFacts]
     per_sample_obstacle: str | None
     """The first trainable parameter of the front that cannot differ from sample to sample; None where all can."""
@@ -105,6 +105,11 @@ class ModelFacts:
     def activation_bytes(self) -> int:
         """Of one sample at the cut."""
         return sum(spec.bytes_per_sample for spec in self.activations)
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Of one sample's gradient at the cut: that of its floating-point tensors. 0 where none is one."""
+        return sum(spec.bytes_per_sample for spec in self.activations if np.dtype(spec.dtype).kind == "f")
 
     @property
     def label_bytes(self) -> int:

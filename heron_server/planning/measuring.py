@@ -29,7 +29,6 @@ def measure_model(model: SplitModel, seed: int) -> ModelFacts:
         inputs=model.inputs,
         activations=model.activations,
         labels=model.task.labels,
-        output_shape=model.task.output_shape,
         parts={part: _measured(model, part, module.eval()) for part, module in built.items()},
         per_sample_obstacle=per_sample_obstacle(model, built["front"], seed),
     )

@@ -125,12 +125,12 @@ def _head_moments(method: MethodSpec, optimizer: OptimizerSpec, facts: ModelFact
 
 def _uploads(method: MethodSpec, federation: FederationSpec, slots: int, facts: ModelFacts) -> list[Item]:
     row, clients, drawn = method_of(method), federation.clients, federation.participants
-    upload, activations = method.batch_size * facts.upload_bytes, method.batch_size * facts.activation_bytes
+    upload, gradients = method.batch_size * facts.upload_bytes, method.batch_size * facts.gradient_bytes
     purpose = "" if row.uploads else ", for evaluation by the clients"
     whose = f"{slots} of {bytes_text(upload)}, by server.byte_budget and the clients{purpose}"
     items = [Item("uploads", slots * upload, whose, "server.byte_budget or method.batch_size")]
     if row.returns_cut_gradients:
-        items.append(Item("cut gradients", drawn * activations, f"{drawn} clients x {bytes_text(activations)}, until "
+        items.append(Item("cut gradients", drawn * gradients, f"{drawn} clients x {bytes_text(gradients)}, until "
                           "their next upload", "federation.clients or method.batch_size"))  # fmt: skip
     if row.head == "aligned":
         held = max(1, method.alignment.buffer_samples // method.batch_size)

@@ -29,7 +29,8 @@ def perturbation(zo: ZoSpec, perturbed: int, rows: int, classes: int) -> Perturb
     """On the sphere |mu u| = mu, so mu / sqrt(d) a weight; with unit variance mu a weight, so mu sqrt(d) in all.
 
     Along a random direction the loss changes by about rms * |gradient|. Each of the batch's losses, about ln(classes),
-    is rounded to float32; the mean over the B `rows` averages that by sqrt(B).
+    is rounded to float32; the mean over the B `rows` averages that by sqrt(B). `classes`: those that a label is one of,
+    0 where it is none.
     """
     root = sqrt(max(1, perturbed))
     rms = zo.mu / root if zo.distribution == "sphere" else zo.mu

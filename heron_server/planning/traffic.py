@@ -35,7 +35,7 @@ def round_traffic(method: MethodSpec, facts: ModelFacts, participants: int) -> T
     return Traffic(
         activations_up=rows * facts.activation_bytes,
         labels_up=rows * facts.label_bytes,
-        cut_gradients_down=rows * facts.activation_bytes if method_of(method).returns_cut_gradients else 0,
+        cut_gradients_down=rows * facts.gradient_bytes if method_of(method).returns_cut_gradients else 0,
         client_state_up=participants * state.up,
         client_state_down=participants * state.down,
     )

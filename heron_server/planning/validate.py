@@ -28,7 +28,7 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
     checked, method, rounds = check_run(spec, settings), spec.method, spec.rounds
     facts = checked.facts
     moving = sum(parameter.size for parameter in perturbed(method, facts))
-    change = perturbation(method.zo, moving, method.batch_size, facts.output_shape[-1])
+    change = perturbation(method.zo, moving, method.batch_size, facts.labels.count)
     sizes, missing = _share_sizes(spec, settings)
     evaluated_by = evaluator(spec.data, checked.test)
     warnings = [

@@ -37,7 +37,7 @@ def traffic_section(method: MethodSpec, participants: int, rounds: int, facts: M
     rows = [
         row("activations up", activations, a_round.activations_up),
         row("labels up", labels, a_round.labels_up),
-        row("cut gradients down", activations, a_round.cut_gradients_down),
+        row("cut gradients down", method.batch_size * facts.gradient_bytes, a_round.cut_gradients_down),
         row("client state up", state.up, a_round.client_state_up),
         row("client state down", state.down, a_round.client_state_down),
         row("all, as Heron charges", None, a_round.total),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from plans import FRONT, HEAD, facts_of, paper
 
@@ -54,6 +56,47 @@ def test_fedavg_sends_the_whole_model_and_no_activations() -> None:
 def test_only_the_participants_of_a_round_send_anything() -> None:
     spec = paper().model_copy(update={"federation": paper().federation.model_copy(update={"clients_per_round": 2})})
     assert traffic_of(spec).activations_up == 2 * 39 * (64 << 20)
+
+
+TWO_KINDS = """
+import torch
+from torch import nn
+from heron_core.arrays import TensorSpec
+from heron_core.models import SplitModel
+from heron_core.models.tasks.classification import Classification
+
+class Front(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 6)
+    def forward(self, x):
+        z = self.linear(x.flatten(1))
+        return z, (z[:, :2] > 0).long()
+
+class Back(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.embedding = nn.Linear(6, 10), nn.Embedding(2, 10)
+    def forward(self, z, signs):
+        return self.linear(z) + self.embedding(signs).sum(1)
+
+def model():
+    cut = (TensorSpec("z", (6,)), TensorSpec("signs", (2,), "int64"))
+    return SplitModel(Front, Back, Back, (TensorSpec("input", (1, 8, 8)),), cut, Classification(10))
+"""
+
+
+def test_gradients_come_back_for_the_floats_of_the_cut_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "two_kinds.py").write_text(TWO_KINDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = RunSpec.model_validate({
+        "rounds": 1, "federation": {"clients": 2}, "model": {"name": "two_kinds:model"},
+        "method": {"name": "sflv2", "local_steps": 2, "batch_size": 8},
+    })  # fmt: skip
+    own = {"allow_model_code": ["two_kinds:model"]}
+    ledger = simulate(spec, settings=ServerSettings(device="cpu"), client_settings=own).summary["ledger"]
+    assert ledger["cut_gradients_down"] == 2 * 2 * 8 * 6 * 4 == traffic_of(spec).cut_gradients_down
+    assert ledger["activations_up"] == 2 * 2 * 8 * (6 * 4 + 2 * 8) == traffic_of(spec).activations_up
 
 
 @pytest.mark.parametrize("name", ["heron", "cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg", "frozen"])
