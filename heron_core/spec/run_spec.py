@@ -172,7 +172,7 @@ class MethodSpec(Settings):
     batch_size: Positive = 32
     """B: samples per local step."""
     micro_batch: Count = 0
-    """Run forwards in pieces of this many samples and send each at once; bounds the peak. 0: whole batch."""
+    """Run forwards in micro-batches of this many samples and send each at once; bounds the peak. 0: whole batch."""
     ghost_batch_norm: Flag = False
     """Allow micro_batch with BatchNorm: statistics are then per micro-batch, a different computation."""
     upload_period: Positive = 1
@@ -261,10 +261,10 @@ class RunSpec(Settings):
     @model_validator(mode="after")
     def _batch_norm_needs_whole_batches(self) -> Self:
         method = self.method
-        pieces = method.micro_batch_rows < method.batch_size
-        if pieces and self.model.norm == "batch" and not method.ghost_batch_norm:
+        smaller = method.micro_batch_rows < method.batch_size
+        if smaller and self.model.norm == "batch" and not method.ghost_batch_norm:
             raise ValueError(
-                f'micro_batch = {method.micro_batch} with norm = "batch" normalises each piece by itself, which is '
-                'another computation; use norm = "group", micro_batch = 0, or say ghost_batch_norm = true'
+                f'micro_batch = {method.micro_batch} with norm = "batch" normalises each micro-batch by itself, which '
+                'is another computation; use norm = "group", micro_batch = 0, or say ghost_batch_norm = true'
             )
         return self
