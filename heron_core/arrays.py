@@ -60,7 +60,12 @@ class TensorSpec:
 
     def __str__(self) -> str:
         """`float32 [3, 32, 32]`, or `int64 [up to 64]`."""
+        return f"{self.dtype} [{', '.join(self._sizes())}]"
+
+    def batch_text(self, rows: int) -> str:
+        """`float32 [16, 3, 32, 32]`, or `int64 [16, up to 64]`: a batch of that many samples."""
+        return f"{self.dtype} [{', '.join([str(rows), *self._sizes()])}]"
+
+    def _sizes(self) -> list[str]:
         sizes = [str(size) for size in self.shape]
-        if self.variable:
-            sizes[0] = f"up to {sizes[0]}"
-        return f"{self.dtype} [{', '.join(sizes)}]"
+        return [f"up to {sizes[0]}", *sizes[1:]] if self.variable else sizes

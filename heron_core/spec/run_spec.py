@@ -87,7 +87,7 @@ class DataSpec(Settings):
     source: Literal["digits", "cifar10", "client"] = "digits"
     """digits (embedded), cifar10 (from each side's data folder), or client: every client's file names its own data."""
     partition: Literal["iid", "dirichlet", "shards"] = "iid"
-    """How experiment data is divided by client rank. Unused with source = client."""
+    """How experiment data is divided by client rank."""
     alpha: PositiveFloat = 0.5
     """Dirichlet concentration: smaller is more skewed."""
     shards_per_client: Positive = 2

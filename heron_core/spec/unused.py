@@ -42,6 +42,7 @@ def _rule(table: str) -> dict[str, Use]:
 _ZO = _methods("heron", lambda m: m.name == "heron")
 _LEARNS = _methods("a method whose clients learn", lambda m: method_of(m).client_learns)
 _UPLOADS = _methods("a method that uploads activations", lambda m: method_of(m).uploads)
+_EXPERIMENT = Use("with experiment data", lambda s: s.data.source != "client", lambda _: 'with data.source = "client"')
 USERS: Mapping[str, Use] = {
     "method.zo": _ZO,
     "method.auxiliary_update": _ZO,
@@ -63,6 +64,7 @@ USERS: Mapping[str, Use] = {
     "model.auxiliary": _UPLOADS,
     "model.last_layers": _where("model.trainable", "last_n_layers"),
     "model.lora_rank": _where("model.trainable", "lora"),
+    **dict.fromkeys(("data.partition", "data.train_range", "data.train_limit", "data.test_limit"), _EXPERIMENT),
     "data.alpha": _where("data.partition", "dirichlet"),
     "data.shards_per_client": _where("data.partition", "shards"),
     "data.holdout": _where("data.source", "client"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from heron_core.errors import ConfigError
 from heron_core.spec.methods import method_of
-from heron_core.spec.run_spec import MethodSpec, RunSpec
+from heron_core.spec.run_spec import DataSpec, MethodSpec, RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.macs import probed_stages
@@ -16,6 +16,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
     """ConfigError for the first that is broken. `receives`: does anybody send the server uploads?"""
     probes = method_of(spec.method).front == "zeroth_order"
     for reason in (
+        *_task(spec.data, spec.method, settings.test_data, facts),
         *_upload_period(spec.method),
         *(_byte_budget(spec.method, settings.byte_budget, facts) if receives else ()),
         *_cut_gradients(spec.method, facts),
@@ -23,6 +24,50 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *_evaluation(spec.data.validation, settings),
     ):
         raise ConfigError(reason)
+
+
+def _task(chosen: DataSpec, method: MethodSpec, test_data: str, facts: ModelFacts) -> Iterator[str]:
+    """One sentence for each that is broken. `test_data`: as in the server's settings."""
+    if chosen.source != "client":
+        yield from _built_in(chosen, facts)
+    if test_data in ("npz", "image_folder") and len(facts.inputs) > 1:
+        yield (
+            f'server.test_data = "{test_data}" gives one input, the model takes {len(facts.inputs)} '
+            f"({_names(facts)}); name a package.module:factory"
+        )
+    if test_data == "image_folder" and not facts.labels.classes:
+        yield (
+            f'server.test_data = "image_folder" gives a class for each image, the task {facts.task} wants labels '
+            f"{facts.labels}; name a package.module:factory"
+        )
+    varying = [spec.name for spec in facts.activations if spec.variable]
+    if varying and method_of(method).head == "aligned":
+        asked = 'auxiliary_update = "aligned"' if method.name == "heron" else f'name = "{method.name}"'
+        yield (
+            f"method.{asked} aligns heads over uploads of one shape, and {', '.join(varying)} at the cut varies in "
+            "length; take another method, or pad every sample to one length"
+        )
+
+
+def _built_in(chosen: DataSpec, facts: ModelFacts) -> Iterator[str]:
+    """Experiment data: one floating-point image a sample, with its class."""
+    whose = f'data.source = "{chosen.source}"'
+    own = 'bring data of your own with data.source = "client"'
+    if len(facts.inputs) > 1 or facts.inputs[0].dtype != "float32":
+        described = ", ".join(f"{spec.name} {spec}" for spec in facts.inputs)
+        yield f"{whose} gives one float32 image a sample, the model takes {described}; {own}"
+    if facts.labels.classes:
+        return
+    if chosen.partition != "iid":
+        yield (
+            f'data.partition = "{chosen.partition}" divides samples by class, and a label of the task {facts.task} is '
+            f'none ({facts.labels}); take "iid"'
+        )
+    yield f"{whose} gives a class for each image, the task {facts.task} wants labels {facts.labels}; {own}"
+
+
+def _names(facts: ModelFacts) -> str:
+    return ", ".join(spec.name for spec in facts.inputs)
 
 
 def _upload_period(method: MethodSpec) -> Iterator[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from heron_core.arrays import TensorSpec
 from heron_core.labels import LabelSpec
+from heron_core.measures import Metric
 from heron_core.spec.methods import Part
 
 
@@ -91,7 +92,11 @@ class ModelFacts:
 
     inputs: tuple[TensorSpec, ...]
     activations: tuple[TensorSpec, ...]
+    task: str
+    """Its name, such as `classification`."""
     labels: LabelSpec
+    metric: Metric
+    """What a run is judged by."""
     parts: Mapping[Part, PartFacts]
     per_sample_obstacle: str | None
     """The first trainable parameter of the front that cannot differ from sample to sample; None where all can."""

@@ -28,7 +28,9 @@ def measure_model(model: SplitModel, seed: int) -> ModelFacts:
     return ModelFacts(
         inputs=model.inputs,
         activations=model.activations,
+        task=model.task.name,
         labels=model.task.labels,
+        metric=model.task.metrics[0],
         parts={part: _measured(model, part, module.eval()) for part, module in built.items()},
         per_sample_obstacle=per_sample_obstacle(model, built["front"], seed),
     )
@@ -111,4 +113,7 @@ def _layers(part: Part, passed: _Pass, trainable: set[str]) -> tuple[Layer, ...]
 
 
 def _bytes(value: object) -> int:
+    """Of a tensor, or of those in a tuple, as a recurrent layer gives."""
+    if isinstance(value, tuple | list):
+        return sum(map(_bytes, value))
     return value.numel() * value.element_size() if isinstance(value, Tensor) else 0

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from heron_core.arrays import TensorSpec
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec, ModelSpec
 from heron_server.planning.facts import ModelFacts
+from heron_server.text.figures import direction_text, name_text
 from heron_server.text.tables import Section
 
 FRONTS = {
@@ -31,13 +29,17 @@ def model_section(name: str, model: ModelSpec, method: MethodSpec, facts: ModelF
     """Of the run by this name."""
     rows, row = method.batch_size, method_of(method)
     front, head, back = (facts.parts[part].parameter_count for part in ("front", "auxiliary", "back"))
+    kind = facts.parts["auxiliary"].kind if ":" in model.name else model.auxiliary
     ratio = head / max(1, front)
-    described = f"{head:,} parameters, {model.auxiliary}: {ratio:.1f} times the front"
+    described = f"{head:,} parameters, {kind}: {ratio:.1f} times the front"
     beside = "averaged, and run whole on the clients" if row.front == "whole_model" else "on the server"
+    judged = f"{name_text(facts.metric.name)}, {direction_text(facts.metric.higher_is_better)}"
     return Section(f"{name}: {method.name} on {model.name}", [
-        *(("" if i else "input", _shape(s, rows)) for i, s in enumerate(facts.inputs)),
+        ("task", f"{facts.task.replace('_', ' ')}, judged by {judged}"),
+        ("label of a sample", str(facts.labels)),
+        *(("" if i else "input", s.batch_text(rows)) for i, s in enumerate(facts.inputs)),
         ("cut", f"after {model.cut}" if model.cut else "the family's default"),
-        *(("" if i else "crosses the cut", f"{s.name} {_shape(s, rows)}") for i, s in enumerate(facts.activations)),
+        *(("" if i else "crosses the cut", f"{s.name} {s.batch_text(rows)}") for i, s in enumerate(facts.activations)),
         ("front", f"{front:,} parameters, normalisation: {model.norm}"),
         ("front learns by", FRONTS[row.front]),
         ("trainable", f"{model.trainable}: {_moving(facts):,} of the front's {front:,} parameters"),
@@ -49,11 +51,3 @@ def model_section(name: str, model: ModelSpec, method: MethodSpec, facts: ModelF
 
 def _moving(facts: ModelFacts) -> int:
     return sum(parameter.size for parameter in facts.parts["front"].trainable)
-
-
-def _shape(spec: TensorSpec, rows: int) -> str:
-    return f"{spec.dtype} {_list((rows, *spec.shape))}"
-
-
-def _list(shape: Sequence[int]) -> str:
-    return "[" + ", ".join(map(str, shape)) + "]"

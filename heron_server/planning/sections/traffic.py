@@ -23,6 +23,7 @@ PAPER_CHARGE = (
     "moments.",
     "The paper has no fedavg; charged as it would: the whole model's weights both ways.",
 )
+VARYING = "Sequences vary in length: activations and labels are counted at the full length, the most that can come."
 
 
 def traffic_section(method: MethodSpec, participants: int, rounds: int, facts: ModelFacts) -> Section:
@@ -47,7 +48,8 @@ def traffic_section(method: MethodSpec, participants: int, rounds: int, facts: M
         f"Payload between the server and the {participants} clients of a round",
         [cells for cells in rows if cells[2] != bytes_text(0)],
         ("", "one transfer", "each round", "whole run"),
-        [f"The client state: {_places(tensors)}.", PAPER_CHARGE[method.name == "fedavg"],
+        [*([VARYING] if any(s.variable for s in facts.activations) else []),
+         f"The client state: {_places(tensors)}.", PAPER_CHARGE[method.name == "fedavg"],
          "Heron's ledger adds framing, heartbeats and calls as control, and evaluation by clients."],
     )  # fmt: skip
 

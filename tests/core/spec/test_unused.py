@@ -46,6 +46,8 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("model.lora_rank", 2, {"model.trainable": "lora"}, {}),
     ("data.alpha", 0.5, {"data.partition": "dirichlet"}, {}),
     ("data.shards_per_client", 2, {"data.partition": "shards"}, {"data.partition": "dirichlet"}),
+    *((f"data.{key}", value, {}, {"data.source": "client"})
+      for key, value in {"partition": "iid", "train_range": [0, 9], "train_limit": 9, "test_limit": 9}.items()),
     ("data.holdout", 0.1, {"data.source": "client"}, {"data.source": "digits"}),
 ]  # fmt: skip
 """(setting, value, settings with which it is used, settings with which it is not)"""
