@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from integration.worlds import GrpcWorld, InProcessWorld, Member, World
 
+from heron_client.testing import check_transport
 from heron_client.transport.interface import PushStream, Transport
-from heron_core.errors import NameTaken, StaleTerm, TensorError, UnknownSession, VersionMismatch
+from heron_core.errors import TensorError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
-from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.frames import Bulk
 
 Open = Callable[..., World]
@@ -31,10 +31,6 @@ def spec(**tables: Any) -> RunSpec:
         "federation": {"clients": 2},
     }
     return RunSpec.model_validate({**small, **tables})
-
-
-def joining(name: str, key: bytes = b"k" * 16, version: int = PROTOCOL_VERSION) -> pb.JoinRequest:
-    return pb.JoinRequest(protocol_version=version, client_name=name, instance_key=key)
 
 
 class Spoiled:
@@ -105,31 +101,10 @@ class TransportSuite:
         assert [(r["participants"], r["dropped"]) for r in summary["history"]] == [(2, 0), (2, 0)]
         assert summary["per_client"].keys() == {"a", "b"}
 
-    def test_other_protocol_version_is_refused_with_both_named(self, open_world: Open) -> None:
-        with pytest.raises(VersionMismatch, match=rf"version {PROTOCOL_VERSION}, the client {PROTOCOL_VERSION + 1};"):
-            open_world(spec()).transport().join(joining("a", version=PROTOCOL_VERSION + 1))
-
-    def test_name_of_a_live_client_is_taken_for_another_key_and_free_for_its_own(self, open_world: Open) -> None:
-        world = open_world(spec())
-        first, second = world.transport(), world.transport()
-        session_id = first.join(joining("a")).session_id
-        first.watch(session_id, 1.0, 30.0)
-        assert wait_for_event(first, "waiting")
-        with pytest.raises(NameTaken, match="'a'"):
-            second.join(joining("a", key=b"x" * 16))
-        taken_over = second.join(joining("a")).session_id
-        assert taken_over != session_id
-        with pytest.raises(UnknownSession):
-            first.fetch_model(pb.FetchModelRequest(session_id=session_id, version=0))
-        first.disconnect()
-
-    def test_client_state_of_another_version_is_stale(self, open_world: Open) -> None:
-        transport = open_world(spec()).transport()
-        session_id = transport.join(joining("a")).session_id
-        _, state = transport.fetch_model(pb.FetchModelRequest(session_id=session_id, version=0))
-        assert all(np.isfinite(array).all() for array in state.values())
-        with pytest.raises(StaleTerm, match="client state 5"):
-            transport.fetch_model(pb.FetchModelRequest(session_id=session_id, version=5))
+    def test_it_keeps_the_contract_of_a_transport(self, open_world: Open) -> None:
+        world = open_world(spec(federation={"clients": 1}))
+        report = check_transport(world.transport, world.turn)
+        assert len(report.passed) == 10
 
     def test_late_joiner_takes_part_from_a_later_round_on(self, open_world: Open) -> None:
         late = spec(rounds=60, federation={"clients": 3, "min_clients": 2})
@@ -193,12 +168,6 @@ def test_the_simulator_s_ledger_is_what_grpc_carries(name: str, tmp_path: Path) 
             ledgers.append(world.run(Member("a"))["ledger"])
     assert ledgers[0] == ledgers[1]
     assert ledgers[0]["wire_up"] > 0
-
-
-def wait_for_event(transport: Transport, kind: str, tries: int = 60) -> bool:
-    """Whether the next events hold one of this kind."""
-    events = (transport.next_event(1.0) for _ in range(tries))
-    return any(event is not None and event.WhichOneof("event") == kind for event in events)
 
 
 class TestInProcess(TransportSuite):

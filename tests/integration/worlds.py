@@ -65,6 +65,10 @@ class World(Protocol):
         """A new client's way to the server."""
         ...
 
+    def turn(self) -> None:
+        """Lets a server in this thread act."""
+        ...
+
     def run(self, *members: Member) -> dict[str, Any]:
         """Runs these clients to their ends and returns the summary, with each one's HeronError under `errors`."""
         ...
@@ -93,6 +97,9 @@ class InProcessWorld(_Base):
 
     def transport(self) -> Transport:
         return InProcess(self.coordinator)
+
+    def turn(self) -> None:
+        self.coordinator.tick()
 
     def run(self, *members: Member) -> dict[str, Any]:
         steps = {m.settings.name: (m.after, m.runner(self.transport()).run()) for m in members}
@@ -148,6 +155,9 @@ class GrpcWorld(_Base):
     def transport(self) -> Transport:
         self._transports.append(GrpcTransport(self._address, rpc_deadline_s=20.0))
         return self._transports[-1]
+
+    def turn(self) -> None:
+        """Its loop has a thread of its own."""
 
     def run(self, *members: Member) -> dict[str, Any]:
         errors: dict[str, HeronError] = {}
