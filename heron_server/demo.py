@@ -18,8 +18,8 @@ from heron_core.spec.unused import as_method, file_tables
 from heron_server.config import split_run_file
 from heron_server.display.choose import make_display
 from heron_server.launch import clear_run_dir, show
+from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer
-from heron_server.metrics.records import Record
 from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir
 from heron_server.text.toml import to_toml
@@ -50,7 +50,7 @@ def run_demo(folder: Path, overrides: list[str], *, resume: bool, log_format: st
     show(summaries, log_format)
 
 
-def run_control(spec: RunSpec) -> Record:
+def run_control(spec: RunSpec) -> Summary:
     """The summary of the same run with clients that never train, simulated by a process of its own.
 
     Where that fails, what it said goes to stderr, and SystemExit has its exit code; Internal: it was killed.
@@ -66,7 +66,7 @@ def run_control(spec: RunSpec) -> Record:
         if done.returncode:
             print(done.stderr, end="", file=sys.stderr)
             sys.exit(done.returncode)
-        summary: Record = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+        summary: Summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
         return summary
 
 

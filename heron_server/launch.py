@@ -11,7 +11,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.display.choose import make_display
 from heron_server.display.report import print_final_table
-from heron_server.metrics.records import Record
+from heron_server.metrics.figures import Summary
 from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir
 
@@ -20,7 +20,7 @@ def run_dir_of(spec: RunSpec, settings: ServerSettings) -> Path:
     return settings.run_dir or Path("runs") / spec.name
 
 
-def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str) -> Record:
+def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str) -> Summary:
     """Serves the run and prints the final table."""
     directory = RunDir(run_dir_of(spec, settings), settings.keep_checkpoints)
     try:
@@ -31,7 +31,7 @@ def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_for
     return summary
 
 
-def show(summaries: list[Record], log_format: str) -> None:
+def show(summaries: list[Summary], log_format: str) -> None:
     if log_format == "text":
         print_final_table(summaries, sys.stdout)
 

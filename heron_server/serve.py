@@ -11,8 +11,8 @@ from heron_core.errors import ConfigError, Interrupted
 from heron_core.spec.run_spec import RunSpec
 from heron_server.api.server import listen
 from heron_server.config import ServerSettings
+from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
-from heron_server.metrics.records import Record
 from heron_server.planning.facts import ModelFacts
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.prepare import finish_run, prepare
@@ -27,7 +27,7 @@ FAREWELL_S = 5.0
 def serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, *, resume: bool = False,
     observers: Sequence[Observer] = (),
-) -> Record:
+) -> Summary:
     """Serves one run to its end and returns its summary. Raises Interrupted on SIGINT or SIGTERM, state saved.
 
     The observers hear what happens, and are closed at the end.
@@ -46,7 +46,7 @@ def serve(
 async def _serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, facts: ModelFacts, resume: bool,
     observers: Observers,
-) -> Record:
+) -> Summary:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -34,8 +34,8 @@ from heron_core.wire.codec import manifest_of
 from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
 from heron_server.metrics.charges import Charges
+from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
-from heron_server.metrics.records import Record
 from heron_server.planning.facts import ModelFacts
 from heron_server.run.coordinator import Coordinator, Pushing
 from heron_server.run.peer import Peer
@@ -55,7 +55,7 @@ class Simulation:
     """What a simulated run leaves: its summary (as in summary.json), the assembled model in evaluation mode, and what
     planning knows of it."""
 
-    summary: Record
+    summary: Summary
     model: nn.Module
     facts: ModelFacts
 

@@ -5,28 +5,28 @@ The one place that imports matplotlib; it never opens a window.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from heron_server.metrics.figures import RoundRecord
 from heron_server.text.figures import direction_text, name_text
 from heron_server.text.units import known
 
-History = Sequence[Mapping[str, Any]]
-Line = tuple[tuple[str, ...], str, str, str]
-"""Key of the records (or a table in them, and its key), label, colour, line style."""
+History = Sequence[RoundRecord]
+Line = tuple[Callable[[RoundRecord], float | None], str, str, str]
+"""A round's value, label, colour, line style."""
 INK, GRID = "#333333", "#e3e3e3"
 BLUE, ORANGE, GREEN, GREY = "#1f5fa8", "#e07b1a", "#3a8f5c", "#8a8a8a"
 
-LOSSES = (
-    (("loss",), "evaluation", BLUE, "-"),
-    (("server_loss",), "server, training", GREEN, "-"),
-    (("client_loss",), "clients, auxiliary", ORANGE, "-"),
+LOSSES: Sequence[Line] = (
+    (lambda r: r["loss"], "evaluation", BLUE, "-"),
+    (lambda r: r["server_loss"], "server, training", GREEN, "-"),
+    (lambda r: r["client_loss"], "clients, auxiliary", ORANGE, "-"),
 )
 FEW_ROUNDS = 40
 """Up to here each round is marked."""
@@ -53,10 +53,10 @@ def _metric(axes: Axes, history: History) -> None:
     """The figure that judges the run: a share in percent, anything else from 0 up."""
     metric = history[-1]["metric"]
     name = metric["name"]
-    lines = (
-        (("metrics", name), "whole model", BLUE, "-"),
-        (("auxiliary_metrics", name), "auxiliary head", ORANGE, "-"),
-        (("majority_accuracy",), "majority class", GREY, "--"),
+    lines: Sequence[Line] = (
+        (lambda r: r["metrics"].get(name), "whole model", BLUE, "-"),
+        (lambda r: r["auxiliary_metrics"].get(name), "auxiliary head", ORANGE, "-"),
+        (lambda r: r["majority_accuracy"], "majority class", GREY, "--"),
     )
     title = name_text(name)
     _lines(axes, history, lines, f"{title[0].upper()}{title[1:]} ({direction_text(metric['higher_is_better'])})")
@@ -73,18 +73,17 @@ def _losses(axes: Axes, history: History) -> None:
 
 def _lines(axes: Axes, history: History, wanted: Sequence[Line], title: str) -> None:
     axes.set_title(title, loc="left", color=INK, fontsize=11)
-    for keys, label, colour, style in wanted:
-        rounds, values = _series(history, keys)
+    for value_of, label, colour, style in wanted:
+        rounds, values = _series(history, value_of)
         if rounds:
             mark = "o" if len(rounds) <= FEW_ROUNDS and style == "-" else None
             axes.plot(rounds, values, style, color=colour, label=label, marker=mark, markersize=3.5, linewidth=1.8)
     _style(axes, history)
 
 
-def _series(history: History, keys: tuple[str, ...]) -> tuple[list[int], list[float]]:
-    """Rounds and values of one key of the records, or of a table in them, where it is known."""
-    *tables, key = keys
-    rows = [(r["round"], (r.get(tables[0], {}) if tables else r).get(key)) for r in history]
+def _series(history: History, value_of: Callable[[RoundRecord], float | None]) -> tuple[list[int], list[float]]:
+    """Rounds and values, where they are known."""
+    rows = [(record["round"], value_of(record)) for record in history]
     found = [(number, value) for number, value in rows if value is not None and known(value)]
     return [number for number, _ in found], [value for _, value in found]
 

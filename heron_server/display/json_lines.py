@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from math import inf
 from time import monotonic
-from typing import Any, TextIO
+from typing import TextIO
 
 from heron_core.json_text import to_json
 from heron_server.display.lines import Lines
+from heron_server.metrics.figures import RoundRecord
 from heron_server.metrics.observers import Observer
 
 PROGRESS_EVERY_S = 1.0
@@ -50,9 +51,9 @@ class JsonDisplay(Observer):
     def round_began(self, number: int, rounds: int, participants: Sequence[str], uploads: int) -> None:
         self._event("round_began", round=number, rounds=rounds, participants=len(participants), steps=uploads)
 
-    def round_done(self, record: dict[str, Any]) -> None:
+    def round_done(self, record: RoundRecord) -> None:
         self._event("round_done", **record)
 
-    def _event(self, event: str, **facts: Any) -> None:
+    def _event(self, event: str, **facts: object) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._lines.write(to_json({"event": event, "time": now, **facts}))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from heron_server.metrics.figures import RoundRecord
 from heron_server.text.figures import direction_text, name_text, value_text
 from heron_server.text.units import number_text, percent_text
 
 
-def results(record: dict[str, Any]) -> list[str]:
+def results(record: RoundRecord) -> list[str]:
     """The evaluation's figures; without an evaluation, the server's training loss."""
     metric, majority = record["metric"], record["majority_accuracy"]
     if metric["value"] is None:

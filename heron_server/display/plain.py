@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, TextIO
+from typing import TextIO
 
 from heron_server.display.lines import Lines
 from heron_server.display.phrases import clients_text, rate_text, results
+from heron_server.metrics.figures import RoundRecord
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.pace import Pace
 from heron_server.text.units import printable, seconds_text
@@ -34,13 +35,13 @@ class PlainDisplay(Observer):
     def upload_consumed(self, name: str) -> None:
         self._pace.upload_consumed()
 
-    def round_done(self, record: dict[str, Any]) -> None:
+    def round_done(self, record: RoundRecord) -> None:
         rate = self._pace.upload_rate
         self._pace.round_done()
         self._lines.write(round_line(record, self._pace, rate))
 
 
-def round_line(record: dict[str, Any], pace: Pace, upload_rate: float | None) -> str:
+def round_line(record: RoundRecord, pace: Pace, upload_rate: float | None) -> str:
     """`round 3/10  accuracy 84.12 % (majority 10.20 %)  loss 0.41  3 clients  12.3 s  4 uploads/s  2 min 05 s left`."""
     parts = [f"round {record['round']}/{pace.rounds or '?'}", *results(record)]
     parts.append(clients_text(record["participants"]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Literal, TextIO
 
+from heron_server.metrics.figures import ClientRecord, RoundRecord, Summary
 from heron_server.text.figures import direction_text, name_text, value_text
 from heron_server.text.tables import Section, plain_text, print_sections
 from heron_server.text.units import (
@@ -18,7 +19,6 @@ from heron_server.text.units import (
     seconds_text,
 )
 
-Summary = Mapping[str, Any]
 Row = tuple[str, ...]
 Figure = tuple[str, Callable[[Summary], str]]
 """A line of a table: its name, and what it shows of a run."""
@@ -55,7 +55,7 @@ def print_final_table(summaries: Sequence[Summary], file: TextIO) -> None:
     print_sections(final_sections(summaries), file)
 
 
-def write_curves(folder: Path, history: Sequence[Mapping[str, Any]], title: str) -> tuple[str | None, str]:
+def write_curves(folder: Path, history: Sequence[RoundRecord], title: str) -> tuple[str | None, str]:
     """Draws folder/curves.png; returns its path, or None and why there is none. A run never fails for its picture."""
     try:
         from heron_server.display.curves import draw
@@ -78,8 +78,8 @@ def final_sections(summaries: Sequence[Summary]) -> list[Section]:
 
     return [
         table(_title(summaries), _results(summaries)),
-        table("Bytes on the wire", [(name, _ledger("ledger", key)) for name, key in LEDGER]),
-        table("Bytes as the paper charges", [(name, _ledger("ledger_paper", key)) for name, key in PAPER_LEDGER]),
+        table("Bytes on the wire", [(name, _wire_bytes(kind)) for name, kind in LEDGER]),
+        table("Bytes as the paper charges", [(name, _paper_bytes(kind)) for name, kind in PAPER_LEDGER]),
         table("Client step", _CLIENT_STEP),
         _clients(summaries),
         *(_saved(f"Model ({heading})" if columns else "Model", s) for heading, s in _headed(summaries)),
@@ -105,8 +105,8 @@ def _other_metric(name: str) -> Callable[[Summary], str]:
 
 _LOSSES: Sequence[Figure] = (
     ("loss", lambda s: number_text(s["loss"])),
-    ("auxiliary loss, first step", lambda s: _at(s, 0, "client_loss_first")),
-    ("auxiliary loss, last step", lambda s: _at(s, -1, "client_loss_last")),
+    ("auxiliary loss, first step", lambda s: _only(s["history"][:1], "client_loss_first")),
+    ("auxiliary loss, last step", lambda s: _only(s["history"][-1:], "client_loss_last")),
     ("rounds", lambda s: f"{s['rounds_done']} of {s['rounds']}"),
     ("wall time", lambda s: seconds_text(s["wall_s"])),
 )
@@ -120,14 +120,17 @@ _CLIENT_STEP: Sequence[Figure] = (
 )
 
 
-def _at(summary: Summary, place: int, key: str) -> str:
-    """A figure of the first or the last round."""
-    history = summary["history"]
-    return number_text(history[place].get(key) if history else None)
+def _only(rounds: Sequence[RoundRecord], key: Literal["client_loss_first", "client_loss_last"]) -> str:
+    """A figure of one round, if there was one."""
+    return number_text(rounds[0][key] if rounds else None)
 
 
-def _ledger(column: str, key: str) -> Callable[[Summary], str]:
-    return lambda s: bytes_text(s[column][key])
+def _wire_bytes(kind: str) -> Callable[[Summary], str]:
+    return lambda s: bytes_text(s["ledger"][kind])
+
+
+def _paper_bytes(kind: str) -> Callable[[Summary], str]:
+    return lambda s: bytes_text(s["ledger_paper"][kind])
 
 
 def _title(summaries: Sequence[Summary]) -> str:
@@ -139,8 +142,8 @@ def _title(summaries: Sequence[Summary]) -> str:
 
 def _headed(summaries: Sequence[Summary]) -> list[tuple[str, Summary]]:
     """Each run under its method, or its run id where the methods do not tell the runs apart."""
-    key = "method" if len({s["method"] for s in summaries}) == len(summaries) else "run_id"
-    return [(str(s[key]), s) for s in summaries]
+    by_method = len({s["method"] for s in summaries}) == len(summaries)
+    return [(s["method"] if by_method else s["run_id"], s) for s in summaries]
 
 
 def _clients(summaries: Sequence[Summary]) -> Section:
@@ -149,7 +152,7 @@ def _clients(summaries: Sequence[Summary]) -> Section:
     found = [
         (heading, name, figures)
         for heading, summary in _headed(summaries)
-        for name, figures in sorted(summary.get("per_client", {}).items())
+        for name, figures in sorted(summary["per_client"].items())
     ]
     classes = any(figures["class_histogram"] for _, _, figures in found)
     rows = [((heading,) if several else ()) + _client_row(name, figures, classes) for heading, name, figures in found]
@@ -158,11 +161,11 @@ def _clients(summaries: Sequence[Summary]) -> Section:
     return Section("Clients", rows, columns if rows else ())
 
 
-def _client_row(name: str, figures: Mapping[str, Any], classes: bool) -> Row:
+def _client_row(name: str, figures: ClientRecord, classes: bool) -> Row:
     return (
         name,
         bytes_text(figures["peak_bytes"]),
-        bytes_text(figures.get("loaded_bytes")),
+        bytes_text(figures["loaded_bytes"]),
         bytes_text(figures["pss_bytes"]),
         seconds_text(figures["step_seconds_median"]),
         *([histogram_text(figures["class_histogram"])] if classes else []),
@@ -178,7 +181,7 @@ def _saved(title: str, summary: Summary) -> Section:
     rows.append(("saved in", path))
     curves = summary.get("curves_path")
     rows.append(("curves", curves or summary.get("curves_hint") or "none"))
-    return Section(title, rows, text=["", *how_to_load(path, str(summary["model"]))])
+    return Section(title, rows, text=["", *how_to_load(path, summary["model"])])
 
 
 def how_to_load(path: str, model: str) -> list[str]:

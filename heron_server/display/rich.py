@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from heron_server.display.client_line import ClientLine
 from heron_server.display.phrases import clients_text, rate_text, results
+from heron_server.metrics.figures import RoundRecord
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.pace import Pace
 from heron_server.text.units import printable, seconds_text
@@ -30,7 +31,7 @@ class RichDisplay(Observer):
         self._address = ""
         self._present = 0
         self._clients = ClientLine()
-        self._last: dict[str, Any] | None = None
+        self._last: RoundRecord | None = None
         self._live: Live | None = None
         self._closed = False
 
@@ -64,7 +65,7 @@ class RichDisplay(Observer):
     def upload_consumed(self, name: str) -> None:
         self._pace.upload_consumed()
 
-    def round_done(self, record: dict[str, Any]) -> None:
+    def round_done(self, record: RoundRecord) -> None:
         self._last = record
         self._clients.round_done()
         self._pace.round_done()

@@ -7,6 +7,7 @@ TCP's and IP's own headers, and what was sent in vain over a broken connection, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -81,7 +82,13 @@ class Ledger:
         self._add(target, payload_bytes)
 
     def as_dict(self) -> dict[str, int]:
+        """Bytes by kind and by direction."""
         return asdict(self)
+
+    def restore(self, counted: Mapping[str, int]) -> None:
+        """The inverse of `as_dict`, in place."""
+        for name in asdict(self):
+            setattr(self, name, counted[name])
 
     def _add(self, kind: Kind, count: int) -> None:
         setattr(self, kind, getattr(self, kind) + count)

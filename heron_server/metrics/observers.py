@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
-from heron_server.metrics.records import Record
+from heron_server.metrics.figures import RoundRecord
 
 log = logging.getLogger("heron.server")
 
@@ -44,7 +44,7 @@ class Observer:
         """An upload of this client has trained the back or, after those of the round, was evaluated. Where the method
         has no uploads: the client's update is here."""
 
-    def round_done(self, record: Record) -> None:
+    def round_done(self, record: RoundRecord) -> None:
         """The round is durable; `record` is its line in metrics.jsonl."""
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Observers(Observer):
     def upload_consumed(self, name: str) -> None:
         self._each(lambda observer: observer.upload_consumed(name))
 
-    def round_done(self, record: Record) -> None:
+    def round_done(self, record: RoundRecord) -> None:
         self._each(lambda observer: observer.round_done(record))
 
     def close(self) -> None:

@@ -1,17 +1,16 @@
-"""The run's figures: one record a round, and the summary at the end. Persisted with each checkpoint."""
+"""The run's figures as they come in: one record a round, and the summary at the end. Saved with each checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
 
 from heron_core.measures import Measured, Metric
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.counts import Counts
+from heron_server.metrics.figures import ClientRecord, Evaluation, Judged, RoundRecord, SavedRecords, Summary
 
-Record = dict[str, Any]
 SUMMARY_SCHEMA = 1
 
 
@@ -20,8 +19,8 @@ class Records:
 
     def __init__(self, spec: RunSpec, metrics: Sequence[Metric]) -> None:
         self._spec, self._metrics = spec, metrics
-        self.history: list[Record] = []
-        self.clients: dict[str, Record] = {}
+        self.history: list[RoundRecord] = []
+        self.clients: dict[str, ClientRecord] = {}
         """The last figures of each client by name."""
         self.server_loss: float | None = None
         """Mean over the last round's server steps; None where there were none."""
@@ -32,11 +31,13 @@ class Records:
         self._round_figures: dict[str, pb.ClientFigures] = {}
         self._dropped: dict[str, str] = {}
 
-    def round_began(self, number: int, now: float) -> None:
+    def round_began(self, now: float) -> None:
+        """A round, or an abandoned one once more; `now` in seconds."""
         self._began = now
         self._round_figures, self._dropped = {}, {}
 
     def dropped(self, name: str, reason: str) -> None:
+        """A client is out of the round."""
         self._dropped[name] = reason
 
     def client_figures(self, name: str, figures: pb.ClientFigures) -> None:
@@ -51,35 +52,47 @@ class Records:
             "class_histogram": list(figures.class_histogram),
         }
 
-    def round_done(self, number: int, names: list[str], counts: Counts, now: float) -> Record:
+    def round_done(self, number: int, names: list[str], counts: Counts, now: float) -> RoundRecord:
         """The round's record, appended to the history."""
         figures = [self._round_figures[name] for name in names if name in self._round_figures]
         self._step_seconds += [f.step_seconds_median for f in figures]
         self._peaks += [f.peak_bytes for f in figures if f.peak_bytes]
-        samples = counts.samples
-        measured, auxiliary = self._values(counts.measured), self._values(counts.auxiliary)
-        record = {
+        found = self._evaluation(counts)
+        record: RoundRecord = {
             "round": number,
-            "accuracy": measured.get("accuracy"),
-            "loss": counts.loss_sum / samples if samples else None,
+            "accuracy": found["accuracy"],
+            "loss": found["loss"],
             "wall_s": now - self._began,
             "participants": len(names),
             "dropped": len(self._dropped),
             "dropped_reasons": dict(self._dropped),
-            "auxiliary_accuracy": auxiliary.get("accuracy"),
-            "majority_accuracy": max(counts.class_counts) / samples if samples and counts.class_counts else None,
+            "auxiliary_accuracy": found["auxiliary_accuracy"],
+            "majority_accuracy": found["majority_accuracy"],
             "client_loss": _mean([f.mean_loss for f in figures]),
             "client_loss_first": _mean([f.first_loss for f in figures]),
             "client_loss_last": _mean([f.last_loss for f in figures]),
             "server_loss": self.server_loss,
-            "metric": self._judged(measured),
-            "metrics": measured,
-            "auxiliary_metrics": auxiliary,
-        }  # fmt: skip
+            "metric": found["metric"],
+            "metrics": found["metrics"],
+            "auxiliary_metrics": found["auxiliary_metrics"],
+        }
         self.history.append(record)
         return record
 
-    def _judged(self, measured: Mapping[str, float | None]) -> Record:
+    def _evaluation(self, counts: Counts) -> Evaluation:
+        samples = counts.samples
+        measured, auxiliary = self._values(counts.measured), self._values(counts.auxiliary)
+        return {
+            "accuracy": measured.get("accuracy"),
+            "auxiliary_accuracy": auxiliary.get("accuracy"),
+            "majority_accuracy": max(counts.class_counts) / samples if samples and counts.class_counts else None,
+            "loss": counts.loss_sum / samples if samples else None,
+            "metric": self._judged(measured),
+            "metrics": measured,
+            "auxiliary_metrics": auxiliary,
+        }
+
+    def _judged(self, measured: Mapping[str, float | None]) -> Judged:
         """The figure that judges the run, and which way is better."""
         metric = self._metrics[0]
         return {
@@ -91,24 +104,25 @@ class Records:
         """Each metric's value, where it was measured."""
         return {m.name: m.value(*measured[m.name]) for m in self._metrics if m.name in measured}
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> SavedRecords:
+        """What a checkpoint keeps."""
         return {
             "history": self.history, "clients": self.clients, "step_seconds": self._step_seconds,
             "peaks": self._peaks, "passes_per_step": self._passes_per_step,
         }  # fmt: skip
 
-    def restore(self, facts: dict[str, Any]) -> None:
+    def restore(self, saved: SavedRecords) -> None:
         """The inverse of `as_dict`."""
-        self.history, self.clients = facts["history"], facts["clients"]
-        self._step_seconds, self._peaks = facts["step_seconds"], facts["peaks"]
-        self._passes_per_step = facts["passes_per_step"]
+        self.history, self.clients = saved["history"], saved["clients"]
+        self._step_seconds, self._peaks = saved["step_seconds"], saved["peaks"]
+        self._passes_per_step = saved["passes_per_step"]
 
     def summary(
         self, run_id: str, clients: int, model_sha256: str, ledger: dict[str, int], ledger_paper: dict[str, int],
         macs: int, macs_paper: int,
-    ) -> Record:  # fmt: skip
-        """summary.json: a stable interface; keys may be added, never renamed."""
-        last: Record = self.history[-1] if self.history else {}
+    ) -> Summary:  # fmt: skip
+        """The run so far, judged by its last round."""
+        last: Evaluation = self.history[-1] if self.history else self._evaluation(Counts())
         return {
             "schema": SUMMARY_SCHEMA,
             "run_id": run_id,
@@ -117,13 +131,13 @@ class Records:
             "rounds": self._spec.rounds,
             "rounds_done": len(self.history),
             "clients": clients,
-            "accuracy": last.get("accuracy"),
-            "loss": last.get("loss"),
-            "majority_accuracy": last.get("majority_accuracy"),
-            "auxiliary_accuracy": last.get("auxiliary_accuracy"),
-            "metric": last.get("metric") or self._judged({}),
-            "metrics": last.get("metrics", {}),
-            "auxiliary_metrics": last.get("auxiliary_metrics", {}),
+            "accuracy": last["accuracy"],
+            "loss": last["loss"],
+            "majority_accuracy": last["majority_accuracy"],
+            "auxiliary_accuracy": last["auxiliary_accuracy"],
+            "metric": last["metric"],
+            "metrics": last["metrics"],
+            "auxiliary_metrics": last["auxiliary_metrics"],
             "wall_s": sum(record["wall_s"] for record in self.history),
             "model_sha256": model_sha256,
             "ledger": ledger,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from heron_core.errors import CheckpointError
 from heron_core.spec.run_spec import RunSpec
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.run.journal import Journal
-from heron_server.storage.checkpoint import Checkpoint
+from heron_server.storage.checkpoint import Checkpoint, Facts
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.commands import Commands
 
@@ -41,9 +40,10 @@ class Checkpoints:
         checkpoint = self._run_dir.resume(spec)
         self._load(checkpoint)
         journal.restore(checkpoint.facts)
-        return Start(**{key: checkpoint.facts[key] for key in ("run_id", "rounds_done", "table")})
+        found = checkpoint.facts
+        return Start(found["run_id"], found["rounds_done"], found["table"])
 
-    def save(self, facts: dict[str, Any]) -> None:
+    def save(self, facts: Facts) -> None:
         """Makes the round that the facts tell of durable."""
         tensors = {**self._states.tensors(facts["rounds_done"]), **self._trainer.save()}
         self._run_dir.save(Checkpoint(facts, tensors))
@@ -72,6 +72,9 @@ class Checkpoints:
         self._trainer.load(self._states.common(done), tensors)
 
 
-def facts(now: Start, journal: Journal) -> dict[str, Any]:
+def facts(now: Start, journal: Journal) -> Facts:
     """What a checkpoint says of a run beside its tensors."""
-    return {"run_id": now.run_id, "rounds_done": now.rounds_done, "table": now.table, **journal.facts()}
+    return {
+        "run_id": now.run_id, "rounds_done": now.rounds_done, "table": now.table,
+        "ledger": journal.ledger.as_dict(), "records": journal.records.as_dict(),
+    }  # fmt: skip

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from heron_core.measures import Metric
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.counts import Counts
+from heron_server.metrics.figures import RoundRecord
 from heron_server.metrics.ledger import Ledger
 from heron_server.metrics.observers import Observers
-from heron_server.metrics.records import Record, Records
+from heron_server.metrics.records import Records
 from heron_server.rounds.actions import OpenRound
+from heron_server.storage.checkpoint import Facts
 from heron_server.storage.run_dir import RunDir
 
 
@@ -25,19 +26,16 @@ class Journal:
         self._local_steps = spec.method.local_steps
         self._run_dir, self._observers = run_dir, observers
         self.ledger, self.records = Ledger(), Records(spec, metrics)
-        self._record: Record = {}
+        self._record: RoundRecord | None = None
         self._fetched: dict[str, int] = {}
         """Bytes of the client state that each client has fetched to evaluate it, and may train on next."""
         self._present: dict[str, None] = {}
         """Names of connected clients, in order."""
 
-    def facts(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
-        return {"ledger": self.ledger.as_dict(), "records": self.records.as_dict()}
-
-    def restore(self, facts: dict[str, Any]) -> None:
-        """The inverse of `facts`; the log on the disk becomes the checkpoint's, for a crash may have come between."""
-        self.ledger.__dict__.update(facts["ledger"])
+    def restore(self, facts: Facts) -> None:
+        """Ledger and records of a checkpoint; the log on the disk becomes the same, for a crash may have come
+        between."""
+        self.ledger.restore(facts["ledger"])
         self.records.restore(facts["records"])
         self._run_dir.restore_log(self.records.history)
         self.note(f"resumed {facts['run_id']} after round {facts['rounds_done']} of {self._rounds}")
@@ -74,7 +72,7 @@ class Journal:
         for name in opened.participants:
             self.ledger.move("evaluation_down", "client_state_down", self._fetched.get(name, 0))
         self._fetched.clear()
-        self.records.round_began(opened.round, now)
+        self.records.round_began(now)
         uploads = max(1, self._uploads_each) * len(opened.participants)
         self._observers.round_began(opened.round, self._rounds, opened.participants, uploads)
 
@@ -103,5 +101,6 @@ class Journal:
 
     def committed(self) -> None:
         """The round is durable: only now its record leaves the run."""
+        assert self._record is not None, "a round is evaluated before it is committed"
         self._run_dir.log_round(self._record)
         self._observers.round_done(self._record)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from heron_core.models.saved import save_model
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.display.report import write_curves
+from heron_server.metrics.figures import Summary
 from heron_server.planning.checks import check_run
 from heron_server.planning.client_state import client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
@@ -27,7 +27,7 @@ def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Trainer, ModelFact
 
 def finish_run(
     coordinator: Coordinator, facts: ModelFacts, directory: RunDir, *, curves: bool = True
-) -> dict[str, Any]:
+) -> Summary:
     """Writes model/, summary.json and, if wanted, curves.png; returns the summary."""
     spec = coordinator.spec
     folder: Path = directory.path / "model"
@@ -37,7 +37,10 @@ def finish_run(
         coordinator.run_id, coordinator.clients, coordinator.model_sha256(), ledger,
         paper_charge(ledger, state), macs.exact, macs.paper,
     )  # fmt: skip
-    extra = {key: summary[key] for key in ("run_id", "method", "rounds_done", "accuracy", "model_sha256")}
+    extra = {
+        "run_id": summary["run_id"], "method": summary["method"], "rounds_done": summary["rounds_done"],
+        "accuracy": summary["accuracy"], "model_sha256": summary["model_sha256"],
+    }  # fmt: skip
     save_model(folder, spec.model, trained.front, trained.back, trained.head, extra)
     summary["model_path"] = str(folder)
     if curves:

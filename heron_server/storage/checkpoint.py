@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -16,18 +16,29 @@ from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
 from heron_core.files import replace_file
 from heron_core.models.digest import state_sha256
+from heron_server.metrics.figures import SavedRecords
 
 VERSION = 1
+
+
+class Facts(TypedDict):
+    """What a checkpoint says of a run beside its tensors."""
+
+    run_id: str
+    rounds_done: int
+    table: dict[str, int]
+    """Client name -> rank."""
+    ledger: dict[str, int]
+    records: SavedRecords
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """Everything needed to go on after a round."""
 
-    facts: dict[str, Any]
-    """JSON: run_id, rounds_done, table, spec, history, ledger."""
+    facts: Facts
     tensors: dict[str, Array]
-    """What `ClientStates.tensors` and the trainer's `save` give."""
+    """By name; what they mean is the business of those who gave them."""
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -47,10 +58,10 @@ def path_of(folder: Path, rounds_done: int) -> Path:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Writes the checkpoint and removes those older than the `keep` newest."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {**checkpoint.facts, "version": VERSION, "digest": state_sha256(checkpoint.tensors)}
-    path = path_of(folder, facts["rounds_done"])
+    header = {**checkpoint.facts, "version": VERSION, "digest": state_sha256(checkpoint.tensors)}
+    path = path_of(folder, checkpoint.facts["rounds_done"])
     row_major = {name: np.asarray(t, order="C") for name, t in checkpoint.tensors.items()}  # others are saved garbled
-    write_durably(path, save(row_major, metadata={"heron": json.dumps(facts)}))
+    write_durably(path, save(row_major, metadata={"heron": json.dumps(header)}))
     for old in sorted(folder.glob("round-*.safetensors"))[:-keep]:
         old.unlink()
     return path
@@ -66,14 +77,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
-            facts: dict[str, Any] = json.loads(metadata["heron"])
+            header = json.loads(metadata["heron"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(_torn(path, str(error))) from None
-    if facts.get("version") != VERSION:
-        raise CheckpointError(f"{path} has version {facts.get('version')}, expected {VERSION}; start a new run")
-    if state_sha256(tensors) != facts.get("digest"):
+    if header.get("version") != VERSION:
+        raise CheckpointError(f"{path} has version {header.get('version')}, expected {VERSION}; start a new run")
+    if state_sha256(tensors) != header.get("digest"):
         raise CheckpointError(_torn(path, "its bytes do not match its digest"))
+    try:
+        facts: Facts = {
+            "run_id": header["run_id"], "rounds_done": header["rounds_done"], "table": header["table"],
+            "ledger": header["ledger"], "records": header["records"],
+        }  # fmt: skip
+    except KeyError as error:
+        raise CheckpointError(_torn(path, f"its header lacks {error}")) from None
     return Checkpoint(facts, tensors)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from heron_core.config import load_toml, validate
 from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
 from heron_core.json_text import to_json
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import file_tables
+from heron_server.metrics.figures import RoundRecord, Summary
 from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest, save_checkpoint, write_durably
 from heron_server.text.toml import to_toml
 
@@ -79,26 +81,26 @@ class RunDir:
         write_durably(path, str(term).encode())
         return term
 
-    def restore_log(self, history: list[dict[str, Any]]) -> None:
+    def restore_log(self, history: Sequence[RoundRecord]) -> None:
         """metrics.jsonl as the checkpoint knows it: a crash may have come between the two."""
         write_durably(self.path / "metrics.jsonl", "".join(to_json(record) + "\n" for record in history).encode())
 
-    def log_round(self, record: dict[str, Any]) -> None:
+    def log_round(self, record: RoundRecord) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(to_json(record) + "\n")
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: Summary) -> None:
         write_durably(self.path / "summary.json", to_json(summary, indent=2).encode())
 
     def close(self) -> None:
         self._lock.close()
 
 
-def _differences(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+def _differences(was: Mapping[str, object], now: Mapping[str, object], prefix: str = "") -> list[str]:
     found: list[str] = []
     for key in was.keys() | now.keys():
         a, b = was.get(key), now.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
             found += _differences(a, b, f"{prefix}{key}.")
         elif a != b:
             found.append(f"{prefix}{key} was {a!r}, is {b!r}")

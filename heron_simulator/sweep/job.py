@@ -18,7 +18,7 @@ from heron_core.errors import HeronError
 from heron_simulator.sweep.store import Row
 
 if TYPE_CHECKING:  # these import torch, which is loaded only once the parent is watched
-    from heron_server.metrics.records import Record
+    from heron_server.metrics.figures import Summary
     from heron_simulator.network_model import Figures
 
 
@@ -50,7 +50,7 @@ def perform(job: Mapping[str, object]) -> Row:
     return row_of(found.summary, spec.federation.clients, network, wall_s)
 
 
-def row_of(summary: Record, clients: int, network: Figures, wall_s: float) -> Row:
+def row_of(summary: Summary, clients: int, network: Figures, wall_s: float) -> Row:
     """A summary's figures as one flat row; bytes of the whole run but where the name says otherwise."""
     ledger, step, history = summary["ledger"], summary["client_step"], summary["history"]
     rounds = max(1, summary["rounds_done"])
@@ -60,7 +60,7 @@ def row_of(summary: Record, clients: int, network: Figures, wall_s: float) -> Ro
         "method": summary["method"],
         "accuracy": summary["accuracy"],
         "best_accuracy": max((r["accuracy"] for r in history if r["accuracy"] is not None), default=None),
-        "auxiliary_accuracy": summary.get("auxiliary_accuracy"),
+        "auxiliary_accuracy": summary["auxiliary_accuracy"],
         "majority_accuracy": summary["majority_accuracy"],
         "loss": summary["loss"],
         "rounds": summary["rounds_done"],

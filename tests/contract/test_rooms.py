@@ -57,13 +57,13 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {
         "client: uploads": ("heron_client.uploads",),
         "server: metrics": ("heron_server.metrics",),
-        "server: storage": ("heron_server.storage",),
     },
     {
         "client: backends and arithmetic": ("heron_client.compute",),
         "server: uploads": ("heron_server.uploads",),
         "server: aggregation": ("heron_server.aggregation",),
         "server: rounds": ("heron_server.rounds",),
+        "server: storage": ("heron_server.storage",),
         "server: display": ("heron_server.display",),
     },
     {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from heron_server.metrics.counts import Counts
 from heron_server.rounds.actions import OpenRound
@@ -14,6 +13,7 @@ from heron_server.run.phases.reporting_worker import ReportingWorker
 from heron_server.run.phases.reports import Aggregated, Committed, Evaluated, EvaluationOpened, Report, Restored
 from heron_server.run.phases.training import Training, Update
 from heron_server.run.phases.upload_desk import UploadDesk
+from heron_server.storage.checkpoint import Facts
 from heron_server.training.commands import Commands
 from heron_server.uploads.uploads import Uploads
 
@@ -98,7 +98,7 @@ class Phases:
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
-    def commit(self, facts: dict[str, Any]) -> None:
+    def commit(self, facts: Facts) -> None:
         """Makes the round durable; `facts` are its checkpoint's."""
         self._end_uploads()
         done = partial(self._committed, facts["rounds_done"])

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
+from server.made_records import judged, round_record
 
 from heron_server.display.choose import make_display
 from heron_server.display.json_lines import JsonDisplay
 from heron_server.display.plain import PlainDisplay
 from heron_server.display.rich import RichDisplay
+from heron_server.metrics.figures import Judged
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.pace import Pace
 
@@ -32,17 +33,6 @@ class Clock:
 NAMES = ("a", "b", "c")
 
 
-def metric(name: str, value: float | None, *, higher: bool = True, share: bool = True) -> dict[str, Any]:
-    return {"name": name, "value": value, "higher_is_better": higher, "is_share": share}
-
-
-def record(number: int, **changes: Any) -> dict[str, Any]:
-    return {
-        "round": number, "accuracy": 0.8412, "metric": metric("accuracy", 0.8412), "loss": 0.4123,
-        "wall_s": 12.0, "participants": 3, "dropped": 0, "majority_accuracy": 0.102, "server_loss": 0.5, **changes,
-    }  # fmt: skip
-
-
 def drive(display: Observer, rounds: int = 2, steps: int = 50, clock: Clock | None = None) -> None:
     """A run as the coordinator tells it."""
     display.listening("127.0.0.1:50051", "run-1")
@@ -54,7 +44,7 @@ def drive(display: Observer, rounds: int = 2, steps: int = 50, clock: Clock | No
             if clock is not None:
                 clock.now += 0.1
             display.upload_consumed("a")
-        display.round_done(record(number))
+        display.round_done(round_record(number))
     display.close()
     display.close()
 
@@ -91,23 +81,24 @@ def test_plain_display_writes_one_line_a_round_and_each_note() -> None:
 
 def test_plain_line_without_an_evaluation_shows_the_servers_loss() -> None:
     out = io.StringIO()
-    PlainDisplay(out).round_done(record(1, metric=metric("mse", None), loss=None, majority_accuracy=None, dropped=1))
+    record = round_record(1, metric=judged("mse", None), loss=None, majority_accuracy=None, dropped=1)
+    PlainDisplay(out).round_done(record)
     assert "server loss 0.5  not evaluated  3 clients  1 dropped" in out.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("judged", "said"),
+    ("metric", "said"),
     [
-        (metric("mse", 0.4717, higher=False, share=False), "MSE 0.4717 (lower is better)"),
-        (metric("token_loss", 1.87, higher=False, share=False), "token loss 1.87 (lower is better)"),
-        (metric("mean_iou", 0.8121), "mean IoU 81.21 % (higher is better)"),
+        (judged("mse", 0.4717, higher=False, share=False), "MSE 0.4717 (lower is better)"),
+        (judged("token_loss", 1.87, higher=False, share=False), "token loss 1.87 (lower is better)"),
+        (judged("mean_iou", 0.8121), "mean IoU 81.21 % (higher is better)"),
     ],
 )
-def test_a_round_without_classes_is_judged_by_its_tasks_figure_and_direction(judged: dict[str, Any], said: str) -> None:
+def test_a_round_without_classes_is_judged_by_its_tasks_figure_and_direction(metric: Judged, said: str) -> None:
     plain, live = io.StringIO(), Terminal()
     for display in (PlainDisplay(plain), RichDisplay(live)):
         display.round_began(1, 2, NAMES, 50)
-        display.round_done(record(1, accuracy=None, majority_accuracy=None, metric=judged))
+        display.round_done(round_record(1, accuracy=None, majority_accuracy=None, metric=metric))
         display.close()
     assert f"round 1/2  {said}  loss 0.4123" in plain.getvalue()
     assert said in live.getvalue() and "majority" not in plain.getvalue()
@@ -126,7 +117,7 @@ def test_json_display_writes_strict_objects_and_presence_only_when_it_changes() 
     out = io.StringIO()
     display = JsonDisplay(out)
     drive(display, rounds=1)
-    display.round_done(record(2, loss=float("nan")))
+    display.round_done(round_record(2, loss=float("nan")))
     events = [json.loads(line, parse_constant=pytest.fail) for line in out.getvalue().splitlines()]
     assert [e["event"] for e in events] == [
         "listening", "clients", "clients", "clients", "round_began", "round_done", "round_done",

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from server.made_records import judged, round_record
 
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.display.report import MISSING_PLOTS, final_table, how_to_load, print_final_table, write_curves
+from heron_server.metrics.figures import RoundRecord, Summary
 from heron_simulator.simulator import simulate
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -25,14 +27,10 @@ class Terminal(io.StringIO):
         return True
 
 
-def judged(name: str, value: float | None, *, higher: bool = True, share: bool = True) -> dict[str, Any]:
-    return {"name": name, "value": value, "higher_is_better": higher, "is_share": share}
-
-
-def summary(method: str = "heron", **changes: Any) -> dict[str, Any]:
+def summary(method: str = "heron", **changes: Any) -> Summary:
     memory = {"peak_bytes": 3 << 20, "loaded_bytes": 2 << 20, "pss_bytes": 200 << 20}
     client = {**memory, "step_seconds_median": 0.0045, "class_histogram": [3, 0, 7]}
-    return {
+    made: Summary = {
         "schema": 1, "run_id": f"{method}-1", "method": method, "model": "digits_cnn", "rounds": 10, "rounds_done": 9,
         "clients": 2, "accuracy": 0.9123, "loss": 0.31409, "majority_accuracy": 0.102, "auxiliary_accuracy": 0.7,
         "metric": judged("accuracy", 0.9123), "metrics": {"accuracy": 0.9123}, "auxiliary_metrics": {"accuracy": 0.7},
@@ -51,8 +49,9 @@ def summary(method: str = "heron", **changes: Any) -> dict[str, Any]:
             "macs_paper": 59_844_000_000,
         },
         "per_client": {"b": client, "a": {**client, "peak_bytes": None, "loaded_bytes": None, "pss_bytes": None}},
-        "history": [], **changes,
+        "history": [],
     }  # fmt: skip
+    return {**made, **changes}  # type: ignore[typeddict-item]
 
 
 def line(text: str, name: str) -> str:
@@ -132,15 +131,11 @@ def test_a_terminal_gets_the_same_figures_and_long_lines_stay_whole(
     assert f'model = load_model("{folder}")' in out.getvalue()
 
 
-def history(rounds: int) -> list[dict[str, Any]]:
+def history(rounds: int) -> list[RoundRecord]:
     return [
-        {
-            "round": n, "metric": judged("accuracy", 1 - 1 / n), "metrics": {"accuracy": 1 - 1 / n},
-            "auxiliary_metrics": {"accuracy": 0.5}, "majority_accuracy": 0.1, "loss": 2 / n,
-            "server_loss": 1 / n, "client_loss": None if n == 2 else 2.0,
-        }
+        round_record(n, 1 - 1 / n, loss=2 / n, server_loss=1 / n, client_loss=None if n == 2 else 2.0)
         for n in range(1, rounds + 1)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("rounds", [1, 3, 60])
@@ -157,8 +152,8 @@ def test_the_left_curve_is_named_after_what_judges_the_run_and_only_a_share_is_i
     assert (left.get_title(loc="left"), left.get_ylabel()) == ("Accuracy (higher is better)", "accuracy")
     assert left.yaxis.get_major_formatter()(0.5) == "50%" and left.get_ylim() == (0, 1.02)
     errors = [
-        {"round": n, "metric": judged("mse", 3 / n, higher=False, share=False), "metrics": {"mse": 3 / n},
-         "auxiliary_metrics": {}, "majority_accuracy": None, "loss": 3 / n}
+        round_record(n, None, metric=judged("mse", 3 / n, higher=False, share=False), metrics={"mse": 3 / n},
+                     auxiliary_metrics={}, majority_accuracy=None, loss=3 / n)
         for n in (1, 2)
     ]  # fmt: skip
     left = picture(errors, "t").axes[0]
@@ -169,8 +164,9 @@ def test_the_left_curve_is_named_after_what_judges_the_run_and_only_a_share_is_i
 
 
 def test_curves_of_a_run_that_nobody_evaluated(tmp_path: Path) -> None:
-    blank = {"metric": judged("accuracy", None), "metrics": {}, "majority_accuracy": None, "loss": None}
-    path, _ = write_curves(tmp_path, [{"round": 1, "server_loss": math.nan, **blank}], "t")
+    blank = round_record(1, None, loss=None, majority_accuracy=None, server_loss=math.nan, client_loss=None,
+                         metrics={}, auxiliary_metrics={})  # fmt: skip
+    path, _ = write_curves(tmp_path, [blank], "t")
     assert path is not None
 
 

@@ -35,13 +35,13 @@ def figures(loss: float = 1.0, seconds: float = 0.1, peak: int = 1000) -> pb.Cli
 
 def two_rounds() -> Records:
     records = Records(tiny.spec(), tiny.mlp().task.metrics)
-    records.round_began(1, 100.0)
+    records.round_began(100.0)
     records.client_figures("a", figures(1.0, 0.1, 1000))
     records.client_figures("b", figures(3.0, 0.3, 0))
     records.round_done(
         1, ["a", "b"], Counts(10, {"accuracy": pair(5, 10)}, {"accuracy": pair(4, 10)}, 20.0, [7, 3]), 102.0
     )
-    records.round_began(2, 200.0)
+    records.round_began(200.0)
     records.dropped("b", "late")
     records.client_figures("a", figures(0.5, 0.2, 3000))
     records.server_loss = 0.25
@@ -86,7 +86,7 @@ def test_the_summary_s_headline_is_the_last_round_s() -> None:
 
 def test_nan_is_null_and_what_was_never_measured_too() -> None:
     records = Records(tiny.spec(), tiny.mlp().task.metrics)
-    records.round_began(1, 0.0)
+    records.round_began(0.0)
     records.client_figures("a", figures(math.nan, math.inf, 0))
     records.round_done(1, ["a"], Counts(4, {"accuracy": pair(1, 4)}, {"accuracy": pair(1, 4)}, math.nan, [4, 0]), 1.0)
     made = summary(records)

@@ -1,17 +1,37 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from heron_core import files
 from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
+from heron_server.metrics.figures import SavedRecords
 from heron_server.storage import checkpoint
-from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest, path_of, save_checkpoint, write_durably
+from heron_server.storage.checkpoint import (
+    Checkpoint,
+    Facts,
+    load_checkpoint,
+    newest,
+    path_of,
+    save_checkpoint,
+    write_durably,
+)
+
+
+def facts(rounds_done: int, passes_per_step: float = 2.0) -> Facts:
+    records: SavedRecords = {
+        "history": [], "clients": {}, "step_seconds": [0.5], "peaks": [7], "passes_per_step": passes_per_step,
+    }  # fmt: skip
+    return {"run_id": "r", "rounds_done": rounds_done, "table": {"a": 0}, "ledger": {"control": 1}, "records": records}
 
 
 def a_checkpoint(rounds_done: int = 0) -> Checkpoint:
@@ -23,7 +43,7 @@ def a_checkpoint(rounds_done: int = 0) -> Checkpoint:
         "back.flag": np.array([True, False]),
         "back.half": np.array([1.5, -2], dtype=np.float16),
     }
-    return Checkpoint({"rounds_done": rounds_done, "run_id": "r", "loss": float("nan")}, tensors)
+    return Checkpoint(facts(rounds_done, math.nan), tensors)
 
 
 @pytest.fixture
@@ -44,8 +64,26 @@ def test_a_checkpoint_round_trips_bit_for_bit(tmp_path: Path) -> None:
     for name, array in saved.tensors.items():
         got = loaded.tensors[name]
         assert (got.dtype, got.shape) == (array.dtype, array.shape) and np.array_equal(got, array), name
-    assert loaded.facts["rounds_done"] == 3 and loaded.facts["version"] == checkpoint.VERSION
-    assert np.isnan(loaded.facts["loss"])
+    assert loaded.facts.keys() == saved.facts.keys()
+    assert loaded.facts["rounds_done"] == 3 and loaded.facts["table"] == {"a": 0}
+    assert math.isnan(loaded.facts["records"]["passes_per_step"])
+
+
+def test_the_header_of_the_file_is_one_json_object_with_the_version_and_the_digest(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, a_checkpoint(1), keep=2)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    assert metadata.keys() == {"heron"}
+    header = json.loads(metadata["heron"])
+    assert list(header) == ["run_id", "rounds_done", "table", "ledger", "records", "version", "digest"]
+
+
+def test_a_header_without_one_of_its_facts_is_torn(tmp_path: Path) -> None:
+    whole = a_checkpoint(1)
+    lacking = {key: value for key, value in whole.facts.items() if key != "ledger"}
+    path = save_checkpoint(tmp_path, Checkpoint(cast(Facts, lacking), whole.tensors), keep=2)
+    with pytest.raises(CheckpointError, match=r"is torn \(its header lacks 'ledger'\)"):
+        load_checkpoint(path)
 
 
 def test_only_the_newest_are_kept_also_past_the_millionth(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import tiny
 
 from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
 from heron_core.spec.run_spec import RunSpec
-from heron_server.storage.checkpoint import Checkpoint, newest
+from heron_server.metrics.figures import SavedRecords
+from heron_server.storage.checkpoint import Checkpoint, Facts, newest
 from heron_server.storage.run_dir import RunDir
 
 
@@ -24,7 +25,9 @@ def directory(tmp_path: Path) -> Iterator[RunDir]:
 
 
 def a_checkpoint(rounds_done: int = 0) -> Checkpoint:
-    return Checkpoint({"rounds_done": rounds_done, "run_id": "r"}, {"client.w": np.ones(2, dtype=np.float32)})
+    records: SavedRecords = {"history": [], "clients": {}, "step_seconds": [], "peaks": [], "passes_per_step": 0.0}
+    facts: Facts = {"run_id": "r", "rounds_done": rounds_done, "table": {}, "ledger": {}, "records": records}
+    return Checkpoint(facts, {"client.w": np.ones(2, dtype=np.float32)})
 
 
 def test_a_second_server_on_the_same_folder_is_refused_until_the_first_ends(directory: RunDir) -> None:

@@ -1,0 +1,119 @@
+"""The figures of a run as JSON holds them: the lines of metrics.jsonl, summary.json, and what a checkpoint keeps.
+
+A stable interface for programs: keys may be added, never renamed. None is null: not measured, or not this run's.
+"""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+
+class Judged(TypedDict):
+    """The figure that judges a run, and which way is better."""
+
+    name: str
+    value: float | None
+    higher_is_better: bool
+    is_share: bool
+    """Between 0 and 1."""
+
+
+class Evaluation(TypedDict):
+    """What an evaluation of the whole model found, means over all samples."""
+
+    accuracy: float | None
+    auxiliary_accuracy: float | None
+    """Of the auxiliary head, where there is one for all."""
+    majority_accuracy: float | None
+    """Of always answering with the most frequent class."""
+    loss: float | None
+    metric: Judged
+    metrics: dict[str, float | None]
+    """All of the task's metrics by name."""
+    auxiliary_metrics: dict[str, float | None]
+
+
+class RoundRecord(Evaluation):
+    """One round."""
+
+    round: int
+    """From 1."""
+    wall_s: float
+    participants: int
+    """Clients whose update was counted."""
+    dropped: int
+    dropped_reasons: dict[str, str]
+    """By client name."""
+    client_loss: float | None
+    """Mean over the clients of their mean over local steps."""
+    client_loss_first: float | None
+    """The same of each client's first local step."""
+    client_loss_last: float | None
+    server_loss: float | None
+    """Mean over the round's uploads."""
+
+
+class ClientRecord(TypedDict):
+    """The last figures of one client, as it measured them itself."""
+
+    step_seconds_median: float
+    peak_bytes: int | None
+    """Resident memory at its highest, with code and libraries."""
+    loaded_bytes: int | None
+    """Resident memory before the first round."""
+    pss_bytes: int | None
+    """Proportional set size: shared pages are divided among the processes that share them."""
+    class_histogram: list[int]
+    """Samples of each class; empty where labels are not classes."""
+
+
+class ClientStep(TypedDict):
+    """What one local step of a client takes."""
+
+    forward_passes: float
+    """Over whole batches."""
+    seconds_median: float | None
+    peak_bytes_median: int | None
+    macs: int
+    """Multiply-accumulates."""
+    macs_paper: int
+    """The same as arXiv 2601.09076 counts."""
+
+
+class Summary(Evaluation):
+    """A whole run; the evaluation is that of its last round."""
+
+    schema: int
+    run_id: str
+    method: str
+    model: str
+    rounds: int
+    """As set."""
+    rounds_done: int
+    clients: int
+    wall_s: float
+    """Of all rounds."""
+    model_sha256: str
+    ledger: dict[str, int]
+    """Bytes by kind, and by direction."""
+    ledger_paper: dict[str, int]
+    """Bytes as arXiv 2601.09076 charges them."""
+    client_step: ClientStep
+    per_client: dict[str, ClientRecord]
+    history: list[RoundRecord]
+    model_path: NotRequired[str]
+    curves_path: NotRequired[str | None]
+    curves_hint: NotRequired[str]
+    """Why there is no curves.png; empty where there is one."""
+
+
+class SavedRecords(TypedDict):
+    """What a checkpoint keeps of the records."""
+
+    history: list[RoundRecord]
+    clients: dict[str, ClientRecord]
+    step_seconds: list[float]
+    """Each client's median in each round."""
+    peaks: list[int]
+    """Peak bytes of each client in each round, where measured."""
+    passes_per_step: float
