@@ -12,6 +12,7 @@ class Lines:
         self._stream, self._broken = stream, False
 
     def write(self, line: str) -> None:
+        """One line; characters that the stream's encoding lacks are escaped."""
         if self._broken:
             return
         encoding = getattr(self._stream, "encoding", None) or "utf-8"

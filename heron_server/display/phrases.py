@@ -18,8 +18,10 @@ def results(record: RoundRecord) -> list[str]:
 
 
 def clients_text(count: int) -> str:
+    """`1 client`, `3 clients`."""
     return f"{count} client{'' if count == 1 else 's'}"
 
 
 def rate_text(upload_rate: float | None) -> str:
+    """`41 uploads/s`."""
     return f"{number_text(upload_rate, 3)} uploads/s"

@@ -1,4 +1,4 @@
-"""What programs read of a run: the ledger of bytes, records, pace, and the observers' interface.
+"""What programs read of a run: the ledger of bytes, counts and figures, pace, and the observers who hear of it all.
 
 Nothing is displayed or stored here.
 """

@@ -23,7 +23,7 @@ class Records:
         self.clients: dict[str, ClientRecord] = {}
         """The last figures of each client by name."""
         self.server_loss: float | None = None
-        """Mean over the last round's server steps; None where there were none."""
+        """Mean over the last round's uploads; None where there were none."""
         self._step_seconds: list[float] = []
         self._peaks: list[int] = []
         self._passes_per_step: float = 0.0

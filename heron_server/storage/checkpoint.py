@@ -52,6 +52,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def path_of(folder: Path, rounds_done: int) -> Path:
+    """The file of the checkpoint after so many rounds; names sort by rounds."""
     return folder / f"round-{rounds_done:06d}.safetensors"
 
 
@@ -68,6 +69,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def newest(folder: Path) -> Path | None:
+    """The file of the last checkpoint, if there is one."""
     found = sorted(folder.glob("round-*.safetensors"))
     return found[-1] if found else None
 

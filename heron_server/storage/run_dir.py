@@ -36,6 +36,7 @@ class RunDir:
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     def begin(self, spec: RunSpec) -> str:
@@ -64,9 +65,11 @@ class RunDir:
         return checkpoint
 
     def save(self, checkpoint: Checkpoint) -> None:
+        """Makes it durable; raises CheckpointError if the disk will not take it."""
         save_checkpoint(self.checkpoints, checkpoint, self._keep)
 
     def last(self) -> Checkpoint:
+        """The last checkpoint of a run that has begun; raises CheckpointError if it is torn."""
         path = newest(self.checkpoints)
         assert path is not None, "a run writes its first checkpoint before its first round"
         return load_checkpoint(path)
@@ -86,17 +89,21 @@ class RunDir:
         write_durably(self.path / "metrics.jsonl", "".join(to_json(record) + "\n" for record in history).encode())
 
     def log_round(self, record: RoundRecord) -> None:
+        """One more line of metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(to_json(record) + "\n")
 
     def write_summary(self, summary: Summary) -> None:
+        """Writes summary.json; raises CheckpointError if the disk will not take it."""
         write_durably(self.path / "summary.json", to_json(summary, indent=2).encode())
 
     def close(self) -> None:
+        """Another server may work in this folder now."""
         self._lock.close()
 
 
 def _differences(was: Mapping[str, object], now: Mapping[str, object], prefix: str = "") -> list[str]:
+    """Keys that differ, with both values, in order of their names."""
     found: list[str] = []
     for key in was.keys() | now.keys():
         a, b = was.get(key), now.get(key)

@@ -18,4 +18,5 @@ def value_text(value: float | None, is_share: bool) -> str:
 
 
 def direction_text(higher_is_better: bool) -> str:
+    """Which way is better, in words."""
     return "higher is better" if higher_is_better else "lower is better"

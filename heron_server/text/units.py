@@ -36,6 +36,7 @@ def macs_text(count: float | None) -> str:
 
 
 def percent_text(share: float | None) -> str:
+    """`84.12 %` for 0.8412."""
     return UNKNOWN if share is None or not known(share) else f"{100 * share:.2f} %"
 
 

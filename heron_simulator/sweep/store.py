@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from heron_core.errors import RunDirectoryBusy
+from heron_core.files import replace_file
 
 Figure = str | int | float | None
 Row = Mapping[str, Figure]
@@ -76,12 +77,14 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, JsonValue]]) -> None:
     """Atomically; what is not known is empty."""
     rows = list(rows)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    fresh = path.with_suffix(".csv.new")
-    with fresh.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
-    fresh.replace(path)
+
+    def write(beside: Path) -> None:
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+
+    replace_file(path, write)
 
 
 def read_csv(path: Path) -> list[dict[str, Figure]]:
