@@ -70,13 +70,14 @@ class ProductClient:
     """The compute side with its local rounds, for any method."""
 
     def __init__(self, spec: Any, device: str = "cpu") -> None:
-        from heron_client.compute.torch_backend import ClientCompute
+        from heron_client.compute.backends.torch_backend import TorchBackend
+        from heron_client.compute.role import role_of
         from heron_core.data.source import ArraySource
         from heron_core.models import build_split_model
 
         self.spec, self.device = spec, torch.device(device)
         self.model = build_split_model(spec.model)
-        self.compute = ClientCompute(self.model, spec, self.device)
+        self.backend = TorchBackend(self.model, role_of(spec), self.device)
         self.source = ArraySource(*images(2 * spec.method.batch_size))
 
     def warm_up(self) -> None:
@@ -85,14 +86,17 @@ class ProductClient:
 
     def round(self, rows: int = 0) -> Any:
         """One local round of the spec's steps; returns its figures."""
+        from heron_client.compute.batch import Batches
+        from heron_client.compute.client_state import ClientState
         from heron_client.compute.local_round import LocalRound
         from heron_client.uploads.uploader import Uploader
         from heron_core.data.batches import BatchOrder
         from heron_core.pb.v1 import split_pb2 as pb
 
-        spec = self.spec if not rows else self._of_rows(rows)
-        order = BatchOrder(0, 0, len(self.source), spec.method.batch_size)
-        local = LocalRound(spec, self.compute, self.source, order, ["activations", "labels"], 1, 0)
+        method = self.spec.method if not rows else self._of_rows(rows)
+        order = BatchOrder(0, 0, len(self.source), method.batch_size)
+        batches = Batches(self.source, order, method, 1, 0)
+        local = LocalRound(method, self.spec.seed, ClientState(self.backend, method), batches)
         uploader = Uploader(pb.FrameHeader(run_id="r", session_id="s", term=1, round=1, purpose=pb.PURPOSE_TRAIN))
         exhaust(uploader.attach(Sink(), 1.0))
         uploads, answers = local.uploads(), [None]
@@ -110,23 +114,24 @@ class ProductClient:
         return local.figures
 
     def _of_rows(self, rows: int) -> Any:
-        method = self.spec.method.model_copy(update={"batch_size": rows, "micro_batch": 0, "local_steps": 1})
-        return self.spec.model_copy(update={"method": method})
+        return self.spec.method.model_copy(update={"batch_size": rows, "micro_batch": 0, "local_steps": 1})
 
     def bare_inputs(self) -> list[Tensor]:
-        """A batch in torch's memory, in the spec's pieces."""
-        from heron_core.device import to_input
+        """A batch in torch's memory, in the spec's micro-batches."""
+        from heron_core.device import to_inputs
 
         rows = self.spec.method.micro_batch_rows
         (x,), _ = self.source.batch(np.arange(self.spec.method.batch_size))
-        return [to_input(x[i : i + rows], self.device, self.model.channels_last) for i in range(0, len(x), rows)]
+        whole = range(0, len(x), rows)
+        return [to_inputs([x[i : i + rows]], self.device, self.model.channels_last)[0] for i in whole]
 
     @torch.inference_mode()
-    def bare(self, pieces: list[Tensor], passes: int) -> None:
+    def bare(self, micro_batches: list[Tensor], passes: int) -> None:
         """Bare forward passes of the same modules."""
+        modules = self.backend.modules
         for _ in range(passes):
-            for piece in pieces:
-                self.compute._head(self.compute._front(piece))
+            for x in micro_batches:
+                modules.head(modules.front(x))
 
 
 def _next(uploads: Any, answers: list[Any]) -> Any:

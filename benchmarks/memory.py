@@ -163,9 +163,9 @@ class _Sizes:
 
 def _sizes(client: Any) -> _Sizes:
     ours = isinstance(client, ProductClient)
-    net = client.compute._net if ours else client._net
+    net = client.backend.modules.net if ours else client._net
     held = sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
-    moved = [p.numel() for p in (client.compute._moved.values() if ours else net.parameters())]
+    moved = [p.numel() for p in (client.backend.modules.moved.values() if ours else net.parameters())]
     return _Sizes(held, _moment_bytes(client, sum(moved)), 4 * sum(moved), frozenset(4 * n for n in moved))
 
 

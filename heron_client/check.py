@@ -9,9 +9,10 @@ from time import perf_counter
 
 import numpy as np
 
+from heron_client.compute.backends.torch_backend import build_torch_backend
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.meter import PeakMeter, resident_bytes
-from heron_client.compute.workspace import Workshop
+from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_core.config import validate
@@ -33,16 +34,18 @@ def run_check(settings: ClientSettings, say: Callable[[str], None]) -> None:
         transport.close()
     say(f"server       {settings.server} answers, run {reply.run_id}, protocol {PROTOCOL_VERSION}, Heron {__version__}")
     spec = validate(RunSpec, json.loads(reply.run_spec_json), "the server's run spec")
-    workshop = Workshop(settings, spec)
-    workshop.prepare(0, spec.federation.clients)
-    histogram = f", class histogram {workshop.class_histogram}" if workshop.model.classes else ""
-    say(f"data         {workshop.num_samples} training samples{histogram}")
-    say(f"task         {workshop.model.task.name}: labels {workshop.model.task.labels}")
+    backend = build_torch_backend(settings, spec)
+    workspace, task = Workspace(settings, spec, backend), backend.modules.model.task
+    workspace.prepare(0, spec.federation.clients)
+    histogram = f", class histogram {workspace.class_histogram}" if task.labels.classes else ""
+    say(f"data         {workspace.num_samples} training samples{histogram}")
+    say(f"task         {task.name}: labels {task.labels}")
     one_step = spec.model_copy(update={"method": spec.method.model_copy(update={"local_steps": 1, "upload_period": 1})})
-    dry = Workshop(settings, one_step)
+    backend = build_torch_backend(settings, one_step)
+    dry = Workspace(settings, one_step, backend)
     dry.prepare(0, spec.federation.clients)
-    _run_alone(dry.local_round(1, 0, dry.compute.state()))
-    local, meter, start = dry.local_round(1, 0, dry.compute.state()), PeakMeter(), perf_counter()
+    _run_alone(dry.local_round(1, 0, backend.state()))
+    local, meter, start = dry.local_round(1, 0, backend.state()), PeakMeter(), perf_counter()
     _run_alone(local)
     say(f"model        {spec.model.name} on {settings.device}, {spec.method.name}, batch {spec.method.batch_size}")
     say(

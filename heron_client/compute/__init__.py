@@ -1,4 +1,4 @@
-"""What a client computes: local rounds, the zeroth-order kernel, update rules, and the backends that run the model.
+"""What a client computes: local rounds, the zeroth-order kernel, update rules, and what runs the model.
 
 No message is sent from here.
 """

@@ -1,8 +1,8 @@
 """A client's local round: h local steps, one upload every k-th.  arXiv 2601.09076, Algorithm 1.
 
-A pure function of (run spec, client rank, round, fetched state, data), told piece by piece: a generator that yields
-each micro-batch's activations as soon as they exist, so that whoever drives it can send while the next is computed.
-How a step moves the parameters is its stepper's business.
+A pure function of (settings, client rank, round, fetched state, data), as a generator: it yields each micro-batch's
+activations as soon as they exist, so that whoever drives it can send while the next is computed. How a step moves the
+parameters is its stepper's business.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from statistics import median
 
+from heron_client.compute.batch import Batch, Batches
+from heron_client.compute.client_state import ClientState
 from heron_client.compute.steps import make_stepper
-from heron_client.compute.steps.batch import Batch
-from heron_client.compute.torch_backend import ClientCompute
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_core.arrays import Array
-from heron_core.data.batches import BatchOrder
-from heron_core.data.source import Source
 from heron_core.spec.methods import method_of
-from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.run_spec import MethodSpec
 
 
 @dataclass
@@ -40,16 +38,16 @@ class Figures:
 
 
 class LocalRound:
-    """One round's work. Drive `uploads()` to the end, then read `update()` and `figures`."""
+    """One round's work, from the client state that was loaded last.
 
-    def __init__(
-        self, spec: RunSpec, compute: ClientCompute, source: Source, order: BatchOrder, names: list[str],
-        round_number: int, rank: int,
-    ) -> None:  # fmt: skip
-        self._spec, self._compute, self._source, self._order = spec, compute, source, order
-        self._names, self._round, self._rank = names, round_number, rank
-        self._method = method_of(spec.method)
-        self._stepper = make_stepper(spec, compute)
+    Drive `uploads()` to the end, then read `update()` and `figures`.
+    """
+
+    def __init__(self, method: MethodSpec, seed: int, state: ClientState, batches: Batches) -> None:
+        self._method, self._state, self._batches = method, state, batches
+        self._returns_cut_gradients = method_of(method).returns_cut_gradients
+        self._names = [*(spec.name for spec in state.backend.activations), state.backend.labels.tensor.name]
+        self._stepper = make_stepper(method, seed, state)
         self._clock = _Stopwatch()
         self._sequence = 0
         self.steps_done = 0
@@ -60,25 +58,25 @@ class LocalRound:
 
         An upload that wants gradients is answered with them; their list is emptied. DataError: a loss is not finite.
         """
-        for step in range(self._spec.method.local_steps):
+        for step in range(self._method.local_steps):
             self._clock.restart()
             loss = yield from self._step(step)
             self.figures.losses.append(loss)
             self.figures.forward_passes = self._stepper.forward_passes
             self.figures.step_seconds.append(self._clock.stop())
             self.steps_done = step + 1
-            if not self._sends(step):
+            if not self._batches.sends(step):
                 yield None
 
     def update(self) -> dict[str, Array]:
         """What the client submits after the last step."""
-        return self._compute.update(self._stepper.moments())
+        return self._state.update(self._stepper.moments())
 
     def _step(self, step: int) -> Generator[Upload, CutGradients | None, float]:
-        batch = self._batch(step)
+        batch = self._batches.at(step)
         steps = self._stepper.step(batch)
         answer: CutGradients | None = None
-        piece = 0
+        number = 0
         while True:
             try:
                 activations = steps.send(answer)
@@ -86,35 +84,21 @@ class LocalRound:
                 loss: float = end.value
                 return loss
             self._clock.stop()
-            answer = yield self._upload(batch, step, piece, activations)
+            answer = yield self._upload(batch, step, number, activations)
             self._clock.start()
-            piece += 1
+            number += 1
 
-    def _upload(self, batch: Batch, step: int, piece: int, activations: list[Array]) -> Upload:
+    def _upload(self, batch: Batch, step: int, number: int, activations: list[Array]) -> Upload:
         """Takes the activations out of their list: the suspended step shall not hold them."""
-        method, labels = self._spec.method, batch.pieces[piece][1]
+        labels = batch.micro_batches[number].labels
         tensors = dict(zip(self._names, [*activations, labels], strict=True))
         activations.clear()
-        last = piece == len(batch.pieces) - 1
+        last = number == len(batch.micro_batches) - 1
         self._sequence += 1
         return Upload(
-            self._sequence - 1, step // method.upload_period, piece * method.micro_batch_rows, batch.rows, tensors,
-            wants_gradients=self._method.returns_cut_gradients and last,
+            self._sequence - 1, step // self._method.upload_period, number * self._method.micro_batch_rows, batch.rows,
+            tensors, wants_gradients=self._returns_cut_gradients and last,
         )  # fmt: skip
-
-    def _batch(self, step: int) -> Batch:
-        method = self._spec.method
-        indices = self._order.at((self._round - 1) * method.local_steps + step)
-        x, labels = self._source.batch(indices)
-        rows = method.micro_batch_rows
-        pieces = [
-            (tuple(array[i : i + rows] for array in x), labels[i : i + rows]) for i in range(0, len(indices), rows)
-        ]
-        path = ("round", self._round, "client", self._rank, "step", step)
-        return Batch(path, pieces, method.batch_size, self._sends(step))
-
-    def _sends(self, step: int) -> bool:
-        return self._method.uploads and (step + 1) % self._spec.method.upload_period == 0
 
 
 class _Stopwatch:

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heron_client.compute.backend import Vector
 from heron_core.arrays import Array
 from heron_core.spec.run_spec import OptimizerSpec
 
 
 class UpdateRule(Protocol):
-    def step(self, theta_D: Tensor, gradient_D: Tensor) -> None:
+    def step(self, theta_D: Vector, gradient_D: Vector) -> None:
         """Moves `theta_D` in place; may overwrite `gradient_D`."""
         ...
 
@@ -25,7 +26,7 @@ class UpdateRule(Protocol):
         """A copy of the moments by their names in the client state; none before the first step, nor without any."""
         ...
 
-    def load(self, state: Mapping[str, Array], device: torch.device) -> None:
+    def load(self, state: Mapping[str, Array]) -> None:
         """Goes on from moments that `state` gave."""
         ...
 
@@ -37,21 +38,22 @@ class Sgd:
         self._lr, self._momentum = lr, momentum
         self._velocity_D: Tensor | None = None
 
-    def step(self, theta_D: Tensor, gradient_D: Tensor) -> None:
+    def step(self, theta_D: Vector, gradient_D: Vector) -> None:
+        theta, gradient = torch.from_numpy(theta_D), torch.from_numpy(gradient_D)
         if self._momentum:
             if self._velocity_D is None:
-                self._velocity_D = gradient_D.clone()
+                self._velocity_D = gradient.clone()
             else:
-                self._velocity_D.mul_(self._momentum).add_(gradient_D)
-            gradient_D = self._velocity_D
-        theta_D.add_(gradient_D, alpha=-self._lr)
+                self._velocity_D.mul_(self._momentum).add_(gradient)
+            gradient = self._velocity_D
+        theta.add_(gradient, alpha=-self._lr)
 
     def state(self) -> dict[str, Array]:
         return {} if self._velocity_D is None else {"moments.velocity": _array(self._velocity_D)}
 
-    def load(self, state: Mapping[str, Array], device: torch.device) -> None:
+    def load(self, state: Mapping[str, Array]) -> None:
         if self._momentum:
-            self._velocity_D = _tensor(state["moments.velocity"], device)
+            self._velocity_D = _tensor(state["moments.velocity"])
 
 
 class Adam:
@@ -63,16 +65,17 @@ class Adam:
         self._first_D: Tensor | None = None
         self._second_D: Tensor | None = None
 
-    def step(self, theta_D: Tensor, gradient_D: Tensor) -> None:
+    def step(self, theta_D: Vector, gradient_D: Vector) -> None:
+        theta, gradient = torch.from_numpy(theta_D), torch.from_numpy(gradient_D)
         if self._first_D is None or self._second_D is None:
-            self._first_D, self._second_D = torch.zeros_like(theta_D), torch.zeros_like(theta_D)
+            self._first_D, self._second_D = torch.zeros_like(theta), torch.zeros_like(theta)
         self._steps += 1
-        self._first_D.lerp_(gradient_D, 1 - self._beta1)
-        self._second_D.mul_(self._beta2).addcmul_(gradient_D, gradient_D, value=1 - self._beta2)
+        self._first_D.lerp_(gradient, 1 - self._beta1)
+        self._second_D.mul_(self._beta2).addcmul_(gradient, gradient, value=1 - self._beta2)
         step_size = self._lr / (1 - self._beta1**self._steps)
         root = (1 - self._beta2**self._steps) ** 0.5  # math.sqrt may round differently
-        denominator_D = torch.sqrt(self._second_D, out=gradient_D).div_(root).add_(self._eps)
-        theta_D.addcdiv_(self._first_D, denominator_D, value=-step_size)
+        denominator_D = torch.sqrt(self._second_D, out=gradient).div_(root).add_(self._eps)
+        theta.addcdiv_(self._first_D, denominator_D, value=-step_size)
 
     def state(self) -> dict[str, Array]:
         if self._first_D is None or self._second_D is None:
@@ -82,9 +85,9 @@ class Adam:
             "moments.first": _array(self._first_D), "moments.second": _array(self._second_D), "moments.steps": steps,
         }  # fmt: skip
 
-    def load(self, state: Mapping[str, Array], device: torch.device) -> None:
-        self._first_D = _tensor(state["moments.first"], device)
-        self._second_D = _tensor(state["moments.second"], device)
+    def load(self, state: Mapping[str, Array]) -> None:
+        self._first_D = _tensor(state["moments.first"])
+        self._second_D = _tensor(state["moments.second"])
         self._steps = int(state["moments.steps"])
 
 
@@ -100,6 +103,5 @@ def _array(tensor: Tensor) -> Array:
     return array
 
 
-def _tensor(array: Array, device: torch.device) -> Tensor:
-    """In torch's own aligned memory."""
-    return torch.empty(array.shape, device=device).copy_(torch.from_numpy(array))
+def _tensor(array: Array) -> Tensor:
+    return torch.from_numpy(array).clone()

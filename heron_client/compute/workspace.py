@@ -1,4 +1,4 @@
-"""What a client needs to do its part: model, data and state, built from the run spec that came at Join."""
+"""What a client needs to do its part of a run: a backend, its state, and its data."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from heron_client.compute.backend import Backend
+from heron_client.compute.batch import Batches
+from heron_client.compute.client_state import ClientState
 from heron_client.compute.local_round import LocalRound
-from heron_client.compute.torch_backend import ClientCompute
 from heron_client.config import ClientSettings
 from heron_client.uploads.upload import Upload
 from heron_core import data
 from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
 from heron_core.data.source import Source
-from heron_core.device import resolve_device
-from heron_core.models import build_split_model
-from heron_core.own_code import find_code_in
 from heron_core.spec.run_spec import RunSpec
 
 
-class Workshop:
+class Workspace:
     """Built once a run; `prepare` fixes rank and data once the run has started."""
 
-    def __init__(self, settings: ClientSettings, spec: RunSpec, shares: data.Shares | None = None) -> None:
-        find_code_in(settings.python_path)
+    def __init__(
+        self, settings: ClientSettings, spec: RunSpec, backend: Backend, shares: data.Shares | None = None
+    ) -> None:
         self.spec, self._settings, self._shares = spec, settings, shares or data.Shares()
-        self.model = build_split_model(spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder)
-        self.compute = ClientCompute(self.model, spec, resolve_device(settings.device))
-        self.names = [*(t.name for t in self.model.activations), "labels"]
+        self._backend = backend
+        self.state = ClientState(backend, spec.method)
         self._own = self._load_own() if spec.data.source == "client" else None
         self._dealt: tuple[int, int] | None = None
         self._train: Source | None = None
@@ -43,7 +42,7 @@ class Workshop:
     def class_histogram(self) -> list[int]:
         """Training samples of each class; empty where a label is not one class."""
         assert self._train is not None
-        classes = self.model.classes
+        classes = self._backend.labels.classes
         return data.class_histogram(self._train.labels, classes) if classes else []
 
     def prepare(self, rank: int, clients: int) -> bool:
@@ -55,15 +54,18 @@ class Workshop:
             self._train, self._held_out = data.split_holdout(self._own, spec.data.holdout, spec.seed, rank)
         else:
             self._train = self._shares.of(spec.data, spec.seed, self._settings.data.folder, rank, clients)
-        data.check_source(self._train, self.model.inputs, self.model.task.labels)
+        data.check_source(self._train, self._backend.inputs, self._backend.labels)
         self._order = BatchOrder(spec.seed, rank, len(self._train), spec.method.batch_size)
         self._dealt = (rank, clients)
         return True
 
     def local_round(self, round_number: int, rank: int, state: Mapping[str, Array]) -> LocalRound:
+        """The round's work from a fetched client state."""
         assert self._train is not None and self._order is not None
-        self.compute.load_state(state)
-        return LocalRound(self.spec, self.compute, self._train, self._order, self.names, round_number, rank)
+        self.state.load(state)
+        method = self.spec.method
+        batches = Batches(self._train, self._order, method, round_number, rank)
+        return LocalRound(method, self.spec.seed, self.state, batches)
 
     @property
     def num_held_out(self) -> int:
@@ -76,15 +78,16 @@ class Workshop:
     def evaluation_uploads(self, state: Mapping[str, Array]) -> Iterator[Upload]:
         """The held-out samples' activations under `state`, one micro-batch a step; the last may be smaller."""
         assert self._held_out is not None
-        self.compute.load_state(state)
+        self.state.load(state)
+        names = [*(spec.name for spec in self._backend.activations), self._backend.labels.tensor.name]
         rows, total = self.spec.method.batch_size, len(self._held_out)
         for step, start in enumerate(range(0, total, rows)):
-            x, labels = self._held_out.batch(np.arange(start, min(start + rows, total)))
-            tensors = dict(zip(self.names, [*self.compute.evaluation_activations(x), labels], strict=True))
+            inputs, labels = self._held_out.batch(np.arange(start, min(start + rows, total)))
+            tensors = dict(zip(names, [*self._backend.evaluation_activations(inputs), labels], strict=True))
             yield Upload(step, step, 0, len(labels), tensors)
 
     def _load_own(self) -> Source:
         own = self._settings.data
         return data.load_own(
-            own.source, path=own.path, options=own.options, inputs=self.model.inputs, labels=self.model.task.labels
+            own.source, path=own.path, options=own.options, inputs=self._backend.inputs, labels=self._backend.labels
         )

@@ -10,12 +10,19 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+
+from heron_client.compute.backend import Matrix, Vector
 
 Difference = Literal["forward", "central"]
-Losses = TypeVar("Losses", float, Tensor)
+Losses = TypeVar("Losses", float, NDArray[np.float64])
 """One mean loss, or the samples' [B] in float64."""
 SMALLEST_SPREAD = 1e-12
+
+
+def sum_of(losses_B: Vector) -> float:
+    """Sum of the samples' losses in float64. A batch's mean adds these up in the order of its micro-batches."""
+    return float(torch.from_numpy(losses_B).double().sum())
 
 
 def directional_derivative(loss_perturbed: Losses, loss_base: Losses, mu: float) -> Losses:
@@ -34,11 +41,11 @@ def gradient_scale(distribution: str, size: int) -> float:
 
 
 def add_slopes(
-    gradient_D: Tensor,
-    theta_D: Tensor,
-    loss_at: Callable[[Tensor], float],
+    gradient_D: Vector,
+    theta_D: Vector,
+    loss_at: Callable[[Vector], float],
     loss_base: float,
-    directions: Iterable[Tensor],
+    directions: Iterable[Vector],
     num_directions: int,
     mu: float,
     scale: float,
@@ -52,26 +59,26 @@ def add_slopes(
     `theta_D`, `gradient_D` are then that block's, and `num_directions` is how many the whole mean has.
     """
     slopes = []
-    probe_D = torch.empty_like(theta_D)
+    probe_D = np.empty_like(theta_D)
     for u_D in directions:
-        loss_plus = loss_at(torch.add(theta_D, u_D, alpha=mu, out=probe_D))
+        loss_plus = loss_at(_moved(theta_D, u_D, mu, probe_D))
         if difference == "central":
-            loss_minus = loss_at(torch.add(theta_D, u_D, alpha=-mu, out=probe_D))
+            loss_minus = loss_at(_moved(theta_D, u_D, -mu, probe_D))
             slope = central_derivative(loss_plus, loss_minus, mu)
         else:
             slope = directional_derivative(loss_plus, loss_base, mu)
-        gradient_D.add_(u_D, alpha=scale * slope / num_directions)
+        _moved(gradient_D, u_D, scale * slope / num_directions, gradient_D)
         slopes.append(slope)
         del u_D
     return slopes
 
 
 def add_slopes_per_sample(
-    gradient_D: Tensor,
-    theta_D: Tensor,
-    losses_at: Callable[[Tensor], Tensor],
-    losses_base_B: Tensor,
-    directions: Iterable[Tensor],
+    gradient_D: Vector,
+    theta_D: Vector,
+    losses_at: Callable[[Matrix], Vector],
+    losses_base_B: Vector,
+    directions: Iterable[Matrix],
     num_directions: int,
     mu: float,
     scale: float,
@@ -83,26 +90,33 @@ def add_slopes_per_sample(
     `num_directions` is how many the whole mean has: q for each sample of the batch.
     """
     slopes: list[float] = []
-    probe_BD: Tensor | None = None
+    probe_BD: Matrix | None = None
     for u_BD in directions:
-        probe_BD = torch.empty_like(u_BD) if probe_BD is None else probe_BD
-        losses_B = losses_at(torch.add(theta_D, u_BD, alpha=mu, out=probe_BD)).double()
+        probe_BD = np.empty_like(u_BD) if probe_BD is None else probe_BD
+        losses_B = losses_at(_moved(theta_D, u_BD, mu, probe_BD)).astype(np.float64)
         if difference == "central":
-            minus_B = losses_at(torch.add(theta_D, u_BD, alpha=-mu, out=probe_BD)).double()
+            minus_B = losses_at(_moved(theta_D, u_BD, -mu, probe_BD)).astype(np.float64)
             slope_B = central_derivative(losses_B, minus_B, mu)
         else:
-            slope_B = directional_derivative(losses_B, losses_base_B.double(), mu)
-        gradient_D.add_(torch.mv(u_BD.t(), (slope_B * (scale / num_directions)).float()))
+            slope_B = directional_derivative(losses_B, losses_base_B.astype(np.float64), mu)
+        weights_B = torch.from_numpy((slope_B * (scale / num_directions)).astype(np.float32))
+        gradient_D += torch.mv(torch.from_numpy(u_BD).t(), weights_B).numpy()
         slopes += slope_B.tolist()
         del u_BD
     return slopes
 
 
-def divide_by_spread(gradient_D: Tensor, slopes: Sequence[float]) -> None:
+def divide_by_spread(gradient_D: Vector, slopes: Sequence[float]) -> None:
     """gradient / std(slopes), in place: a step's length no longer follows the loss's steepness.  FZOO.
 
     The population's standard deviation, float64; below 1e-12 the gradient stays as it is.
     """
     spread = float(np.std(np.asarray(slopes, dtype=np.float64)))
     if spread >= SMALLEST_SPREAD:
-        gradient_D.div_(spread)
+        gradient_D /= spread
+
+
+def _moved(start_D: Vector, u_D: Vector, length: float, out_D: Vector) -> Vector:
+    """start + length * u, written to `out_D`."""
+    torch.add(torch.from_numpy(start_D), torch.from_numpy(u_D), alpha=length, out=torch.from_numpy(out_D))
+    return out_D

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Generator, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from heron_client.compute.meter import PeakMeter, proportional_bytes
@@ -30,7 +29,7 @@ from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import check_manifest
 
 if TYPE_CHECKING:
-    from heron_client.compute.workspace import Workshop
+    from heron_client.compute.workspace import Workspace
     from heron_core.data import Shares
 
 log = logging.getLogger("heron.client")
@@ -57,15 +56,15 @@ class Runner:
         shares: Shares | None = None,
     ) -> None:
         """`shares`: experiment data that several clients of one process have in common."""
-        from heron_client.compute.workspace import (
-            Workshop,  # the compute side, with torch: loaded before Join, not within its wait
+        from heron_client.compute.backends.torch_backend import (
+            build_torch_backend,  # torch is loaded before Join, not within its wait
         )
 
         self._settings, self._transport, self._key = settings, transport, instance_key
         self._measure, self._on_alive = measure_memory, on_alive
         self.session = Session()
-        self._make_workshop = partial(Workshop, shares=shares)
-        self._workshop: Workshop | None = None
+        self._build_backend, self._shares = build_torch_backend, shares
+        self._workspace: Workspace | None = None
         self._work: RoundInHand | None = None
         self._state: tuple[int, int, dict[str, Array]] | None = None
         """Term, version and arrays of the client state that was fetched last."""
@@ -136,7 +135,7 @@ class Runner:
                 raise
             self._missed(error)
             return
-        same_run = self._workshop is not None and self.session.run_id == reply.run_id
+        same_run = self._workspace is not None and self.session.run_id == reply.run_id
         self.session.joined(reply.session_id, reply.run_id)
         if not same_run:
             self._build(reply)
@@ -155,7 +154,9 @@ class Runner:
 
     def _build(self, reply: pb.JoinReply) -> None:
         spec = validate(RunSpec, json.loads(reply.run_spec_json), "the server's run spec")
-        self._workshop = self._make_workshop(self._settings, spec)
+        from heron_client.compute.workspace import Workspace
+
+        self._workspace = Workspace(self._settings, spec, self._build_backend(self._settings, spec), self._shares)
         self._work = self._state = None
 
     def _wait(self) -> Iterator[None]:
@@ -189,11 +190,11 @@ class Runner:
     def _fetch(self, assignment: Assignment) -> dict[str, Array]:
         if self._state is not None and self._state[:2] == (assignment.term, assignment.version):
             return self._state[2]
-        assert self._workshop is not None
+        assert self._workspace is not None
         manifest, arrays = self._transport.fetch_model(
             pb.FetchModelRequest(session_id=self.session.session_id, version=assignment.version)
         )
-        check_manifest(manifest, self._workshop.compute.expected_state, "the server's client state")
+        check_manifest(manifest, self._workspace.state.expected, "the server's client state")
         self._state = (assignment.term, assignment.version, arrays)
         return arrays
 
@@ -204,16 +205,16 @@ class Runner:
         )  # fmt: skip
 
     def _train(self) -> Iterator[None]:
-        assignment, workshop = self.session.assignment, self._workshop
-        assert assignment is not None and workshop is not None
-        method = workshop.spec.method
+        assignment, workspace = self.session.assignment, self._workspace
+        assert assignment is not None and workspace is not None
+        method = workspace.spec.method
         opening = self._opening(assignment, split.PURPOSE_TRAIN, uploads_per_round(method))
         work = self._work
         if work is None or work.assignment != assignment:
-            if workshop.prepare(assignment.rank, assignment.clients):
-                histogram = f", class histogram {workshop.class_histogram}" if workshop.class_histogram else ""
-                log.info("rank %d, %d samples%s", assignment.rank, workshop.num_samples, histogram)
-            local = workshop.local_round(assignment.round, assignment.rank, self._fetch(assignment))
+            if workspace.prepare(assignment.rank, assignment.clients):
+                histogram = f", class histogram {workspace.class_histogram}" if workspace.class_histogram else ""
+                log.info("rank %d, %d samples%s", assignment.rank, workspace.num_samples, histogram)
+            local = workspace.local_round(assignment.round, assignment.rank, self._fetch(assignment))
             self._state = None  # the model has it now
             meter = PeakMeter() if self._measure else None
             work = self._work = RoundInHand(assignment, local, Uploader(opening), meter)
@@ -255,12 +256,12 @@ class Runner:
             yield
 
     def _submit(self, work: RoundInHand) -> None:
-        workshop, figures, meter = self._workshop, work.local.figures, work.meter
-        assert workshop is not None
+        workspace, figures, meter = self._workspace, work.local.figures, work.meter
+        assert workspace is not None
         header = pb.UpdateHeader(
             run_id=self.session.run_id, term=work.assignment.term, round=work.assignment.round,
-            session_id=self.session.session_id, num_samples=workshop.num_samples,
-            held_out_samples=workshop.num_held_out,
+            session_id=self.session.session_id, num_samples=workspace.num_samples,
+            held_out_samples=workspace.num_held_out,
             figures=pb.ClientFigures(
                 first_loss=figures.losses[0], last_loss=figures.losses[-1],
                 mean_loss=sum(figures.losses) / len(figures.losses),
@@ -268,23 +269,23 @@ class Runner:
                 peak_bytes=meter.peak_bytes() if meter else 0,
                 loaded_bytes=meter.loaded_bytes if meter else 0,
                 pss_bytes=proportional_bytes() if meter else 0,
-                class_histogram=workshop.class_histogram,
+                class_histogram=workspace.class_histogram,
             ),
         )  # fmt: skip
         self._transport.submit(header, work.local.update())
 
     def _evaluate(self) -> Iterator[None]:
-        assignment, workshop = self.session.assignment, self._workshop
-        assert assignment is not None and workshop is not None
+        assignment, workspace = self.session.assignment, self._workspace
+        assert assignment is not None and workspace is not None
         self._work = None  # evaluation overwrites the parameters under it
-        workshop.prepare(assignment.rank, assignment.clients)
-        opening = self._opening(assignment, split.PURPOSE_EVALUATE, workshop.evaluation_steps)
+        workspace.prepare(assignment.rank, assignment.clients)
+        opening = self._opening(assignment, split.PURPOSE_EVALUATE, workspace.evaluation_steps)
         uploader = Uploader(opening)
         state = self._fetch(assignment)
         stream = self._transport.open_push(opening)
         try:
             yield from self._guarded(uploader.attach(stream, WAIT_S), assignment)
-            for upload in workshop.evaluation_uploads(state):
+            for upload in workspace.evaluation_uploads(state):
                 yield from self._guarded(uploader.push(upload, WAIT_S), assignment)
             yield from self._guarded(uploader.settle(WAIT_S), assignment)
         finally:

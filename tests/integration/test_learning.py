@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from integration.settings import METHODS, tables
-from torch import Tensor
 
+from heron_client.compute.backend import Vector
 from heron_client.compute.optimizers import Adam
 from heron_core.config import load_toml
 from heron_core.spec.run_spec import RunSpec
@@ -40,8 +40,8 @@ def flipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every client update goes the wrong way."""
     rightly = Adam.step
 
-    def wrongly(rule: Adam, theta_D: Tensor, gradient_D: Tensor) -> None:
-        rightly(rule, theta_D, gradient_D.neg())
+    def wrongly(rule: Adam, theta_D: Vector, gradient_D: Vector) -> None:
+        rightly(rule, theta_D, -gradient_D)
 
     monkeypatch.setattr(Adam, "step", wrongly)
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from heron_client.compute.steps.batch import Stepper
+from heron_client.compute.backend import FirstOrderBackend, lacks
+from heron_client.compute.client_state import ClientState
 from heron_client.compute.steps.cut_gradients import CutGradientStepper
 from heron_client.compute.steps.first_order import FirstOrderStepper
 from heron_client.compute.steps.frozen import FrozenStepper
+from heron_client.compute.steps.moving import Moving
+from heron_client.compute.steps.stepper import Stepper
 from heron_client.compute.steps.zeroth_order import ZerothOrderStepper
-from heron_client.compute.torch_backend import ClientCompute
 from heron_core.spec.methods import method_of
-from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.run_spec import MethodSpec
 
 
-def make_stepper(spec: RunSpec, compute: ClientCompute) -> Stepper:
-    """A fresh stepper of the run's method: its optimiser begins with the moments that `compute` fetched."""
-    match method_of(spec.method).front:
-        case "zeroth_order":
-            return ZerothOrderStepper(spec, compute)
-        case "auxiliary_loss" | "whole_model":
-            return FirstOrderStepper(compute)
-        case "cut_gradients":
-            return CutGradientStepper(compute)
-        case "none":
-            return FrozenStepper(compute)
+def make_stepper(method: MethodSpec, seed: int, state: ClientState) -> Stepper:
+    """A fresh stepper of the run's method: its optimiser begins with the moments that were fetched.
+
+    ConfigError: the method backpropagates, and the backend cannot.
+    """
+    composition, backend = method_of(method), state.backend
+    if composition.front == "none":
+        return FrozenStepper(backend)
+    if composition.front == "zeroth_order":
+        return ZerothOrderStepper(method.zo, composition.head, seed, backend, Moving(state))
+    if not isinstance(backend, FirstOrderBackend):
+        raise lacks(backend, "backpropagate", f'method.name = "{method.name}"')
+    if composition.front == "cut_gradients":
+        return CutGradientStepper(backend, Moving(state))
+    return FirstOrderStepper(backend, Moving(state))

@@ -1,24 +1,18 @@
-"""One direction for each stage of the front in turn: its probe begins at the stage's cached input.
+"""One direction for each stage of the front in turn: its probe begins at the stage's input at the base point.
 
 Shape suffix: P perturbed parameters of the block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby, product
 
-import torch
-from torch import Tensor, nn
-
+from heron_client.compute.backend import Backend, StagedBackend, StageInputs, Vector, lacks
 from heron_client.compute.steps.probing import Probing, Yields
-from heron_client.compute.torch_backend import ClientCompute
-from heron_client.compute.zo import add_slopes
-from heron_core.errors import ModelError
-from heron_core.models.families.stages import Trunk, stage_of
+from heron_client.compute.zo import add_slopes, sum_of
+from heron_core.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -32,15 +26,17 @@ class Block:
 
 def each_block(probing: Probing) -> Yields:
     """q times one direction for each block, in theta's order; the stages before it are not run again."""
-    zo, trunk = probing.zo, _trunk(probing.compute)
-    blocks = _blocks(probing, trunk)
-    with _recording(trunk, {block.stage for block in blocks}) as recorded:
-        inputs: list[dict[int, Tensor]] = []
-        for piece in range(len(probing.batch.pieces)):
-            yield from probing.base(piece)
-            inputs.append({stage: _joined(found) for stage, found in recorded.items()})
-    saved = probing.compute.buffers()
-    losses_at = [_loss_at(probing, trunk, block, inputs, saved) for block in blocks]
+    zo, backend = probing.zo, _staged(probing.backend)
+    stages = backend.num_stages() + 1  # with the head
+    blocks = _blocks(probing, backend)
+    inputs = backend.stage_inputs({block.stage for block in blocks})
+    for number in range(len(probing.batch.micro_batches)):
+        with inputs.recording():
+            yield from probing.base(number)
+    saved = probing.backend.buffers()
+    losses_at = [
+        _loss_at(probing, block, inputs, saved, (stages - block.stage) / stages) for block in blocks
+    ]
     for j, (number, block) in product(range(zo.num_directions), enumerate(blocks)):
         size, theta_P = block.stop - block.start, probing.theta_P[block.start : block.stop]
         probing.slopes += add_slopes(
@@ -48,81 +44,43 @@ def each_block(probing: Probing) -> Yields:
             [probing.direction(j, "block", number, size=size)], zo.num_directions, zo.mu, probing.scale(size),
             zo.difference,
         )  # fmt: skip
-        probing.compute.set_theta(theta_P, block.start)
+        probing.backend.set_theta(theta_P, block.start)
         if j == zo.num_directions - 1:
-            for given in inputs:
-                del given[block.stage]
+            inputs.forget(block.stage)
 
 
-def _trunk(compute: ClientCompute) -> Trunk:
-    if not isinstance(compute.front, Trunk):
-        raise ModelError(
-            f"method.zo.block_wise needs a front made of stages, as the built-in families have, this one is a "
-            f"{type(compute.front).__name__}; set it to false"
-        )
-    return compute.front
+def _staged(backend: Backend) -> StagedBackend:
+    if not isinstance(backend, StagedBackend):
+        raise lacks(backend, "begin a forward pass inside the front", "method.zo.block_wise = true")
+    return backend
 
 
-def _blocks(probing: Probing, trunk: Trunk) -> list[Block]:
+def _blocks(probing: Probing, backend: StagedBackend) -> list[Block]:
     """In theta's order; only of stages with trainable parameters, and the head where it is perturbed too."""
     blocks, start = [], 0
-    for stage, members in groupby(probing.compute.moved, key=lambda moved: stage_of(moved[0], trunk.stages)):
+    for stage, members in groupby(probing.backend.moved, key=lambda moved: backend.stage_of(moved[0])):
         stop = start + sum(size for _, size in members)
-        if stop <= probing.theta_P.numel():
+        if stop <= probing.theta_P.size:
             blocks.append(Block(stage, start, stop))
         start = stop
     return blocks
 
 
-@contextmanager
-def _recording(trunk: Trunk, stages: set[int]) -> Iterator[dict[int, list[Tensor]]]:
-    """What those stages are given in each forward pass inside, in pieces; the head's number stands for the output."""
-    found: dict[int, list[Tensor]] = {stage: [] for stage in stages}
-    with ExitStack() as stack:
-        for stage in stages:
-            if stage < len(trunk.stages):
-                layer = trunk.get_submodule(trunk.stages[stage])
-                hook = layer.register_forward_pre_hook(partial(_note_input, found[stage]))
-            else:
-                hook = trunk.register_forward_hook(partial(_note_output, found[stage]))
-            stack.callback(hook.remove)
-        yield found
-
-
-def _suffix(trunk: Trunk, stage: int, given: Tensor) -> tuple[Tensor]:
-    return (trunk.run_from(stage, given),)
-
-
-def _note_input(found: list[Tensor], _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    found.append(inputs[0])
-
-
-def _note_output(found: list[Tensor], _layer: nn.Module, _inputs: tuple[Tensor, ...], out: Tensor) -> None:
-    found.append(out)
-
-
-def _joined(pieces: list[Tensor]) -> Tensor:
-    """The pieces as one batch; empties the list."""
-    whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-    pieces.clear()
-    return whole
-
-
 def _loss_at(
-    probing: Probing, trunk: Trunk, block: Block, inputs: list[dict[int, Tensor]], buffers: Mapping[str, Tensor]
-) -> Callable[[Tensor], float]:
-    """The batch's mean loss as a function of the block's parameters [P]; each call leaves `buffers`."""
-    compute, batch = probing.compute, probing.batch
-    stages = len(trunk.stages) + 1
-    share = (stages - block.stage) / stages
+    probing: Probing, block: Block, inputs: StageInputs, buffers: Mapping[str, Array], share: float
+) -> Callable[[Vector], float]:
+    """The batch's mean loss as a function of the block's parameters [P]; each call leaves `buffers`.
 
-    def loss_at(probe_P: Tensor) -> float:
+    `share`: of the stages, how many the pass runs through.
+    """
+    backend, batch = probing.backend, probing.batch
+
+    def loss_at(probe_P: Vector) -> float:
         with probing.probe(buffers):
-            compute.set_theta(probe_P, block.start)
+            backend.set_theta(probe_P, block.start)
             total = 0.0
-            for piece, (_, labels) in enumerate(batch.pieces):
-                suffix = partial(_suffix, trunk, block.stage, inputs[piece][block.stage])
-                total += float(compute.losses_from(suffix, labels, batch.mask_path(piece)).double().sum())
+            for number, micro_batch in enumerate(batch.micro_batches):
+                total += sum_of(inputs.losses(block.stage, number, micro_batch))
             probing.forward_rows += share * batch.rows
             return batch.finite(total / batch.rows)
 

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from heron_client.compute.backprop import loss_gradient
-from heron_client.compute.steps.batch import Batch, Steps
-from heron_client.compute.steps.moving import Moving
-from heron_client.compute.torch_backend import ClientCompute
+from heron_client.compute.backend import FirstOrderBackend
+from heron_client.compute.batch import Batch
+from heron_client.compute.steps.moving import Moving, added
+from heron_client.compute.steps.stepper import Steps
+from heron_client.compute.zo import sum_of
 from heron_core.arrays import Array
 
 
 class FirstOrderStepper:
-    """Exact gradients, piece by piece: each piece's graph is gone before its activations leave."""
+    """Exact gradients: each micro-batch's graph is gone before its activations leave."""
 
-    def __init__(self, compute: ClientCompute) -> None:
-        self._compute = compute
-        self._moving = Moving(compute)
+    def __init__(self, backend: FirstOrderBackend, moving: Moving) -> None:
+        self._backend, self._moving = backend, moving
         self.forward_passes = 0.0
 
     def step(self, batch: Batch) -> Steps:
+        """One update by the gradient of the batch's mean loss, added up over its micro-batches in order."""
         loss_sum, gradient_D = 0.0, None
-        for piece, (x, labels) in enumerate(batch.pieces):
-            piece_sum, activations, piece_D = loss_gradient(
-                self._compute, x, labels, batch.mask_path(piece), batch.rows, keep_activations=batch.sends
+        for micro_batch in batch.micro_batches:
+            (losses_B, activations), share_D = self._backend.loss_gradient(
+                micro_batch, batch.rows, keep_activations=batch.sends
             )
-            loss_sum += piece_sum
-            gradient_D = _added(gradient_D, piece_D)
-            del piece_D
+            loss_sum += sum_of(losses_B)
+            gradient_D = added(gradient_D, share_D)
+            del share_D
             if batch.sends:
                 yield activations
         self.forward_passes += 1
         loss = batch.finite(loss_sum / batch.rows)
-        assert gradient_D is not None, "a batch has a piece"
+        assert gradient_D is not None, "a batch has a micro-batch"
         self._moving.step(gradient_D)
         return loss
 
     def moments(self) -> dict[str, Array]:
+        """The optimiser's."""
         return self._moving.moments()
-
-
-def _added(total_D: Tensor | None, piece_D: Tensor) -> Tensor:
-    return piece_D if total_D is None else total_D.add_(piece_D)

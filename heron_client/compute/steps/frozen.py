@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from heron_client.compute.steps.batch import Batch, Steps
-from heron_client.compute.torch_backend import ClientCompute
+from heron_client.compute.backend import Backend
+from heron_client.compute.batch import Batch
+from heron_client.compute.steps.stepper import Steps
+from heron_client.compute.zo import sum_of
 from heron_core.arrays import Array
 
 
 class FrozenStepper:
-    """One forward a step; whether running statistics move is `compute`'s business."""
+    """One forward a step; whether running statistics move is the backend's business."""
 
-    def __init__(self, compute: ClientCompute) -> None:
-        self._compute = compute
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self.forward_passes = 0.0
 
     def step(self, batch: Batch) -> Steps:
+        """A forward pass and nothing else."""
         loss_sum = 0.0
-        for piece, (x, labels) in enumerate(batch.pieces):
-            piece_sum, activations = self._compute.forward(
-                x, labels, batch.mask_path(piece), keep_activations=batch.sends
-            )
-            loss_sum += piece_sum
+        for micro_batch in batch.micro_batches:
+            losses_B, activations = self._backend.forward(micro_batch, keep_activations=batch.sends)
+            loss_sum += sum_of(losses_B)
             if batch.sends:
                 yield activations
         self.forward_passes += 1
         return batch.finite(loss_sum / batch.rows)
 
     def moments(self) -> dict[str, Array]:
+        """None."""
         return {}

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from heron_client.compute.torch_backend import ClientCompute
+from heron_client.compute.backend import Vector
+from heron_client.compute.client_state import ClientState
 from heron_core.arrays import Array
 
 
 class Moving:
-    """theta [D] and its update rule, kept in step with the modules' own parameters; the moments begin as fetched."""
+    """theta [D] and its update rule, kept in step with the backend's parameters; the moments begin as fetched."""
 
-    def __init__(self, compute: ClientCompute) -> None:
-        self._compute, self._rule = compute, compute.update_rule()
-        self.theta_D: Tensor = compute.theta()
+    def __init__(self, state: ClientState) -> None:
+        self._backend, self._rule = state.backend, state.update_rule()
+        self.theta_D: Vector = state.backend.theta()
 
-    def step(self, gradient_D: Tensor) -> None:
+    def step(self, gradient_D: Vector) -> None:
         """One update; may overwrite `gradient_D`.  Eq. 6."""
         self._rule.step(self.theta_D, gradient_D)
-        self._compute.set_theta(self.theta_D)
+        self._backend.set_theta(self.theta_D)
 
     def moments(self) -> dict[str, Array]:
         """The optimiser's state by its name in the client state."""
         return self._rule.state()
+
+
+def added(total_D: Vector | None, share_D: Vector) -> Vector:
+    """The sum of a gradient's shares so far, in the first one's memory."""
+    if total_D is None:
+        return share_D
+    total_D += share_D
+    return total_D

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from heron_client.compute.steps.batch import Batch, Steps
+from heron_client.compute.backend import Backend
+from heron_client.compute.batch import Batch
 from heron_client.compute.steps.block_wise import each_block
 from heron_client.compute.steps.moving import Moving
 from heron_client.compute.steps.per_sample import each_sample
 from heron_client.compute.steps.probing import Probing, Yields
-from heron_client.compute.torch_backend import ClientCompute
-from heron_client.compute.zo import add_slopes
+from heron_client.compute.steps.stepper import Steps
+from heron_client.compute.zo import add_slopes, sum_of
 from heron_core.arrays import Array
-from heron_core.spec.run_spec import RunSpec, ZoSpec
+from heron_core.spec.methods import Head
+from heron_core.spec.run_spec import ZoSpec
 
 Estimator = Callable[[Probing], Yields]
 
@@ -23,21 +25,32 @@ Estimator = Callable[[Probing], Yields]
 class ZerothOrderStepper:
     """Runs the estimator that the settings name, and one step of the optimiser on what it finds."""
 
-    def __init__(self, spec: RunSpec, compute: ClientCompute) -> None:
-        self._spec, self._compute = spec, compute
-        self._estimator = estimator_of(spec.method.zo)
-        self._moving = Moving(compute)
+    def __init__(self, zo: ZoSpec, head: Head, seed: int, backend: Backend, moving: Moving) -> None:
+        self._zo, self._head, self._seed = zo, head, seed
+        self._backend, self._moving = backend, moving
+        self._estimator = estimator_of(zo)
         self.forward_passes = 0.0
 
     def step(self, batch: Batch) -> Steps:
-        probing = Probing(self._spec, self._compute, self._moving.theta_D, batch)
+        """Base forwards, probes, and one update.  Eq. 6."""
+        probing = self.probing(batch)
         yield from self._estimator(probing)
         loss = probing.loss()
         self._moving.step(probing.gradient())
         self.forward_passes += probing.forward_rows / batch.rows
         return loss
 
+    def probing(self, batch: Batch) -> Probing:
+        """The step's, at theta as it is now: all of it is perturbed where the head moves jointly, else the front's."""
+        theta_D = self._moving.theta_D
+        front = sum(size for name, size in self._backend.moved if name.startswith("front."))
+        theta_P = theta_D if self._head == "joint" else theta_D[:front]
+        return Probing(
+            self._zo, self._seed, self._backend, theta_P, batch, exact_head=self._head == "detached"
+        )
+
     def moments(self) -> dict[str, Array]:
+        """The optimiser's."""
         return self._moving.moments()
 
 
@@ -50,23 +63,24 @@ def estimator_of(zo: ZoSpec) -> Estimator:
 
 def whole_batch(probing: Probing) -> Yields:
     """q directions, each for all samples: the paper's."""
-    zo, pieces = probing.zo, range(len(probing.batch.pieces))
-    for piece in pieces:
-        yield from probing.base(piece)
+    zo, numbers = probing.zo, range(len(probing.batch.micro_batches))
+    for number in numbers:
+        yield from probing.base(number)
     probing.slopes += add_slopes(
-        probing.gradient_P, probing.theta_P, probing.mean_loss_at(pieces), probing.loss(), probing.directions(),
+        probing.gradient_P, probing.theta_P, probing.mean_loss_at(numbers), probing.loss(), probing.directions(),
         zo.num_directions, zo.mu, probing.scale(), zo.difference,
     )  # fmt: skip
 
 
 def each_micro_batch(probing: Probing) -> Yields:
-    """q directions for each micro-batch, which is done with before the next begins: the peak is one piece's."""
-    zo, pieces = probing.zo, probing.batch.pieces
-    for piece, (_, labels) in enumerate(pieces):
-        losses_B = yield from probing.base(piece)
-        loss = probing.batch.finite(float(losses_B.double().sum()) / len(labels))
+    """q directions for each micro-batch, which is done with before the next begins: the peak is one micro-batch's."""
+    zo, micro_batches = probing.zo, probing.batch.micro_batches
+    for number, micro_batch in enumerate(micro_batches):
+        losses_B = yield from probing.base(number)
+        loss = probing.batch.finite(sum_of(losses_B) / micro_batch.rows)
         probing.slopes += add_slopes(
-            probing.gradient_P, probing.theta_P, probing.mean_loss_at([piece]), loss,
-            probing.directions("piece", piece), zo.num_directions * len(pieces), zo.mu, probing.scale(), zo.difference,
+            probing.gradient_P, probing.theta_P, probing.mean_loss_at([number]), loss,
+            probing.directions("piece", number), zo.num_directions * len(micro_batches), zo.mu, probing.scale(),
+            zo.difference,
         )  # fmt: skip
-        probing.compute.set_theta(probing.theta_P)
+        probing.backend.set_theta(probing.theta_P)

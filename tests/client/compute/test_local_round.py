@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from client.compute.made import backend_of, round_of, same
 from torch import nn
 
-from heron_client.compute.local_round import LocalRound
-from heron_client.compute.torch_backend import ClientCompute
+from heron_client.compute.backends.torch_backend import TorchBackend
 from heron_client.uploads.upload import Upload
 from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
@@ -31,26 +31,20 @@ class Ran:
 
     def __init__(
         self, spec: RunSpec, model: SplitModel, *, rank: int = 0, round_number: int = 1, source: Source | None = None,
-        state: dict[str, Array] | None = None, watch: Callable[[ClientCompute], None] = lambda compute: None,
+        state: dict[str, Array] | None = None, watch: Callable[[TorchBackend], None] = lambda backend: None,
     ) -> None:  # fmt: skip
-        self.compute = ClientCompute(model, spec, torch.device("cpu"))
-        self.before = self.compute.state()
-        if state is not None:
-            self.compute.load_state(state)
-        source = source or tiny.source(model)
-        order = BatchOrder(spec.seed, rank, len(source), spec.method.batch_size)
-        watch(self.compute)
-        self.local = LocalRound(spec, self.compute, source, order, ["activations", "labels"], round_number, rank)
+        self.backend = backend_of(spec, model)
+        self.before = self.backend.state()
+        watch(self.backend)
+        self.local = round_of(
+            spec, self.backend, source=source, rank=rank, round_number=round_number, state=state
+        )
         self.uploads: list[Upload] = [upload for upload in self.local.uploads() if upload is not None]
-        self.state = self.compute.state()
+        self.state = self.backend.state()
 
 
-def net(compute: ClientCompute) -> nn.Module:
-    return compute._net
-
-
-def same(a: dict[str, Array], b: dict[str, Array]) -> bool:
-    return a.keys() == b.keys() and all(np.array_equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a)
+def net(backend: TorchBackend) -> nn.Module:
+    return backend.modules.net
 
 
 # -- lean: no graph, no pass too many ----------------------------------------------------------------------------
@@ -61,8 +55,8 @@ def test_a_local_round_builds_no_autograd_graph(norm: str) -> None:
     packed: list[torch.Tensor] = []
     flagged: list[bool] = []
 
-    def watch(compute: ClientCompute) -> None:
-        for module in net(compute).modules():
+    def watch(backend: TorchBackend) -> None:
+        for module in net(backend).modules():
             module.register_forward_hook(
                 lambda _m, _i, out: flagged.append(
                     out.requires_grad or out.grad_fn is not None or torch.is_grad_enabled()
@@ -73,8 +67,8 @@ def test_a_local_round_builds_no_autograd_graph(norm: str) -> None:
         ran = Ran(joint(), tiny.conv(norm), watch=watch)
     assert not packed
     assert flagged and not any(flagged)
-    assert not any(t.requires_grad for t in [*net(ran.compute).parameters(), *net(ran.compute).buffers()])
-    assert all(p.grad is None for p in net(ran.compute).parameters())
+    assert not any(t.requires_grad for t in [*net(ran.backend).parameters(), *net(ran.backend).buffers()])
+    assert all(p.grad is None for p in net(ran.backend).parameters())
 
 
 @pytest.mark.parametrize("micro_batch", [0, 2])
@@ -91,9 +85,9 @@ def test_a_local_round_builds_no_autograd_graph(norm: str) -> None:
 def test_a_step_takes_exactly_its_forward_passes(method: dict[str, Any], passes: int, micro_batch: int) -> None:
     rows: dict[str, int] = {"front": 0, "auxiliary": 0}
 
-    def watch(compute: ClientCompute) -> None:
+    def watch(backend: TorchBackend) -> None:
         for part in rows:
-            hooked = getattr(net(compute), part)
+            hooked = getattr(net(backend), part)
             hooked.register_forward_hook(
                 lambda _m, args, _o, part=part: rows.__setitem__(part, rows[part] + len(args[0]))
             )
@@ -126,8 +120,8 @@ def test_running_statistics_move_by_the_base_forward_only() -> None:
 def masks_seen(spec: RunSpec) -> list[torch.Tensor]:
     seen: list[torch.Tensor] = []
 
-    def watch(compute: ClientCompute) -> None:
-        net(compute).front[2].register_forward_hook(lambda _m, args, out: seen.append((out == 0) & (args[0] != 0)))
+    def watch(backend: TorchBackend) -> None:
+        net(backend).front[2].register_forward_hook(lambda _m, args, out: seen.append((out == 0) & (args[0] != 0)))
 
     Ran(spec, tiny.mlp(dropout=0.5), watch=watch)
     return seen
@@ -175,7 +169,7 @@ def test_only_trainable_names_are_perturbed_and_travel() -> None:
     ran = Ran(joint(), model)
     assert list(ran.state) == ["auxiliary.weight", "auxiliary.bias"]
     fresh = model.build("front", 0).state_dict()
-    assert all(torch.equal(t, fresh[n]) for n, t in net(ran.compute).front.state_dict().items())
+    assert all(torch.equal(t, fresh[n]) for n, t in net(ran.backend).front.state_dict().items())
     assert not same(ran.state, ran.before)
 
 
@@ -185,11 +179,11 @@ def test_only_trainable_names_are_perturbed_and_travel() -> None:
 def test_micro_batches_under_group_norm_give_the_whole_batch_s_losses_and_update() -> None:
     base = {"local_steps": 3, "optimizer": {"name": "sgd", "lr": 1e-3}, "zo": {"mu": 0.1, "num_directions": 2}}
     whole = Ran(joint(method=base), tiny.conv("group"))
-    pieces = Ran(joint(method={**base, "micro_batch": 1}), tiny.conv("group"))
-    assert pieces.local.figures.losses == pytest.approx(whole.local.figures.losses, abs=1e-6)
-    # One direction serves the whole batch: with another for each piece the updates would differ in direction.
+    split = Ran(joint(method={**base, "micro_batch": 1}), tiny.conv("group"))
+    assert split.local.figures.losses == pytest.approx(whole.local.figures.losses, abs=1e-6)
+    # One direction serves the whole batch: with another for each micro-batch the updates would differ in direction.
     for name, value in whole.state.items():
-        np.testing.assert_allclose(pieces.state[name], value, atol=2e-5)
+        np.testing.assert_allclose(split.state[name], value, atol=2e-5)
     assert not same(whole.state, whole.before)
 
 
@@ -198,20 +192,20 @@ def test_micro_batches_under_group_norm_give_the_whole_batch_s_losses_and_update
 
 def test_an_upload_is_the_base_forward_s_output_with_its_labels() -> None:
     spec, model = joint(method={"zo": {"mu": 1.0}}), tiny.mlp()
-    thetas: list[torch.Tensor] = []
-    compute = ClientCompute(model, spec, torch.device("cpu"))
+    thetas: list[Array] = []
+    backend = backend_of(spec, model)
     source, order = tiny.source(model), BatchOrder(spec.seed, 0, 24, 4)
-    local = LocalRound(spec, compute, source, order, ["activations", "labels"], 1, 0)
+    local = round_of(spec, backend, source=source)
     front = model.build("front", spec.seed).train()
     for step, upload in enumerate(local.uploads()):
-        thetas.append(compute.theta())  # the base point: the update comes after the upload
-        front.load_state_dict(net(compute).front.state_dict())
+        thetas.append(backend.theta())  # the base point: the update comes after the upload
+        front.load_state_dict(net(backend).front.state_dict())
         (x,), labels = source.batch(order.at(step))
         with torch.inference_mode():
             assert np.array_equal(upload.tensors["activations"], front(torch.from_numpy(x)).numpy())
         assert list(upload.tensors) == ["activations", "labels"]
         assert np.array_equal(upload.tensors["labels"], labels) and upload.tensors["labels"].dtype == np.int64
-    assert not torch.equal(thetas[0], thetas[1])
+    assert not np.array_equal(thetas[0], thetas[1])
 
 
 @pytest.mark.parametrize(
@@ -232,9 +226,7 @@ def test_every_kth_step_uploads_and_the_rest_of_a_round_does_not(period: int, st
 
 def test_an_upload_stays_what_it_was_while_the_round_goes_on() -> None:
     spec, model = joint(), tiny.conv("group")
-    compute = ClientCompute(model, spec, torch.device("cpu"))
-    order = BatchOrder(spec.seed, 0, 24, 4)
-    local = LocalRound(spec, compute, tiny.source(model), order, ["activations", "labels"], 1, 0)
+    local = round_of(spec, backend_of(spec, model))
     kept = [(u, {n: a.copy() for n, a in u.tensors.items()}) for u in local.uploads()]
     assert all(same(u.tensors, copy) for u, copy in kept)
 
@@ -257,12 +249,11 @@ def test_the_same_inputs_give_the_same_bits(distribution: str) -> None:
 
 def test_what_a_round_did_before_is_forgotten_once_the_state_is_fetched_again() -> None:
     spec, model = joint(), tiny.conv("batch")
-    compute = ClientCompute(model, spec, torch.device("cpu"))
-    fetched, order, ends = compute.state(), BatchOrder(spec.seed, 0, 24, 4), []
+    backend = backend_of(spec, model)
+    fetched, ends = backend.state(), []
     for _ in range(2):
-        compute.load_state(fetched)
-        list(LocalRound(spec, compute, tiny.source(model), order, ["activations", "labels"], 1, 0).uploads())
-        ends.append(compute.state())
+        list(round_of(spec, backend, state=fetched).uploads())
+        ends.append(backend.state())
     assert same(*ends)
 
 
@@ -306,37 +297,3 @@ def test_a_perturbation_that_overflows_is_a_data_error() -> None:
     spec = joint(method={"zo": {"mu": 3e38, "distribution": "rademacher"}})
     with pytest.raises(DataError, match="round 1, step 0: the auxiliary loss must be finite"):
         Ran(spec, tiny.mlp())
-
-
-# -- compute -----------------------------------------------------------------------------------------------------
-
-
-def test_theta_and_state_are_copies_and_round_trip() -> None:
-    compute = ClientCompute(tiny.conv("batch"), joint(), torch.device("cpu"))
-    state, theta_D = compute.state(), compute.theta()
-    assert [(n, a.dtype.name, a.shape) for n, a in state.items()] == compute.expected_state
-    compute.set_theta(theta_D + 1)
-    assert torch.equal(compute.theta(), theta_D + 1)
-    assert not same(state, compute.state())
-    compute.load_state(state)
-    assert torch.equal(compute.theta(), theta_D) and same(state, compute.state())
-
-
-def test_evaluation_uses_running_statistics_and_changes_nothing() -> None:
-    model = tiny.conv("batch")
-    compute = ClientCompute(model, joint(), torch.device("cpu"))
-    before = compute.state()
-    x, _ = tiny.source(model).batch(np.arange(5))
-    (activations,) = compute.evaluation_activations(x)
-    front = model.build("front", 0).eval()
-    with torch.inference_mode():
-        np.testing.assert_allclose(activations, front(torch.from_numpy(x[0])).numpy(), rtol=1e-5, atol=1e-6)
-    assert activations.flags.c_contiguous
-    assert same(before, compute.state()) and net(compute).training
-
-
-def test_parts_are_initialised_by_seed_whatever_was_drawn_before() -> None:
-    first = ClientCompute(tiny.mlp(), joint(seed=7), torch.device("cpu")).state()
-    torch.rand(3)
-    assert same(first, ClientCompute(tiny.mlp(), joint(seed=7), torch.device("cpu")).state())
-    assert not same(first, ClientCompute(tiny.mlp(), joint(seed=8), torch.device("cpu")).state())

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import tiny
 import torch
+from client.compute.made import CPU, backend_of, round_of
 from torch import Tensor, nn
 
+from heron_client.compute.backends.torch_backend import TorchBackend
 from heron_client.compute.local_round import LocalRound
-from heron_client.compute.torch_backend import ClientCompute
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
@@ -20,16 +20,13 @@ from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import OptimizerSpec, RunSpec
 from heron_core.streams import seeded_torch
 
-CPU = torch.device("cpu")
 
-
-def local_round(spec: RunSpec, model: SplitModel, state: dict[str, Array] | None = None) -> tuple[ClientCompute, Any]:
-    """The product's compute side, and its first round."""
-    compute = ClientCompute(model, spec, CPU)
-    compute.load_state(state or compute.state())
-    source = tiny.source(model)
-    order = BatchOrder(spec.seed, 0, len(source), spec.method.batch_size)
-    return compute, LocalRound(spec, compute, source, order, ["activations", "labels"], 1, 0)
+def local_round(
+    spec: RunSpec, model: SplitModel, state: dict[str, Array] | None = None, round_number: int = 1
+) -> tuple[TorchBackend, LocalRound]:
+    """The product's backend, and a round over it."""
+    backend = backend_of(spec, model)
+    return backend, round_of(spec, backend, state=state, round_number=round_number)
 
 
 class Back:
@@ -117,9 +114,3 @@ def torch_optimizer(spec: OptimizerSpec, theta: nn.Parameter) -> torch.optim.Opt
     if spec.name == "sgd":
         return torch.optim.SGD([theta], lr=spec.lr, momentum=spec.momentum, foreach=False)
     return torch.optim.Adam([theta], lr=spec.lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, foreach=False)
-
-
-def same(a: dict[str, Array], b: dict[str, Array]) -> bool:
-    """The same names, dtypes and values, NaN included."""
-    equal = (a[n].dtype == b[n].dtype and np.array_equal(a[n], b[n], equal_nan=True) for n in a)
-    return a.keys() == b.keys() and all(equal)

@@ -8,8 +8,9 @@ import plain
 import pytest
 import tiny
 import torch
+from client.compute.made import same
 
-from heron_client.compute import backprop
+from heron_client.compute.backends import torch_backprop
 from heron_core.errors import DataError
 
 OPTIMIZERS = [{"name": "adam", "lr": 0.01}, {"name": "sgd", "lr": 0.1, "momentum": 0.9}, {"name": "sgd", "lr": 0.1}]
@@ -22,19 +23,19 @@ METHODS = [
 
 def both(name: str, parts: Any, moved: Any, model: Any, **method: Any) -> tuple[Any, Any, Any, Any]:
     spec = tiny.spec(method={"name": name, **method})
-    compute, local = plain.local_round(spec, model)
+    backend, local = plain.local_round(spec, model)
     rival = plain.PlainClient(spec, model, parts, moved)
     uploads = plain.drive(local)
     rival.run()
-    return compute, local, rival, uploads
+    return backend, local, rival, uploads
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(("name", "parts", "moved"), METHODS)
 @pytest.mark.parametrize("norm", ["group", "batch"])
 def test_a_round_gives_plain_torch_s_bits(name: str, parts: Any, moved: Any, norm: str, optimizer: Any) -> None:
-    compute, local, rival, uploads = both(name, parts, moved, tiny.conv(norm), optimizer=optimizer)
-    assert plain.same(compute.state(), rival.state())
+    backend, local, rival, uploads = both(name, parts, moved, tiny.conv(norm), optimizer=optimizer)
+    assert same(backend.state(), rival.state())
     assert local.figures.losses == rival.losses
     assert local.figures.forward_passes == 4
     assert len(uploads) == (0 if name == "fedavg" else 4)
@@ -44,8 +45,8 @@ def test_a_round_gives_plain_torch_s_bits(name: str, parts: Any, moved: Any, nor
 
 @pytest.mark.parametrize(("name", "parts", "moved"), METHODS)
 def test_micro_batches_add_up_to_plain_torch_s_bits_with_their_own_masks(name: str, parts: Any, moved: Any) -> None:
-    compute, local, rival, uploads = both(name, parts, moved, tiny.mlp(dropout=0.5), micro_batch=2)
-    assert plain.same(compute.state(), rival.state())
+    backend, local, rival, uploads = both(name, parts, moved, tiny.mlp(dropout=0.5), micro_batch=2)
+    assert same(backend.state(), rival.state())
     assert local.figures.losses == rival.losses
     assert [(u.sequence, u.step, u.row_start) for u in uploads] == [
         (2 * step + piece, step, 2 * piece) for step in range(4 if uploads else 0) for piece in range(2)
@@ -54,10 +55,10 @@ def test_micro_batches_add_up_to_plain_torch_s_bits_with_their_own_masks(name: s
 
 def test_the_head_that_the_server_aligns_stays_as_it_came() -> None:
     spec = tiny.spec(method={"name": "fsl_sage"})
-    compute, local = plain.local_round(spec, tiny.mlp())
-    before = compute.state()
+    backend, local = plain.local_round(spec, tiny.mlp())
+    before = backend.state()
     plain.drive(local)
-    after = compute.state()
+    after = backend.state()
     assert np.array_equal(before["auxiliary.weight"], after["auxiliary.weight"])
     assert not np.array_equal(before["front.0.weight"], after["front.0.weight"])
     assert list(local.update()) == ["front.0.weight", "front.0.bias"]
@@ -98,7 +99,7 @@ def test_activations_are_made_ready_to_send_only_once_the_graph_is_gone(monkeypa
         found.append(sum(ref() is not None for ref in alive))
         return tensor.contiguous().numpy()
 
-    monkeypatch.setattr(backprop, "row_major", row_major)
+    monkeypatch.setattr(torch_backprop, "row_major", row_major)
     _, local = plain.local_round(tiny.spec(method={"name": "cse_fsl"}), tiny.conv("batch"))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         plain.drive(local)
@@ -118,7 +119,7 @@ def test_a_loss_that_is_not_finite_is_a_data_error_naming_round_and_step() -> No
     spec, model = tiny.spec(method={"name": "cse_fsl"}), tiny.mlp()
     state = plain.local_round(spec, model)[0].state()
     state["auxiliary.bias"][:] = np.nan
-    compute, local = plain.local_round(spec, model, state)
+    backend, local = plain.local_round(spec, model, state)
     with pytest.raises(DataError, match=r"round 1, step 0: the auxiliary loss must be finite, got nan"):
         plain.drive(local)
-    assert plain.same(compute.state() | {"auxiliary.bias": state["auxiliary.bias"]}, state), "nothing has moved"
+    assert same(backend.state() | {"auxiliary.bias": state["auxiliary.bias"]}, state), "nothing has moved"

@@ -8,8 +8,11 @@ import numpy as np
 import plain
 import pytest
 import tiny
+from client.compute.made import backend_of, same
 
-from heron_client.compute.torch_backend import ClientCompute
+from heron_client.compute.client_state import ClientState
+from heron_core.models.split_model import SplitModel
+from heron_core.spec.run_spec import RunSpec
 
 FRONT = ["front.0.weight", "front.0.bias"]
 HEAD = ["auxiliary.weight", "auxiliary.bias"]
@@ -17,9 +20,12 @@ BACK = ["back.0.weight", "back.0.bias", "back.2.weight", "back.2.bias"]
 MOMENTS = ["moments.first", "moments.second", "moments.steps"]
 
 
-def spec_and_compute(model: Any = None, **method: Any) -> tuple[Any, ClientCompute]:
-    spec = tiny.spec(method=method)
-    return spec, ClientCompute(model or tiny.mlp(), spec, plain.CPU)
+def state_of(spec: RunSpec, model: SplitModel | None = None) -> ClientState:
+    return ClientState(backend_of(spec, model or tiny.mlp()), spec.method)
+
+
+def names_of(state: ClientState) -> list[str]:
+    return [name for name, _, _ in state.expected]
 
 
 @pytest.mark.parametrize(
@@ -38,14 +44,13 @@ def spec_and_compute(model: Any = None, **method: Any) -> tuple[Any, ClientCompu
     ],
 )
 def test_each_method_s_state_comes_down_and_what_is_the_client_s_goes_up(method: Any, down: Any, up: Any) -> None:
-    _, compute = spec_and_compute(**method)
-    assert [name for name, _, _ in compute.expected_state] == down
-    assert list(compute.update({})) == up
+    state = state_of(tiny.spec(method=method))
+    assert names_of(state) == down
+    assert list(state.update({})) == up
 
 
 def test_buffers_stand_after_the_parameters_of_all_parts_and_moments_last() -> None:
-    _, compute = spec_and_compute(tiny.conv("batch"), name="fedavg", moments="averaged")
-    names = [name for name, _, _ in compute.expected_state]
+    names = names_of(state_of(tiny.spec(method={"name": "fedavg", "moments": "averaged"}), tiny.conv("batch")))
     kinds = ["moments" if n.startswith("moments") else "buffer" if ".running" in n or "num_" in n else "parameter"
              for n in names]  # fmt: skip
     assert kinds == sorted(kinds, key=["parameter", "buffer", "moments"].index)
@@ -60,8 +65,8 @@ def test_buffers_stand_after_the_parameters_of_all_parts_and_moments_last() -> N
 def test_moments_that_persist_travel_at_the_size_of_what_moves(
     name: str, size: int, optimizer: Any, names: Any
 ) -> None:
-    _, compute = spec_and_compute(name=name, optimizer=optimizer, moments="kept")
-    moments = [(n, dtype, shape) for n, dtype, shape in compute.expected_state if n.startswith("moments.")]
+    state = state_of(tiny.spec(method={"name": name, "optimizer": optimizer, "moments": "kept"}))
+    moments = [(n, dtype, shape) for n, dtype, shape in state.expected if n.startswith("moments.")]
     assert moments == [(n, "int64", ()) if n == "moments.steps" else (n, "float32", (size,)) for n in names]
 
 
@@ -71,24 +76,23 @@ def test_two_rounds_with_moments_that_persist_are_one_long_round(moments: str, o
     common = {"name": "cse_fsl", "moments": moments, "optimizer": optimizer}
     long, once = tiny.spec(method={**common, "local_steps": 4}), tiny.spec(method={**common, "local_steps": 2})
     model = tiny.mlp()
-    zero = {n: np.zeros(shape, dtype) for n, dtype, shape in ClientCompute(model, long, plain.CPU).expected_state}
-    compute, local = plain.local_round(long, model, start := {**zero, **ClientCompute(model, long, plain.CPU).state()})
+    zero = {n: np.zeros(shape, dtype) for n, dtype, shape in state_of(long).expected}
+    backend, local = plain.local_round(long, model, start := {**zero, **backend_of(long, model).state()})
     plain.drive(local)
-    expected = {**compute.state(), **local.update()}
+    expected = {**backend.state(), **local.update()}
     _, first = plain.local_round(once, model, start)
     plain.drive(first)
     state = first.update()
-    _, second = plain.local_round(once, model, state)
-    second._round = 2
+    _, second = plain.local_round(once, model, state, round_number=2)
     plain.drive(second)
-    assert plain.same(second.update(), expected)
+    assert same(second.update(), expected)
 
 
 def test_moments_that_are_reset_neither_come_nor_go() -> None:
     spec, model = tiny.spec(method={"name": "cse_fsl"}), tiny.mlp()
-    compute, local = plain.local_round(spec, model)
+    _, local = plain.local_round(spec, model)
     plain.drive(local)
-    assert not [n for n, _, _ in compute.expected_state if n.startswith("moments")]
+    assert not [name for name in names_of(state_of(spec)) if name.startswith("moments")]
     assert list(local.update()) == FRONT + HEAD
 
 
@@ -96,21 +100,21 @@ def test_moments_that_are_reset_neither_come_nor_go() -> None:
 def test_a_frozen_client_moves_its_running_statistics_or_normalises_by_those_it_has(keeps: bool) -> None:
     spec = tiny.spec(method={"name": "frozen", "running_statistics": "keep" if keeps else "update"})
     model = tiny.conv("batch")
-    compute, local = plain.local_round(spec, model)
-    before = compute.state()
+    backend, local = plain.local_round(spec, model)
+    before = backend.state()
     (upload, *_) = plain.drive(local)
-    after = compute.state()
-    assert plain.same(before, after) == keeps
+    after = backend.state()
+    assert same(before, after) == keeps
     assert sorted(local.update()) == ([] if keeps else sorted(n for n in before if "running" in n or "num_" in n))
-    x, _ = tiny.source(model).batch(local._order.at(0))
-    by_running_statistics = np.array_equal(upload.tensors["activations"], compute.evaluation_activations(x)[0])
+    x, _ = tiny.source(model).batch(local._batches._order.at(0))
+    by_running_statistics = np.array_equal(upload.tensors["activations"], backend.evaluation_activations(x)[0])
     assert by_running_statistics == keeps
 
 
 def test_a_frozen_client_that_keeps_its_statistics_keeps_them_after_an_evaluation() -> None:
     spec = tiny.spec(method={"name": "frozen", "running_statistics": "keep"})
-    compute, local = plain.local_round(spec, tiny.conv("batch"))
-    before = compute.state()
-    compute.evaluation_activations(tiny.source(tiny.conv("batch")).batch(np.arange(3))[0])
+    backend, local = plain.local_round(spec, tiny.conv("batch"))
+    before = backend.state()
+    backend.evaluation_activations(tiny.source(tiny.conv("batch")).batch(np.arange(3))[0])
     plain.drive(local)
-    assert plain.same(before, compute.state())
+    assert same(before, backend.state())

@@ -10,7 +10,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from heron_client.compute.steps.per_sample import PerSample
+from heron_client.compute.backends.torch_per_sample import PerSample
 from heron_core.errors import ModelError
 from heron_core.models import build_split_model
 from heron_core.models.adapt.per_sample import acts_per_sample

@@ -1,0 +1,223 @@
+"""What a local step needs of a machine-learning runtime, in NumPy terms.
+
+`Backend` is all that zeroth order asks for: forward passes, and the exact gradient of the head alone. A runtime that
+can only run inference implements it and nothing else. The three interfaces after it are for runtimes that can do more;
+what needs one of them refuses a backend without it.
+
+Shape suffixes: B samples of a micro-batch, D parameters that the client's optimiser moves, P those that are perturbed,
+H the head's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heron_core.arrays import Array, TensorSpec
+from heron_core.errors import ConfigError
+from heron_core.labels import LabelSpec
+from heron_core.streams import Part
+
+Vector = NDArray[np.float32]
+"""Parameters, a gradient or a direction, float32 [D]; or one number for each sample [B]."""
+Matrix = NDArray[np.float32]
+"""A vector for each sample, float32 [B, P]."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Samples that go forward together."""
+
+    inputs: tuple[Array, ...]
+    """The model's inputs [B, ...], in its order."""
+    labels: Array
+    """[B, ...], as the task's labels are."""
+    masks: tuple[Part, ...]
+    """Names the random stream of the dropout masks: the same at the base point and at every probe."""
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.labels)
+
+
+class Forward(NamedTuple):
+    """What a forward pass gives."""
+
+    losses_B: Vector
+    activations: list[Array]
+    """The cut's tensors [B, ...] as they are sent, row-major, the caller's own; empty where they were not asked for."""
+
+
+class StateTensor(NamedTuple):
+    """One tensor of the client state that the backend holds."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    is_buffer: bool
+    """Is it a learned buffer, such as a running mean? Else a trainable parameter."""
+
+
+class Backend(Protocol):
+    """The client's parts of the model, ready to run: the front, and in most methods the auxiliary head.
+
+    It holds one set of parameters and buffers, the present ones. The same calls give the same bits.
+    """
+
+    # -- what goes in and out ----------------------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The model's inputs."""
+        ...
+
+    @property
+    def labels(self) -> LabelSpec:
+        """The task's labels."""
+        ...
+
+    @property
+    def activations(self) -> tuple[TensorSpec, ...]:
+        """The cut's tensors."""
+        ...
+
+    # -- parameters and buffers --------------------------------------------------------------------------------------
+
+    @property
+    def state_tensors(self) -> Sequence[StateTensor]:
+        """Those that the server sends: trainable parameters of all parts in order, then learned buffers."""
+        ...
+
+    def load_state(self, arrays: Mapping[str, Array]) -> None:
+        """Copies `state_tensors` by name; other names are not looked at. Their shapes have been checked."""
+        ...
+
+    def state(self) -> dict[str, Array]:
+        """A copy of `state_tensors` by name, in that order."""
+        ...
+
+    @property
+    def moved(self) -> Sequence[tuple[str, int]]:
+        """(name, elements) of the parameters that the optimiser moves, the front's first: the order of theta."""
+        ...
+
+    def theta(self) -> Vector:
+        """A copy of the parameters that move, as one vector [D]."""
+        ...
+
+    def set_theta(self, theta_D: Vector, start: int = 0) -> None:
+        """Copies a vector into the parameters that move, or what of it begins at element `start`; the others stay.
+
+        The part begins and ends with whole parameters. Each parameter gets memory of its own, aligned as the runtime
+        aligns it: a kernel may give other bits for a view of `theta_D`.
+        """
+        ...
+
+    def buffers(self) -> dict[str, Array]:
+        """A copy of the learned buffers by name."""
+        ...
+
+    def restore_buffers(self, saved: Mapping[str, Array]) -> None:
+        """Puts back what `buffers` gave."""
+        ...
+
+    # -- forward passes ----------------------------------------------------------------------------------------------
+
+    def forward(self, batch: MicroBatch, *, keep_activations: bool) -> Forward:
+        """A training forward at the present parameters: batch statistics and dropout masks. It moves the buffers."""
+        ...
+
+    def head_gradient(self, batch: MicroBatch, share_of: int, *, keep_activations: bool) -> tuple[Forward, Vector]:
+        """As `forward`, and the head's exact gradient [H] of the losses' sum / `share_of`; none of the front's.
+
+        Where the run trains the head by it (method.auxiliary_update = "first_order"); H as in `moved`.
+        """
+        ...
+
+    def evaluation_activations(self, inputs: tuple[Array, ...]) -> list[Array]:
+        """The cut's tensors [B, ...] in evaluation mode, which changes nothing."""
+        ...
+
+
+# -- what some backends can do besides ---------------------------------------------------------------------------------
+
+
+class CutPass(Protocol):
+    """A front's training forward that waits for the gradient at the cut."""
+
+    def activations(self) -> list[Array]:
+        """What is sent, [B, ...] each, row-major."""
+        ...
+
+    def backward(self, gradients: list[Array]) -> Vector:
+        """The gradient [D] from that of each floating-point tensor at the cut [B, ...], whose list is emptied. Once."""
+        ...
+
+
+@runtime_checkable
+class FirstOrderBackend(Protocol):
+    """Backpropagation through the front, for the first-order methods."""
+
+    def loss_gradient(self, batch: MicroBatch, share_of: int, *, keep_activations: bool) -> tuple[Forward, Vector]:
+        """As `Backend.forward`, and the gradient [D] of the losses' sum / `share_of`."""
+        ...
+
+    def cut_pass(self, batch: MicroBatch) -> CutPass:
+        """The front's training forward, its graph kept until the gradient at the cut comes."""
+        ...
+
+
+class StageInputs(Protocol):
+    """What some stages were given at the base point, one micro-batch after another."""
+
+    def recording(self) -> AbstractContextManager[None]:
+        """Around one base forward: keeps what these stages are given in it, as the next micro-batch's."""
+        ...
+
+    def losses(self, stage: int, number: int, batch: MicroBatch) -> Vector:
+        """Losses [B] of micro-batch `number` from what `stage` was given, at the present parameters."""
+        ...
+
+    def forget(self, stage: int) -> None:
+        """Lets go what this stage was given."""
+        ...
+
+
+@runtime_checkable
+class StagedBackend(Protocol):
+    """Forward passes that begin inside the front, for method.zo.block_wise."""
+
+    def num_stages(self) -> int:
+        """Of the front. The head counts as one more, after the last. ModelError: the front is not made of stages."""
+        ...
+
+    def stage_of(self, name: str) -> int:
+        """Which stage the parameter `name`, such as `front.conv1.weight` or `auxiliary.weight`, belongs to, from 0."""
+        ...
+
+    def stage_inputs(self, stages: Collection[int]) -> StageInputs:
+        """An empty store for what these stages are given."""
+        ...
+
+
+@runtime_checkable
+class PerSampleBackend(Protocol):
+    """Forward passes in which each sample has its own parameters, for method.zo.scope = "sample"."""
+
+    def per_sample_losses(self) -> Callable[[MicroBatch, Matrix], Vector]:
+        """Losses [B] at each sample's own values [B, P] of the front's parameters that move; the present ones stay.
+
+        ModelError: one of them cannot differ from sample to sample.
+        """
+        ...
+
+
+def lacks(backend: Backend, what: str, setting: str) -> ConfigError:
+    """The error of a setting that this backend cannot run."""
+    return ConfigError(f"{setting} needs a client that can {what}, {type(backend).__name__} cannot; set it otherwise")

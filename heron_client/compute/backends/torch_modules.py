@@ -1,0 +1,84 @@
+"""The client's parts as torch modules: built once, with their parameters by name, and what every pass is made of.
+
+Shape suffixes: B batch (or micro-batch) rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from heron_client.compute.backend import Vector
+from heron_client.compute.role import Role
+from heron_core.arrays import Array
+from heron_core.device import to_inputs, use_threads
+from heron_core.models.split_model import SplitModel, Tensors, activations_of
+from heron_core.streams import Part, seeded_torch
+
+
+class TorchModules:
+    """`net` has the parts under their names. Only parameters whose gradient is exact ever get a graph."""
+
+    def __init__(self, model: SplitModel, role: Role, device: torch.device) -> None:
+        self.model, self._role, self._device = model, role, device
+        self.use_threads()
+        self.net = nn.ModuleDict({part: model.build(part, role.seed) for part in role.parts}).to(device)
+        self.front = self.net["front"]
+        self.head = self.net[role.parts[1]] if len(role.parts) > 1 else nn.Identity()
+        """The auxiliary head, in fedavg the back; the identity where the client has the front alone."""
+        self.train()
+        self.net.requires_grad_(False)
+        self.trainable = {n: p for n, p in self.net.named_parameters() if model.trainable(n)}
+        self.buffers = model.learned_buffers(self.net)
+        self.moved = {n: p for n, p in self.trainable.items() if role.moves(n)}
+        for name, parameter in self.moved.items():
+            parameter.requires_grad_(role.exact(name))
+
+    def train(self) -> None:
+        """Training mode; a front that keeps its running statistics normalises by them, as in evaluation."""
+        self.net.train()
+        if self._role.keeps_statistics:
+            self.front.eval()
+
+    def moved_parameters(self, prefix: str = "") -> list[nn.Parameter]:
+        """Of those that the optimiser moves, in theta's order, the ones so named."""
+        return [parameter for name, parameter in self.moved.items() if name.startswith(prefix)]
+
+    def activations(self, inputs: tuple[Array, ...]) -> Tensors:
+        """What the front gives for the model's inputs [B, ...]."""
+        return activations_of(self.front, to_inputs(inputs, self._device, self.model.channels_last))
+
+    def losses(self, outputs: Tensor, labels: Array) -> Tensor:
+        """Per-sample losses [B]."""
+        return self.model.task.losses(outputs, torch.from_numpy(labels).to(self._device))
+
+    @contextmanager
+    def stream(self, path: tuple[Part, ...]) -> Iterator[None]:
+        """Inside, dropout masks come from the stream `path`, and torch has the client's threads."""
+        self.use_threads()
+        with seeded_torch(self._role.seed, *path):
+            yield
+
+    def use_threads(self) -> None:
+        """Torch computes with the client's threads from here on."""
+        use_threads(self._role.threads)
+
+    def own(self, array: Array) -> Tensor:
+        """The array in torch's own aligned memory, row-major, on the compute device."""
+        source = torch.from_numpy(array)
+        return torch.empty(source.shape, dtype=source.dtype, device=self._device).copy_(source)
+
+
+def row_major(tensor: Tensor) -> Array:
+    """On the CPU, as it is sent."""
+    array: Array = tensor.detach().to("cpu").contiguous().numpy()
+    return array
+
+
+def vector(tensor: Tensor) -> Vector:
+    """Losses or a gradient on the CPU, in float32."""
+    found: Vector = tensor.detach().to("cpu", torch.float32).numpy()
+    return found
