@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from heron_core.arrays import TensorSpec
 from heron_core.errors import CheckpointError, ModelError
 from heron_core.files import replace_file
 from heron_core.json_text import to_json
@@ -19,7 +21,7 @@ from heron_core.models.registry import BUILT_IN, build_split_model
 from heron_core.models.split_model import AssembledModel
 from heron_core.spec.run_spec import ModelSpec
 
-HOW_TO_LOAD = "from heron_core import load_model; model = load_model('this folder'); logits = model(inputs)"
+HOW_TO_LOAD = "from heron_core import load_model; model = load_model('this folder'); outputs = model(*inputs)"
 
 
 def save_model(
@@ -29,10 +31,14 @@ def save_model(
     back: nn.Module,
     auxiliary: nn.Module | None = None,
     extra: Mapping[str, Any] | None = None,
+    *,
+    task: str = "",
+    inputs: Sequence[TensorSpec] = (),
 ) -> None:
     """Writes the parts and what rebuilds them; `extra` goes into model.json as it is, NaN as null.
 
-    Each file is complete or absent. OSError if the folder cannot be written.
+    `task` and `inputs` tell a reader of model.json what the model is for and what it is called with. Each file is
+    complete or absent. OSError if the folder cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +47,8 @@ def save_model(
         "format": FORMAT,
         "load": HOW_TO_LOAD,
         "model": spec.model_dump(mode="json"),
+        "task": task,
+        "inputs": [asdict(given) for given in inputs],
         "state_sha256": tensors_sha256(state),
         "extra": dict(extra or {}),
     }

@@ -190,5 +190,5 @@ def how_to_load(path: str, model: str) -> list[str]:
     return [
         "from heron_core import load_model",
         f'model = load_model("{path}"{allow})',
-        "outputs = model(x)  # an argument for each input that model.json names, such as float32 [B, ...]",
+        "outputs = model(*inputs)  # the inputs [B, ...] that model.json names",
     ]

@@ -39,9 +39,11 @@ def finish_run(
     )  # fmt: skip
     extra = {
         "run_id": summary["run_id"], "method": summary["method"], "rounds_done": summary["rounds_done"],
-        "accuracy": summary["accuracy"], "model_sha256": summary["model_sha256"],
+        "accuracy": summary["accuracy"], "metric": summary["metric"], "model_sha256": summary["model_sha256"],
     }  # fmt: skip
-    save_model(folder, spec.model, trained.front, trained.back, trained.head, extra)
+    save_model(
+        folder, spec.model, trained.front, trained.back, trained.head, extra, task=facts.task, inputs=facts.inputs
+    )
     summary["model_path"] = str(folder)
     if curves:
         title = f"{spec.method.name} on {spec.model.name}, {summary['clients']} clients"

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from heron_core.data import Source, load_own, split_holdout
+from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings, load_run_file
 from heron_simulator.command import client_tables
@@ -19,8 +21,9 @@ CLIENTS = 2
 
 
 def need_data(kind: str, patch: pytest.MonkeyPatch) -> None:
-    """Sees to it that HERON_DATA holds the sentences, or skips the test."""
+    """Sees to it that own_tasks can be imported and HERON_DATA holds the sentences, or skips the test."""
     pytest.importorskip("sklearn")
+    patch.syspath_prepend(str(EXAMPLES))
     if kind != "next_token":
         return
     named = [Path(os.environ["HERON_DATA"])] if "HERON_DATA" in os.environ else []
@@ -43,6 +46,19 @@ def run_of(kind: str, *overrides: str) -> tuple[RunSpec, ServerSettings]:
 def clients_of(kind: str) -> list[dict[str, object]]:
     """Their files' tables."""
     return [client_tables(client_file(kind, number)) for number in range(CLIENTS)]
+
+
+def halves_of(spec: RunSpec, kind: str) -> list[tuple[Source, Source]]:
+    """What each rank trains on and what it holds out, of the data that its file names."""
+    model = build_split_model(spec.model)
+    own = [
+        load_own(
+            f"own_tasks.{kind}:samples", path=None, options={"part": rank, "parts": CLIENTS}, inputs=model.inputs,
+            labels=model.task.labels,
+        )
+        for rank in range(CLIENTS)
+    ]  # fmt: skip
+    return [split_holdout(source, spec.data.holdout, spec.seed, rank) for rank, source in enumerate(own)]
 
 
 def simulated(kind: str, *overrides: str, run_dir: Path | None = None) -> dict[str, Any]:

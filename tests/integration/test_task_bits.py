@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
-from integration.five_tasks import CLIENTS, EXAMPLES, KINDS, clients_of, need_data, run_of
+from integration.five_tasks import KINDS, clients_of, halves_of, need_data, run_of
 from integration.references import reference_run
 
-from heron_core.data import Source, load_own, split_holdout
-from heron_core.models import build_split_model
-from heron_core.spec.run_spec import RunSpec
 from heron_simulator.simulator import simulate
 
 SHORT = ("rounds=2", "method.local_steps=3", "method.batch_size=8")
@@ -22,26 +18,12 @@ ALIGNED = tuple(
 )
 
 
-def shares_of(spec: RunSpec, kind: str) -> list[Source]:
-    """What each rank trains on, as its file says and without what it holds out."""
-    model = build_split_model(spec.model)
-    own = [
-        load_own(
-            f"own_tasks.{kind}:samples", path=None, options={"part": rank, "parts": CLIENTS}, inputs=model.inputs,
-            labels=model.task.labels,
-        )
-        for rank in range(CLIENTS)
-    ]  # fmt: skip
-    return [split_holdout(source, spec.data.holdout, spec.seed, rank)[0] for rank, source in enumerate(own)]
-
-
 def same_bits(kind: str, patch: pytest.MonkeyPatch, *overrides: str) -> None:
     need_data(kind, patch)
-    patch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
     another = any(setting.startswith("method.name=") for setting in overrides)
     spec, settings = run_of(kind, *SHORT, *overrides, *(() if another else (VISIBLE,)))
     found: dict[str, Any] = simulate(spec, settings=settings, client_settings=clients_of(kind)).summary
-    assert found["model_sha256"] == reference_run(spec, shares=shares_of(spec, kind))
+    assert found["model_sha256"] == reference_run(spec, shares=[train for train, _ in halves_of(spec, kind)])
 
 
 @pytest.mark.parametrize("overrides", [(), ("method.name=cse_fsl",)], ids=["heron", "cse_fsl"])

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from heron_core.arrays import TensorSpec
 from heron_core.errors import CheckpointError, ModelError
 from heron_core.models import build_split_model, load_model, save_model, state_sha256
 from heron_core.spec.run_spec import ModelSpec
@@ -65,6 +66,15 @@ def test_the_description_is_json_with_nan_as_null_and_how_to_load(tmp_path: Path
     assert found["extra"] == {"loss": None, "history": [{"accuracy": None}, 0.5]}
     assert "load_model(" in found["load"] and found["format"] == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_the_description_says_what_the_model_is_for_and_what_it_is_called_with(tmp_path: Path) -> None:
+    split, tokens = build_split_model(ModelSpec()), TensorSpec("tokens", (80,), "int64", variable=True, count=49)
+    front, back = split.build("front", 1), split.build("back", 1)
+    save_model(tmp_path, ModelSpec(), front, back, task="next_token", inputs=[tokens])
+    found = json.loads((tmp_path / "model.json").read_text())
+    assert found["task"] == "next_token"
+    assert found["inputs"] == [{"name": "tokens", "shape": [80], "dtype": "int64", "variable": True, "count": 49}]
 
 
 def test_no_folder_says_what_to_pass(tmp_path: Path) -> None:
