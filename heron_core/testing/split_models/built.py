@@ -34,10 +34,12 @@ class Built:
 
     @cached_property
     def inputs(self) -> tuple[Array, ...]:
+        """A few samples of the model's inputs."""
         return example_inputs(self.model.inputs, ROWS)
 
     @cached_property
     def labels(self) -> Tensor:
+        """A label of the task for each of them."""
         return torch.from_numpy(example_labels(self.model.task.labels, ROWS))
 
     @cached_property
