@@ -18,7 +18,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # configuration (an index, a folder of wheels) is asked for it first, so PyTorch's index is contacted only if needed.
 TORCH_CPU := $(TORCH)$(if $(filter Linux,$(shell uname -s)),+cpu)
 
-.PHONY: demo test check lint types protos settings constraints docker-test clean help
+.PHONY: demo test check lint types protos settings golden constraints docker-test clean help
 
 demo: .venv/.demo  ## train on handwritten digits: a server and its clients on this machine
 	$(BIN)/heron-server demo
@@ -40,6 +40,9 @@ protos: .venv/.dev  ## generate heron_core/pb from proto/
 
 settings: .venv/.dev  ## write docs/settings.md from the settings' own documentation
 	$(BIN)/python docs/make_settings.py
+
+golden: .venv/.dev  ## record tests/golden/ for this version: a small run's checkpoint, and one more round
+	$(BIN)/python tests/golden/make.py
 
 docker-test: .venv/.dev  ## docker compose with one server and three clients, end to end
 	$(BIN)/python -m pytest tests/e2e/test_compose.py
