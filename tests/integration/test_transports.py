@@ -19,6 +19,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.frames import Bulk
+from heron_simulator.forwarding import Forwarding
 
 Open = Callable[..., World]
 
@@ -114,6 +115,19 @@ class TransportSuite:
         assert participants[-1] == 3
         assert participants == sorted(participants)
 
+    def test_observers_hear_how_far_a_client_is_before_it_submits(self, open_world: Open) -> None:
+        world = open_world(spec(), heartbeat_s=0.02)
+
+        class Patient(Forwarding):
+            """Submits once its last local step is heard of."""
+
+            def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Any]) -> pb.SubmitUpdateReply:
+                world.rounds.hear("a", header.round, 2, 2)
+                return super().submit(header, arrays)
+
+        summary = world.run(Member("a", through=Patient), Member("b"))
+        assert summary["errors"] == {} and summary["rounds_done"] == 2
+
     def test_own_data_is_evaluated_by_the_clients_on_what_they_hold_out(self, open_world: Open, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
         members = []
@@ -160,7 +174,7 @@ class TransportSuite:
 
 @pytest.mark.parametrize("name", ["heron", "sflv2", "fedavg"])
 def test_the_simulator_s_ledger_is_what_grpc_carries(name: str, tmp_path: Path) -> None:
-    """One client, so that nothing hangs on who comes first; heartbeats, which the simulator has none of, are rare."""
+    """One client, so that nothing hangs on who comes first; heartbeats, which only gRPC charges, are rare."""
     run = spec(method={"name": name, "local_steps": 2, "batch_size": 8}, federation={"clients": 1})
     ledgers = []
     for kind in (InProcessWorld, GrpcWorld):

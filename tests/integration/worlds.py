@@ -30,11 +30,22 @@ Through = Callable[[Transport], Transport]
 
 
 class Rounds(Observer):
-    """Counts committed rounds, and lets others wait for them."""
+    """Counts committed rounds, and lets others wait for them and for a client's progress."""
 
     def __init__(self) -> None:
         self.done = 0
+        self._progress: set[tuple[str, int, int, int]] = set()
         self._news = threading.Condition()
+
+    def client_progress(self, name: str, number: int, step: int, steps: int) -> None:
+        with self._news:
+            self._progress.add((name, number, step, steps))
+            self._news.notify_all()
+
+    def hear(self, *progress: Any) -> None:
+        """Waits for this progress of a client."""
+        with self._news:
+            assert self._news.wait_for(lambda: progress in self._progress, PATIENCE_S), f"heard {self._progress}"
 
     def round_done(self, record: dict[str, Any]) -> None:
         with self._news:
@@ -60,6 +71,8 @@ class Member:
 
 class World(Protocol):
     """A server that runs, until `close`."""
+
+    rounds: Rounds
 
     def transport(self) -> Transport:
         """A new client's way to the server."""
