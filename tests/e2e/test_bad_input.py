@@ -251,7 +251,7 @@ def test_check_says_what_works_and_takes_no_place(bench: Bench, waiting: str) ->
     data = own_data(bench.folder / "own.npz")
     client = bench.client("good", waiting, data=data, command="check", **ALLOWED)
     assert client.ends() == 0, client.stderr
-    assert [line.split()[0] for line in client.stdout] == ["server", "data", "model", "one"]
+    assert [line.split()[0] for line in client.stdout] == ["server", "data", "task", "model", "one"]
     assert "36 training samples" in client.stdout[1]
     assert "2 forward passes" in client.stdout[3]
 
