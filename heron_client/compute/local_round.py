@@ -34,6 +34,7 @@ class Figures:
 
     @property
     def step_seconds_median(self) -> float:
+        """Of the local steps so far; 0 before the first."""
         return median(self.step_seconds) if self.step_seconds else 0.0
 
 

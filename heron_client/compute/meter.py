@@ -48,7 +48,9 @@ class PeakMeter:
         self.loaded_bytes = resident_bytes() if self._works else 0
 
     def peak_bytes(self) -> int:
+        """The most that was resident since the making of this meter."""
         return peak_bytes() if self._works else 0
 
     def above_loaded(self) -> int:
+        """How far the peak rose above what was resident at the start."""
         return max(0, self.peak_bytes() - self.loaded_bytes)

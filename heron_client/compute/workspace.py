@@ -36,6 +36,7 @@ class Workspace:
 
     @property
     def num_samples(self) -> int:
+        """Training samples of this client; 0 before `prepare`."""
         return len(self._train) if self._train is not None else 0
 
     @property
@@ -69,10 +70,12 @@ class Workspace:
 
     @property
     def num_held_out(self) -> int:
+        """Samples held out for evaluation."""
         return len(self._held_out) if self._held_out is not None else 0
 
     @property
     def evaluation_steps(self) -> int:
+        """Uploads that an evaluation takes."""
         return -(-self.num_held_out // self.spec.method.batch_size)
 
     def evaluation_uploads(self, state: Mapping[str, Array]) -> Iterator[Upload]:
