@@ -120,7 +120,7 @@ class Backend(Protocol):
         ...
 
     def buffers(self) -> dict[str, Array]:
-        """A copy of the learned buffers by name."""
+        """A copy of all buffers by name, also of those that do not travel."""
         ...
 
     def restore_buffers(self, saved: Mapping[str, Array]) -> None:

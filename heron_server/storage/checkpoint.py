@@ -18,7 +18,7 @@ from heron_core.files import replace_file
 from heron_core.models.digest import state_sha256
 from heron_server.metrics.figures import SavedRecords
 
-VERSION = 1
+VERSION = 2
 
 
 class Facts(TypedDict):

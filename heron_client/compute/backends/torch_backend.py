@@ -63,7 +63,8 @@ class TorchBackend:
 
     @torch.inference_mode()
     def load_state(self, arrays: Mapping[str, Array]) -> None:
-        """Copies `state_tensors` into the modules."""
+        """Copies `state_tensors` into the modules; buffers that do not travel are as built again."""
+        self.modules.reset_local_buffers()
         for name, tensor in {**self.modules.trainable, **self.modules.buffers}.items():
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name]).reshape(tensor.shape)))
 
@@ -92,13 +93,13 @@ class TorchBackend:
             at += parameter.numel()
 
     def buffers(self) -> dict[str, Array]:
-        """A copy of the learned buffers."""
-        return {name: buffer.to("cpu", copy=True).numpy() for name, buffer in self.modules.buffers.items()}
+        """A copy of all buffers."""
+        return {name: buffer.to("cpu", copy=True).numpy() for name, buffer in self.modules.all_buffers.items()}
 
     @torch.no_grad()
     def restore_buffers(self, saved: Mapping[str, Array]) -> None:
         """Puts back what `buffers` gave."""
-        for name, buffer in self.modules.buffers.items():
+        for name, buffer in self.modules.all_buffers.items():
             buffer.copy_(torch.from_numpy(saved[name]))
 
     # -- forward passes ----------------------------------------------------------------------------------------------

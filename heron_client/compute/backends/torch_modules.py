@@ -33,9 +33,17 @@ class TorchModules:
         self.net.requires_grad_(False)
         self.trainable = {n: p for n, p in self.net.named_parameters() if model.trainable(n)}
         self.buffers = model.learned_buffers(self.net)
+        """Those that travel."""
+        self.all_buffers = dict(self.net.named_buffers())
+        self._as_built = {n: b.clone() for n, b in self.all_buffers.items() if n not in self.buffers}
         self.moved = {n: p for n, p in self.trainable.items() if role.moves(n)}
         for name, parameter in self.moved.items():
             parameter.requires_grad_(role.exact(name))
+
+    def reset_local_buffers(self) -> None:
+        """Buffers that do not travel are as built again: a local round depends on nothing that came before it."""
+        for name, buffer in self._as_built.items():
+            self.all_buffers[name].copy_(buffer)
 
     def train(self) -> None:
         """Training mode; a front that keeps its running statistics normalises by them, as in evaluation."""

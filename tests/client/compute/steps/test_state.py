@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import plain
 import pytest
 import tiny
-from client.compute.made import backend_of, same
+import torch
+from client.compute.made import backend_of, round_of, same
+from torch import nn
 
 from heron_client.compute.client_state import ClientState
 from heron_core.models.split_model import SplitModel
@@ -118,3 +121,36 @@ def test_a_frozen_client_that_keeps_its_statistics_keeps_them_after_an_evaluatio
     backend.evaluation_activations(tiny.source(tiny.conv("batch")).batch(np.arange(3))[0])
     plain.drive(local)
     assert same(before, backend.state())
+
+
+class Counting(nn.Module):
+    """Its buffer counts forward passes and decides what it gives; it is saved, and nobody learns it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 6)
+        self.register_buffer("passes", torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        return torch.tanh(self.linear(x)) * self.passes
+
+
+@pytest.mark.parametrize("method", [{"name": "heron"}, {"name": "cse_fsl"}], ids=lambda m: m["name"])
+def test_a_buffer_that_does_not_travel_starts_each_round_as_built(method: dict[str, Any]) -> None:
+    model = replace(tiny.mlp(), front=Counting, learned=lambda name: False)
+    spec = tiny.spec(method=method)
+    backend, first = plain.local_round(spec, model)
+    start = {name: array.copy() for name, array in backend.state().items()}
+    assert "front.passes" not in start
+    plain.drive(first)
+    second = round_of(spec, backend, state=start)
+    plain.drive(second)
+    assert second.figures.losses == first.figures.losses
+
+
+def test_a_probe_sees_the_buffers_of_the_base_point_whether_they_travel_or_not() -> None:
+    model = replace(tiny.mlp(), front=Counting, learned=lambda name: False)
+    backend, local = plain.local_round(tiny.spec(method={"name": "heron"}), model)
+    plain.drive(local)
+    assert backend.buffers()["front.passes"] == 1 + 4, "one base forward in each of four local steps"
