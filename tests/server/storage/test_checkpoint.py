@@ -156,7 +156,7 @@ def test_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(checkpoint, "VERSION", 99)
     path = save_checkpoint(tmp_path, a_checkpoint(), keep=2)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="has version 99, expected 1"):
+    with pytest.raises(CheckpointError, match="has version 99, expected 2"):
         load_checkpoint(path)
 
 
