@@ -1,16 +1,17 @@
-"""A client's peak memory in parts: what torch's allocator held at its peak, and the process's own VmHWM beside it.
+"""A client's peak memory in parts: what torch's allocator and NumPy held, and the process's own VmHWM beside it.
 
 Each figure is of two local steps in a fresh process, so that the second runs beside the optimiser's state and the
-first step's upload. Two processes a case: one watches torch's allocator (a watcher takes memory itself), one VmHWM
-(reset by /proc/self/clear_refs) less VmRSS after one step of two samples.
+first step's upload. Two processes a case: one watches what is allocated (a watcher takes memory itself), one VmHWM
+(reset by /proc/self/clear_refs) less VmRSS after one step of two samples. Of torch's memory it is the peak, of NumPy's
+the most that was there when parameters were set: at a probe, or after a step.
 
 parameters  of the parts that the client runs, and buffers; there before, so in neither peak
 moments     the optimiser's state
-vectors     theta, gradient, probe and whatever else is as long as the parameters or one of them
+vectors     theta, gradient, probe, direction and whatever else is as long as the parameters or one of them
 maps        inputs, activations, their gradients, uploads that are not acknowledged
-other       the rest that the allocator held
-outside     VmHWM less the allocator's peak: NumPy's batch and draws, oneDNN's scratch memory, frames, malloc's slack;
-            less than nothing where the allocator had given out a map that was not written yet
+other       the rest that was allocated
+outside     VmHWM less what was allocated: oneDNN's scratch memory, frames, malloc's slack; less than nothing where a
+            map was given out and not written yet
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ import gc
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from clients import ProductClient, StockClient, run_spec
 
@@ -114,12 +118,13 @@ def process_peak(client: Any) -> int:
 
 
 def allocator_peak(client: Any) -> Peak:
-    """Torch's live allocations at their highest sum, sorted by size into parts."""
+    """Torch's live allocations at their highest sum, and NumPy's, sorted by size into parts."""
     sizes = _sizes(client)
     client.warm_up()
     gc.collect()
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+    profiled = torch.profiler.profile(activities=activities, profile_memory=True)
+    with profiled as profile, _numpy_watched(client) as arrays:
         client.round()
     live, highest, at_peak = {}, 0, {}
     total = 0
@@ -131,7 +136,29 @@ def allocator_peak(client: Any) -> Peak:
             total -= live.pop(address)
         if total > highest:
             highest, at_peak = total, dict(live)
-    return _sorted(at_peak.values(), sizes)
+    return _sorted([*at_peak.values(), *arrays], sizes)
+
+
+@contextmanager
+def _numpy_watched(client: Any) -> Iterator[list[int]]:
+    """Inside, the list holds the sizes of NumPy's arrays as they were when it had most and parameters were set."""
+    most: list[int] = []
+    if not isinstance(client, ProductClient):
+        yield most
+        return
+    set_theta: Callable[..., None] = client.backend.set_theta
+
+    def watched(*arguments: Any) -> None:
+        traces = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)])
+        found = [trace.size for trace in traces.traces]
+        if sum(found) > sum(most):
+            most[:] = found
+        set_theta(*arguments)
+
+    client.backend.set_theta = watched
+    tracemalloc.start()
+    yield most
+    tracemalloc.stop()
 
 
 def _allocations(profile: Any) -> Iterator[tuple[int, int]]:

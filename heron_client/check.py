@@ -9,7 +9,6 @@ from time import perf_counter
 
 import numpy as np
 
-from heron_client.compute.backends.torch_backend import build_torch_backend
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.meter import PeakMeter, resident_bytes
 from heron_client.compute.workspace import Workspace
@@ -23,6 +22,8 @@ from heron_core.version import PROTOCOL_VERSION, __version__
 
 def run_check(settings: ClientSettings, say: Callable[[str], None]) -> None:
     """Says each thing found to work; raises the HeronError of the first that does not."""
+    from heron_client.compute.backends.torch_backend import build_torch_backend  # torch
+
     transport = GrpcTransport(settings.server, settings.rpc_deadline_s)
     try:
         reply = transport.join(

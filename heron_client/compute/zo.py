@@ -1,4 +1,7 @@
-"""The zeroth-order kernel: gradients from losses alone.
+"""The zeroth-order kernel: gradients from losses alone, in NumPy, the same for every backend.
+
+What decides its bits: vectors are float32, and a product is rounded before it is added; losses, slopes and coefficients
+are float64, and a coefficient is rounded to float32 where it meets a vector.
 
 Shape suffixes: B samples, D trainable parameters that are perturbed.
 """
@@ -9,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from heron_client.compute.backend import Matrix, Vector
@@ -21,8 +23,8 @@ SMALLEST_SPREAD = 1e-12
 
 
 def sum_of(losses_B: Vector) -> float:
-    """Sum of the samples' losses in float64. A batch's mean adds these up in the order of its micro-batches."""
-    return float(torch.from_numpy(losses_B).double().sum())
+    """Sum of a micro-batch's losses in float64. A batch's mean: these sums, added in order, over the batch's rows."""
+    return float(losses_B.astype(np.float64).sum())
 
 
 def directional_derivative(loss_perturbed: Losses, loss_base: Losses, mu: float) -> Losses:
@@ -61,13 +63,8 @@ def add_slopes(
     slopes = []
     probe_D = np.empty_like(theta_D)
     for u_D in directions:
-        loss_plus = loss_at(_moved(theta_D, u_D, mu, probe_D))
-        if difference == "central":
-            loss_minus = loss_at(_moved(theta_D, u_D, -mu, probe_D))
-            slope = central_derivative(loss_plus, loss_minus, mu)
-        else:
-            slope = directional_derivative(loss_plus, loss_base, mu)
-        _moved(gradient_D, u_D, scale * slope / num_directions, gradient_D)
+        slope = _slope(loss_at, theta_D, u_D, loss_base, mu, difference, probe_D)
+        _add_multiple(gradient_D, u_D, scale * slope / num_directions, probe_D)
         slopes.append(slope)
         del u_D
     return slopes
@@ -87,22 +84,22 @@ def add_slopes_per_sample(
     """Adds scale * sum_b slope_b * u_b / num_directions: one direction [D] for each of the samples; returns the slopes.
 
     `directions` are float32 [B, D]; `losses_at` takes the samples' own parameters [B, D] and gives their losses [B].
-    `num_directions` is how many the whole mean has: q for each sample of the batch.
+    `num_directions` is how many the whole mean has: q for each sample of the batch. The samples' shares are added in
+    order.
     """
     slopes: list[float] = []
+    base_B = losses_base_B.astype(np.float64)
     probe_BD: Matrix | None = None
     for u_BD in directions:
         probe_BD = np.empty_like(u_BD) if probe_BD is None else probe_BD
-        losses_B = losses_at(_moved(theta_D, u_BD, mu, probe_BD)).astype(np.float64)
-        if difference == "central":
-            minus_B = losses_at(_moved(theta_D, u_BD, -mu, probe_BD)).astype(np.float64)
-            slope_B = central_derivative(losses_B, minus_B, mu)
-        else:
-            slope_B = directional_derivative(losses_B, losses_base_B.astype(np.float64), mu)
-        weights_B = torch.from_numpy((slope_B * (scale / num_directions)).astype(np.float32))
-        gradient_D += torch.mv(torch.from_numpy(u_BD).t(), weights_B).numpy()
-        slopes += slope_B.tolist()
-        del u_BD
+        slope_B = _slope(
+            lambda own_BD: losses_at(own_BD).astype(np.float64), theta_D, u_BD, base_B, mu, difference, probe_BD
+        )
+        found = slope_B.tolist()
+        for u_D, slope in zip(u_BD, found, strict=True):
+            _add_multiple(gradient_D, u_D, scale * slope / num_directions, probe_BD[0])
+        slopes += found
+        del u_BD, u_D
     return slopes
 
 
@@ -113,10 +110,30 @@ def divide_by_spread(gradient_D: Vector, slopes: Sequence[float]) -> None:
     """
     spread = float(np.std(np.asarray(slopes, dtype=np.float64)))
     if spread >= SMALLEST_SPREAD:
-        gradient_D /= spread
+        with np.errstate(over="ignore"):
+            gradient_D /= spread
 
 
-def _moved(start_D: Vector, u_D: Vector, length: float, out_D: Vector) -> Vector:
-    """start + length * u, written to `out_D`."""
-    torch.add(torch.from_numpy(start_D), torch.from_numpy(u_D), alpha=length, out=torch.from_numpy(out_D))
-    return out_D
+def _slope(
+    loss_at: Callable[[Vector], Losses], theta_D: Vector, u_D: Vector, loss_base: Losses, mu: float,
+    difference: Difference, probe_D: Vector,
+) -> Losses:  # fmt: skip
+    """The slope along u, by one probe or by two. `probe_D`: memory for them."""
+    loss_plus = loss_at(_shifted(theta_D, u_D, mu, probe_D))
+    if difference == "central":
+        return central_derivative(loss_plus, loss_at(_shifted(theta_D, u_D, -mu, probe_D)), mu)
+    return directional_derivative(loss_plus, loss_base, mu)
+
+
+def _shifted(theta_D: Vector, u_D: Vector, length: float, probe_D: Vector) -> Vector:
+    """theta + length * u, in `probe_D`. One that overflows gives a loss that is not finite, which is an error there."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.multiply(u_D, length, out=probe_D)
+        return np.add(theta_D, probe_D, out=probe_D)
+
+
+def _add_multiple(gradient_D: Vector, u_D: Vector, coefficient: float, scratch_D: Vector) -> None:
+    """gradient <- gradient + coefficient * u. One that overflows is found by the next loss."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.multiply(u_D, coefficient, out=scratch_D)
+        gradient_D += scratch_D

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from heron_client.compute.meter import PeakMeter, proportional_bytes
+from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
 from heron_client.session.back_off import BackOff
 from heron_client.session.in_hand import RoundInHand
@@ -29,7 +30,6 @@ from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import check_manifest
 
 if TYPE_CHECKING:
-    from heron_client.compute.workspace import Workspace
     from heron_core.data import Shares
 
 log = logging.getLogger("heron.client")
@@ -154,8 +154,6 @@ class Runner:
 
     def _build(self, reply: pb.JoinReply) -> None:
         spec = validate(RunSpec, json.loads(reply.run_spec_json), "the server's run spec")
-        from heron_client.compute.workspace import Workspace
-
         self._workspace = Workspace(self._settings, spec, self._build_backend(self._settings, spec), self._shares)
         self._work = self._state = None
 

@@ -19,6 +19,7 @@ from integration.reference_parts import (
     make_optimizer,
     restore_buffers,
     together,
+    total,
 )
 
 from heron_core.models import lean
@@ -60,11 +61,11 @@ def heron(spec, folder=None, shares=None):
 
 def estimate(run, c, round_, m):
     """The local step's gradient, and the base forward's activations and labels."""
-    zo, q, mu, theta = run.method.zo, run.method.zo.num_directions, run.method.zo.mu, c.theta.detach().clone()
+    zo, q, mu = run.method.zo, run.method.zo.num_directions, run.method.zo.mu
     detached = run.method.auxiliary_update == "first_order"
     inner = list(c.net["auxiliary"].parameters())
     params = c.params[: -len(inner)] if detached else c.params
-    theta_F = theta[: sum(p.numel() for p in params)].clone()
+    theta_F = c.theta[: sum(p.numel() for p in params)].clone()
     scale = float(len(theta_F)) if zo.distribution == "sphere" else 1.0
     step = ("round", round_, "client", c.rank, "step", m)
     pieces = run.pieces(c.rank, round_, m)
@@ -105,23 +106,23 @@ def estimate(run, c, round_, m):
 
                 def own_losses(length, u_BF=u_BF, group=group, saved=saved):
                     restore_buffers(c.net, saved)
-                    with own_parameters(c, params, torch.add(theta_F, u_BF, alpha=length)), lean.whole_batches():
+                    with own_parameters(c, params, theta_F + length * u_BF), lean.whole_batches():
                         return losses_of(group)[0][0].double()
 
                 slope_B = slope_along(own_losses, base[0].double())
-                weights_B = (slope_B * (scale / (q * run.method.batch_size))).float()
-                gradient_F.add_(torch.mv(u_BF.t(), weights_B))
+                for u_F, slope in zip(u_BF, slope_B.tolist(), strict=True):
+                    gradient_F += (scale * slope / (q * run.method.batch_size)) * u_F
                 slopes += slope_B.tolist()
             else:
                 u_F = torch.from_numpy(direction(zo.distribution, len(theta_F), rng))
 
                 def loss_at(length, u_F=u_F, group=group, saved=saved):
                     restore_buffers(c.net, saved)
-                    fill(params, theta_F.add(u_F, alpha=length))
+                    fill(params, theta_F + length * u_F)
                     return mean(losses_of(group)[0])
 
                 slopes.append(slope_along(loss_at, mean(base)))
-                gradient_F.add_(u_F, alpha=scale * slopes[-1] / (q * len(groups)))  # Eq. 2
+                gradient_F += (scale * slopes[-1] / (q * len(groups))) * u_F  # Eq. 2
         fill(params, theta_F)
         restore_buffers(c.net, saved)
     if zo.normalise and np.std(slopes) >= 1e-12:
@@ -131,8 +132,8 @@ def estimate(run, c, round_, m):
 
 
 def mean(losses):
-    """Float64 mean over all the pieces' samples."""
-    return sum(float(each.double().sum()) for each in losses) / sum(map(len, losses))
+    """Float64 mean over all the pieces' samples: each piece summed by itself, then the pieces in order."""
+    return sum(total(each) for each in losses) / sum(map(len, losses))
 
 
 def added(total, more):
@@ -172,7 +173,7 @@ def block_slopes(run, c, theta_F, params, group, path, slope_along, base, gradie
         def loss_at(length, number=number, part=part, u=u):
             restore_buffers(c.net, kept)
             probe = theta_F.clone()
-            probe[part] = theta_F[part].add(u, alpha=length)
+            probe[part] = theta_F[part] + length * u
             fill(params, probe)
             losses = []
             for before, (_, (_, y)) in zip(inputs, group, strict=True):
@@ -185,7 +186,7 @@ def block_slopes(run, c, theta_F, params, group, path, slope_along, base, gradie
 
         slope = slope_along(loss_at, base)
         scale = float(size) if zo.distribution == "sphere" else 1.0
-        gradient_F[part].add_(u, alpha=scale * slope / zo.num_directions)
+        gradient_F[part] += (scale * slope / zo.num_directions) * u
         slopes.append(slope)
         fill(params, theta_F)
         start, block = start + size, block + 1

@@ -7,7 +7,9 @@ theta: the client parameters as one flat vector, in the modules' own order.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from integration.reference_rules import Rule
 
 from heron_core import data
 from heron_core.data.batches import batch_indices
@@ -55,7 +57,7 @@ def reference_run(spec: RunSpec, folder=None) -> str:
         with torch.no_grad(), seeded_torch(spec.seed, "round", round_, "client", i, "step", m, "masks", piece):
             z = net.front(images.copy_(torch.from_numpy(x)))
             loss = model.task.losses(net.auxiliary(z), torch.from_numpy(y))
-        return float(loss.double().sum()), z
+        return float(loss.numpy().astype(np.float64).sum()), z
 
     for round_ in range(1, spec.rounds + 1):
         local = [{"state": state, "theta": None, "rule": None} for _ in range(N)]  # 1. broadcast
@@ -63,9 +65,9 @@ def reference_run(spec: RunSpec, folder=None) -> str:
             for i, c in enumerate(local):
                 net.load_state_dict(c["state"])
                 if c["theta"] is None:
-                    c["theta"] = torch.nn.Parameter(flat(net))
-                    c["rule"] = make_optimizer(method.optimizer, [c["theta"]])
-                theta = c["theta"].detach().clone()
+                    c["theta"] = flat(net)
+                    c["rule"] = Rule(method.optimizer, len(c["theta"]))
+                theta = c["theta"]
                 position = (round_ - 1) * method.local_steps + m
                 (x,), y = shares[i].batch(batch_indices(spec.seed, i, position, len(shares[i]), method.batch_size))
                 pieces = [(x[a : a + rows], y[a : a + rows]) for a in range(0, len(y), rows)]
@@ -78,17 +80,16 @@ def reference_run(spec: RunSpec, folder=None) -> str:
                     for j in range(zo.num_directions):
                         rng = generator(spec.seed, "round", round_, "client", i, "step", m, "direction", j)
                         u = torch.from_numpy(direction(zo.distribution, d, rng))
-                        fill(net, theta.add(u, alpha=zo.mu))
+                        fill(net, theta + zo.mu * u)
                         l1 = sum(forward(px, py, round_, i, m, k)[0] for k, (px, py) in enumerate(pieces)) / len(y)
                         slope = (l1 - l0) / zo.mu
                         if zo.difference == "central":
-                            fill(net, theta.add(u, alpha=-zo.mu))
+                            fill(net, theta - zo.mu * u)
                             l2 = sum(forward(px, py, round_, i, m, k)[0] for k, (px, py) in enumerate(pieces)) / len(y)
                             slope = (l1 - l2) / (2 * zo.mu)
-                        g.add_(u, alpha=scale * slope / zo.num_directions)  # Eq. 2
-                    c["theta"].grad = g
-                    c["rule"].step()  # Eq. 6
-                    fill(net, c["theta"].detach())
+                        g += (scale * slope / zo.num_directions) * u  # Eq. 2
+                    c["theta"] = c["rule"].step(theta, g)  # Eq. 6
+                    fill(net, c["theta"])
                     for n, b in net.named_buffers():
                         b.copy_(buffers[n])
                 c["state"] = {n: t.clone() for n, t in net.state_dict().items()}

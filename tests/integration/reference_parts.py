@@ -7,7 +7,9 @@ theta: the parameters that a client moves as one flat vector, in the modules' ow
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from integration.reference_rules import Rule
 from torch import nn
 
 from heron_core import data
@@ -29,7 +31,13 @@ def fill(params, theta):
             p.copy_(piece.view_as(p))
 
 
+def total(losses):
+    """The samples' losses of one piece, summed in float64."""
+    return float(losses.detach().numpy().astype(np.float64).sum())
+
+
 def make_optimizer(spec, params):
+    """The server's. (A client's: reference_rules.py.)"""
     if spec.name == "sgd":
         return torch.optim.SGD(params, lr=spec.lr, momentum=spec.momentum, foreach=False)
     return torch.optim.Adam(params, lr=spec.lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, foreach=False)
@@ -154,16 +162,16 @@ class Run:
             fill([c.theta], flat(c.params))
             key = c.rank if self.method.moments == "kept" else "all"
             if key in self.moments:
-                c.load_moments(self.moments[key])
+                c.rule.load(self.moments[key])
         return clients
 
     def aggregate(self, clients, *parts):
         """The new client state; the moments are put by for the next round."""
         weights = self.weights([c.rank for c in clients])
         if self.method.moments == "kept":
-            self.moments |= {c.rank: c.saved_moments() for c in clients}
+            self.moments |= {c.rank: c.rule.moments() for c in clients}
         elif self.method.moments == "averaged":
-            self.moments["all"] = average([c.saved_moments() for c in clients], weights)
+            self.moments["all"] = average([c.rule.moments() for c in clients], weights)
         return average([c.state(*parts) for c in clients], weights)
 
     def sha256(self, client_state, back=None):
@@ -181,23 +189,15 @@ class Client:
         self.net.requires_grad_(False)
         self.trainable = {n: p for n, p in self.net.named_parameters() if run.model.trainable(n)}
         self.params = [p for n, p in self.trainable.items() if n.partition(".")[0] in moves]
-        self.theta = nn.Parameter(flat(self.params))
-        self.rule = make_optimizer(run.method.optimizer, [self.theta])
+        self.theta = flat(self.params)
+        self.rule = Rule(run.method.optimizer, len(self.theta))
 
     def step(self, gradient):
         """Eq. 6."""
-        self.theta.grad = gradient
-        self.rule.step()
-        fill(self.params, self.theta.detach())
+        self.theta = self.rule.step(self.theta, gradient)
+        fill(self.params, self.theta)
 
     def state(self, *parts):
         """Copies of these parts' trainable parameters and buffers."""
         named = {**self.trainable, **dict(self.net.named_buffers())}
         return {n: t.detach().clone() for n, t in named.items() if n.partition(".")[0] in parts}
-
-    def saved_moments(self):
-        slots = self.rule.state[self.theta].items()
-        return {n: t.long() if n == "step" else t for n, t in slots if t is not None}
-
-    def load_moments(self, moments):
-        self.rule.state[self.theta] = {n: t.float() if n == "step" else t.clone() for n, t in moments.items()}

@@ -16,6 +16,7 @@ from heron_client.compute.zo import (
     directional_derivative,
     divide_by_spread,
     gradient_scale,
+    sum_of,
 )
 from heron_core.arrays import Array
 from heron_core.streams import direction, generator
@@ -123,8 +124,7 @@ def test_theta_is_never_written_and_the_loss_is_called_once_or_twice_a_direction
     assert np.array_equal(theta_D, before)
     assert len(probes) == q * calls_each
     signs = [1.0] if difference == "forward" else [1.0, -1.0]
-    wanted = [theta_D + sign * 1e-2 * u for u in kept for sign in signs]
-    np.testing.assert_allclose(probes, wanted, rtol=1e-15)
+    assert np.array_equal(probes, [theta_D + sign * 1e-2 * u for u in kept for sign in signs])
 
 
 @pytest.mark.parametrize("shape", [(D,), (4, D)], ids=["batch", "sample"])
@@ -202,3 +202,24 @@ def test_the_spread_divides_and_none_leaves_the_gradient_as_it_is() -> None:
     for flat in ([0.5, 0.5], [1.0, 1.0 + 1e-13], [3.0]):
         divide_by_spread(untouched := np.arange(3, dtype=np.float32), flat)
         assert np.array_equal(untouched, np.arange(3))
+
+
+def test_float32_vectors_get_the_written_operations_bits() -> None:
+    """A product is rounded before it is added, and a coefficient where it meets a vector."""
+    size, q, mu = 999, 3, 1e-3
+    theta_D = np.linspace(-1, 1, size, dtype=np.float32)
+    drawn = [u.astype(np.float32) for u in directions("gaussian", q, size)]
+    loss_at = lambda p: float(np.sin(p.astype(np.float64)).sum())
+    gradient_D = np.zeros(size, np.float32)
+    slopes = add_slopes(gradient_D, theta_D, loss_at, loss_at(theta_D), iter(drawn), q, mu, 7.0)
+    want_D = np.zeros(size, np.float32)
+    for u_D, slope in zip(drawn, slopes, strict=True):
+        probe_D = theta_D + np.float32(mu) * u_D
+        assert slope == (loss_at(probe_D) - loss_at(theta_D)) / mu
+        want_D = want_D + np.float32(7.0 * slope / q) * u_D
+    assert np.array_equal(gradient_D, want_D)
+
+
+def test_losses_are_summed_in_float64() -> None:
+    losses_B = np.full(4097, 0.1, np.float32)
+    assert sum_of(losses_B) == float(np.float32(0.1)) * 4097

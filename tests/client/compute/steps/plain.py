@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import tiny
 import torch
 from client.compute.made import CPU, backend_of, round_of
+from integration.reference_rules import Rule
 from torch import Tensor, nn
 
 from heron_client.compute.backends.torch_backend import TorchBackend
@@ -17,7 +19,7 @@ from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
 from heron_core.device import to_inputs
 from heron_core.models.split_model import SplitModel
-from heron_core.spec.run_spec import OptimizerSpec, RunSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import seeded_torch
 
 
@@ -59,14 +61,14 @@ def drive(local: LocalRound, back: Back | None = None) -> list[Upload]:
 
 
 class PlainClient:
-    """nn.Modules, torch.optim and autograd over one flat vector."""
+    """nn.Modules and autograd over one flat vector, and the reference's update rule."""
 
     def __init__(self, spec: RunSpec, model: SplitModel, parts: Iterable[Any], moved: Iterable[str]) -> None:
         self.spec, self.model = spec, model
         self.net = nn.ModuleDict({part: model.build(part, spec.seed) for part in parts}).train()
         self.parameters = [p for n, p in self.net.named_parameters() if n.startswith(tuple(moved))]
-        self.theta = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in self.parameters]))
-        self.optimizer = torch_optimizer(spec.method.optimizer, self.theta)
+        self.theta = torch.cat([p.detach().reshape(-1) for p in self.parameters])
+        self.rule = Rule(spec.method.optimizer, len(self.theta))
         self.losses: list[float] = []
         self.sent: list[Array] = []
 
@@ -85,7 +87,7 @@ class PlainClient:
                 self.sent.append(z.detach().clone().contiguous().numpy())
                 if back is None:
                     assert losses_B is not None
-                    total += float(losses_B.detach().double().sum())
+                    total += float(losses_B.detach().numpy().astype(np.float64).sum())
                     gradients = torch.autograd.grad(losses_B.sum() / len(labels), self.parameters)
                 else:
                     loss, (g,) = back.answer(self.sent[-1], labels)
@@ -97,8 +99,7 @@ class PlainClient:
             self._move(gradient_D)
 
     def _move(self, gradient_D: Tensor | None) -> None:
-        self.theta.grad = gradient_D
-        self.optimizer.step()
+        self.theta = self.rule.step(self.theta, gradient_D)
         start = 0
         for parameter in self.parameters:
             with torch.no_grad():
@@ -108,9 +109,3 @@ class PlainClient:
     def state(self) -> dict[str, Array]:
         named = dict(self.net.named_parameters()) | dict(self.net.named_buffers())
         return {n: t.detach().numpy() for n, t in named.items()}
-
-
-def torch_optimizer(spec: OptimizerSpec, theta: nn.Parameter) -> torch.optim.Optimizer:
-    if spec.name == "sgd":
-        return torch.optim.SGD([theta], lr=spec.lr, momentum=spec.momentum, foreach=False)
-    return torch.optim.Adam([theta], lr=spec.lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, foreach=False)
