@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -24,6 +25,11 @@ class TensorSpec:
     """Samples differ in length: `shape[0]` is the longest that may come, and a batch is as long as its longest."""
     count: int = 0
     """Integers lie in 0 to count - 1, as the ids of a vocabulary do. 0: any value."""
+
+    @property
+    def is_floating(self) -> bool:
+        """Does it hold floating-point numbers, so that it has a gradient?"""
+        return np.dtype(self.dtype).kind == "f"
 
     @property
     def bytes_per_sample(self) -> int:
@@ -69,3 +75,8 @@ class TensorSpec:
     def _sizes(self) -> list[str]:
         sizes = [str(size) for size in self.shape]
         return [f"up to {sizes[0]}", *sizes[1:]] if self.variable else sizes
+
+
+def length_of(specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> int:
+    """How long the sequences of this batch are; 0 where none varies."""
+    return next((array.shape[1] for spec, array in zip(specs, arrays, strict=True) if spec.variable), 0)

@@ -12,13 +12,17 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from statistics import median
 
+import numpy as np
+
 from heron_client.compute.batch import Batch, Batches
 from heron_client.compute.client_state import ClientState
 from heron_client.compute.steps import make_stepper
 from heron_client.uploads.upload import CutGradients, Upload
-from heron_core.arrays import Array
+from heron_core.arrays import Array, length_of
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec
+from heron_core.wire.activation_codec import codec_for, floating
+from heron_core.wire.codec import expected_batch
 
 
 @dataclass
@@ -47,7 +51,9 @@ class LocalRound:
     def __init__(self, method: MethodSpec, seed: int, state: ClientState, batches: Batches) -> None:
         self._method, self._state, self._batches = method, state, batches
         self._returns_cut_gradients = method_of(method).returns_cut_gradients
-        self._names = [*(spec.name for spec in state.backend.activations), state.backend.labels.tensor.name]
+        self._uploads, self._gradients = codec_for("uploads"), codec_for("cut_gradients")
+        self._cut = state.backend.activations
+        self._names = [*(spec.name for spec in self._uploads.travels(self._cut)), state.backend.labels.tensor.name]
         self._stepper = make_stepper(method, seed, state)
         self._clock = _Stopwatch()
         self._sequence = 0
@@ -85,21 +91,31 @@ class LocalRound:
                 loss: float = end.value
                 return loss
             self._clock.stop()
-            answer = yield self._upload(batch, step, number, activations)
+            came = yield self._upload(batch, step, number, activations)
             self._clock.start()
+            answer = None if came is None else self._decoded(came)
             number += 1
 
     def _upload(self, batch: Batch, step: int, number: int, activations: list[Array]) -> Upload:
         """Takes the activations out of their list: the suspended step shall not hold them."""
         labels = batch.micro_batches[number].labels
-        tensors = dict(zip(self._names, [*activations, labels], strict=True))
+        tensors = dict(zip(self._names, [*self._uploads.encode(activations), labels], strict=True))
+        length = length_of(self._cut, activations)
         activations.clear()
-        last = number == len(batch.micro_batches) - 1
+        waits = self._returns_cut_gradients and number == len(batch.micro_batches) - 1
+        back = expected_batch(self._gradients.travels(floating(self._cut)), batch.rows, length) if waits else ()
         self._sequence += 1
         return Upload(
             self._sequence - 1, step // self._method.upload_period, number * self._method.micro_batch_rows, batch.rows,
-            tensors, wants_gradients=self._returns_cut_gradients and last,
+            tensors, back,
         )  # fmt: skip
+
+    def _decoded(self, came: CutGradients) -> CutGradients:
+        """Takes the encoded gradients out of their list: whoever holds it shall not hold them."""
+        loss, encoded = came
+        gradients = self._gradients.decode(encoded, floating(self._cut), np.empty)
+        encoded.clear()
+        return loss, gradients
 
 
 class _Stopwatch:

@@ -17,6 +17,7 @@ from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
 from heron_core.data.source import Source
 from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.activation_codec import codec_for
 
 
 class Workspace:
@@ -82,11 +83,13 @@ class Workspace:
         """The held-out samples' activations under `state`, one micro-batch a step; the last may be smaller."""
         assert self._held_out is not None
         self.state.load(state)
-        names = [*(spec.name for spec in self._backend.activations), self._backend.labels.tensor.name]
+        codec = codec_for("evaluation")
+        names = [*(spec.name for spec in codec.travels(self._backend.activations)), self._backend.labels.tensor.name]
         rows, total = self.spec.method.batch_size, len(self._held_out)
         for step, start in enumerate(range(0, total, rows)):
             inputs, labels = self._held_out.batch(np.arange(start, min(start + rows, total)))
-            tensors = dict(zip(names, [*self._backend.evaluation_activations(inputs), labels], strict=True))
+            encoded = codec.encode(self._backend.evaluation_activations(inputs))
+            tensors = dict(zip(names, [*encoded, labels], strict=True))
             yield Upload(step, step, 0, len(labels), tensors)
 
     def _load_own(self) -> Source:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
-from heron_core.wire.codec import BundleReceiver, check_finite, check_manifest, empty_arrays
+from heron_core.wire.codec import BundleReceiver, Expected, check_finite, check_manifest, empty_arrays
 from heron_core.wire.frames import Bulk
 
 ORIGIN = "the server's cut gradients"
@@ -16,7 +16,7 @@ class CutInbox:
 
     def __init__(self) -> None:
         self._step: int | None = None
-        self._expected: list[tuple[str, str, tuple[int, ...]]] = []
+        self._expected: Expected = ()
         self._arrays = empty_arrays([])
         self._receiver: BundleReceiver | None = None
         self._loss = 0.0
@@ -24,10 +24,10 @@ class CutInbox:
         """Of all gradients that came, wanted or not."""
 
     def want(self, upload: Upload) -> None:
-        """From here on the gradients of this upload's step are taken, for the cut's floating-point tensors [B, ...]."""
+        """From here on the gradients that this upload wants are taken."""
         if self._step != upload.step:
             self._step, self._receiver, self._arrays = upload.step, None, {}
-            self._expected = upload.expected_gradients
+            self._expected = upload.gradients
 
     def put(self, bulk: Bulk[pb.PushEvent]) -> None:
         """Takes one chunk; of another step than the wanted one it is ignored. TensorError: not what was announced."""

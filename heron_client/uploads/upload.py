@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from heron_core.arrays import Array
+from heron_core.wire.codec import Expected
 
 CutGradients = tuple[float, list[Array]]
-"""The server's mean loss of a whole upload, and its gradient for each of the cut's floating-point tensors [B, ...]."""
+"""The server's mean loss of a whole upload, and its gradient at the cut [B, ...], as it travels."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,14 @@ class Upload:
     row_start: int
     batch_rows: int
     tensors: dict[str, Array]
-    """The cut's tensors [rows, ...] by name, then `labels` [rows, ...]."""
-    wants_gradients: bool = False
-    """Does the next local step wait for this step's cut gradients?"""
+    """What travels, by name: the cut's tensors [rows, ...] encoded, then `labels` [rows, ...]."""
+    gradients: Expected = ()
+    """What comes back for the whole upload, encoded [B, ...], before the next local step; nothing: it does not wait."""
 
     @property
-    def expected_gradients(self) -> list[tuple[str, str, tuple[int, ...]]]:
-        """(name, dtype, shape) of what comes back for the whole upload: the cut's floating-point tensors [B, ...]."""
-        *cut, _ = self.tensors.items()
-        return [(n, a.dtype.name, (self.batch_rows, *a.shape[1:])) for n, a in cut if a.dtype.kind == "f"]
+    def wants_gradients(self) -> bool:
+        """Does the next local step wait for this upload's cut gradients?"""
+        return len(self.gradients) > 0
 
     @property
     def size_bytes(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from heron_core.arrays import Array
+from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import tensors_pb2 as pb
 
@@ -147,6 +147,11 @@ def announced(manifest: pb.Manifest, origin: str) -> list[tuple[str, str, tuple[
                 f"{meta.dtype}, shape {list(meta.shape)}; check that both sides run the same Heron"
             )
     return [(meta.name, DTYPES[meta.dtype].name, tuple(meta.shape)) for meta in manifest.tensors]
+
+
+def expected_batch(specs: Sequence[TensorSpec], rows: int, length: int = 0) -> list[tuple[str, str, tuple[int, ...]]]:
+    """(name, dtype, shape) of a batch of that many samples; `length`: of its sequences, where they vary."""
+    return [(spec.name, spec.dtype, (rows, *spec.sized(length))) for spec in specs]
 
 
 def empty_arrays(expected: Expected) -> dict[str, Array]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from heron_core.arrays import TensorSpec
 from heron_core.labels import LabelSpec
 from heron_core.measures import Metric
 from heron_core.spec.methods import Part
+from heron_core.wire.activation_codec import codec_for, floating
 
 
 @dataclass(frozen=True)
@@ -104,17 +103,17 @@ class ModelFacts:
     @property
     def input_bytes(self) -> int:
         """Of one sample's inputs."""
-        return sum(spec.bytes_per_sample for spec in self.inputs)
+        return _bytes(self.inputs)
 
     @property
     def activation_bytes(self) -> int:
-        """Of one sample at the cut."""
-        return sum(spec.bytes_per_sample for spec in self.activations)
+        """Of one sample at the cut, as it travels."""
+        return _bytes(codec_for("uploads").travels(self.activations))
 
     @property
     def gradient_bytes(self) -> int:
-        """Of one sample's gradient at the cut: that of its floating-point tensors. 0 where none is one."""
-        return sum(spec.bytes_per_sample for spec in self.activations if np.dtype(spec.dtype).kind == "f")
+        """Of one sample's gradient at the cut, as it travels. 0 where nothing there is floating point."""
+        return _bytes(codec_for("cut_gradients").travels(floating(self.activations)))
 
     @property
     def label_bytes(self) -> int:
@@ -123,5 +122,9 @@ class ModelFacts:
 
     @property
     def upload_bytes(self) -> int:
-        """Of one sample in an upload: activations and labels."""
-        return self.activation_bytes + self.label_bytes
+        """Of one sample in an upload: activations and labels, to train or to be evaluated, whichever is more."""
+        return max(self.activation_bytes, _bytes(codec_for("evaluation").travels(self.activations))) + self.label_bytes
+
+
+def _bytes(specs: Iterable[TensorSpec]) -> int:
+    return sum(spec.bytes_per_sample for spec in specs)

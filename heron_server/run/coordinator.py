@@ -20,6 +20,7 @@ from heron_core.pb.v1 import split_pb2 as split
 from heron_core.pb.v1 import tensors_pb2
 from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.activation_codec import Purpose, codec_for
 from heron_core.wire.codec import Expected, check_manifest
 from heron_core.wire.frames import Bulk
 from heron_server.aggregation.client_states import ClientStates
@@ -85,12 +86,17 @@ class Coordinator:
     def _make_phases(self, checkpoints: Checkpoints, worker: ReportingWorker) -> Phases:
         method, settings = self.spec.method, self._settings
         upload_rules = UploadRules(
-            UploadShape(self.trainer.uploaded, method.batch_size, method.micro_batch_rows),
-            uploads_per_round(method), settings.byte_budget, settings.order,
+            self._upload_shape("uploads"), self._upload_shape("evaluation"), uploads_per_round(method),
+            settings.byte_budget, settings.order,
         )  # fmt: skip
         rule = RULES[self.spec.federation.aggregation]
         aggregation = partial(aggregate, aggregator=rule, states=self.states, trainer=self.trainer)
         return Phases(self.trainer, UploadDesk(upload_rules, self.ledger, worker), aggregation, checkpoints, worker)
+
+    def _upload_shape(self, purpose: Purpose) -> UploadShape:
+        method, (*activations, labels) = self.spec.method, self.trainer.uploaded
+        encoded = (*codec_for(purpose).travels(activations), labels)
+        return UploadShape(encoded, method.batch_size, method.micro_batch_rows)
 
     # -- FederationService ---------------------------------------------------------------------------------------
 

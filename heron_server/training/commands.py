@@ -56,7 +56,7 @@ class Commands(Protocol):
 
     @property
     def uploaded(self) -> tuple[TensorSpec, ...]:
-        """The tensors of an upload: the activations, then the labels."""
+        """The tensors of an upload before they are encoded: the activations, then the labels."""
         ...
 
     @property

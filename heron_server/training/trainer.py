@@ -25,6 +25,7 @@ from heron_server.metrics.counts import EVALUATION_ROWS, Counts
 from heron_server.training.alignment import AlignedHeads
 from heron_server.training.backs import make_backs
 from heron_server.training.commands import ClientTensors, RoundEnd, TrainedModel
+from heron_server.training.decoding import decoded, encoded_gradients
 from heron_server.training.heads import TrainedHead, buffers_restored_on_error, finite_loss
 from heron_server.training.optimizers import load_state_tensors, state_tensors, to_arrays
 from heron_server.uploads.assembly import Upload
@@ -125,6 +126,7 @@ class Trainer:
         Raises TensorError, back and head untouched, if the upload cannot be used.
         """
         use_threads(self._spec.threads.server)
+        upload = decoded(upload, "uploads", self._model.activations)
         self.check(client, upload)
         activations, labels_B = self._move(upload)
         trainee, head = self._backs.trainee(rank), self._trained_head
@@ -155,12 +157,8 @@ class Trainer:
         return tuple(t.detach().requires_grad_() if t.is_floating_point() else t for t in cut)
 
     def _returned(self, number: int, loss: Tensor, cut: tuple[Tensor, ...]) -> CutGradients:
-        gradients = {
-            spec.name: torch.zeros_like(t) if t.grad is None else t.grad
-            for spec, t in zip(self._model.activations, cut, strict=True)
-            if t.requires_grad
-        }
-        return CutGradients(number, float(loss.detach()), to_arrays(gradients))
+        gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in cut if t.requires_grad]
+        return CutGradients(number, float(loss.detach()), encoded_gradients(gradients, self._model.activations))
 
     def end_round(self, round_number: int, state: Mapping[str, Array], weights: Mapping[int, float]) -> RoundEnd:
         """Takes the aggregated client state; where each client has a back, the common one becomes their average.
@@ -198,6 +196,7 @@ class Trainer:
 
     def evaluate_upload(self, client: str, upload: Upload) -> Counts:
         """One batch of a client's held-out samples; never touches the back. Raises TensorError if it cannot be used."""
+        upload = decoded(upload, "evaluation", self._model.activations)
         self.check(client, upload)
         return self._count(upload)
 

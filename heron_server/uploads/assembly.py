@@ -13,15 +13,15 @@ from torch import Tensor
 from heron_core.arrays import TensorSpec
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
-from heron_core.wire.codec import BundleReceiver, check_manifest
+from heron_core.wire.codec import BundleReceiver, check_manifest, expected_batch
 
 
 @dataclass(frozen=True)
 class UploadShape:
-    """What all uploads of a run look like."""
+    """What uploads of one purpose look like."""
 
     tensors: tuple[TensorSpec, ...]
-    """Of one sample: the activations, then the labels."""
+    """Of one sample, as they travel: the activations encoded, then the labels."""
     batch_rows: int
     micro_rows: int
 
@@ -38,7 +38,7 @@ class Upload:
     number: int
     """Within its round or evaluation, from 0."""
     activations: tuple[Tensor, ...]
-    """The cut's tensors [B, ...], in torch's own aligned memory."""
+    """The cut's tensors [B, ...], in torch's own aligned memory: as they travelled, until the trainer decodes them."""
     labels_B: Tensor
 
 
@@ -116,8 +116,7 @@ class Assembly:
         rows = int(shape[0]) if shape else 0
         self._check_rows(header, rows, origin)
         length = self._check_length(header, origin)
-        expected = [(s.name, s.dtype, (rows, *s.sized(length))) for s in self._shape.tensors]
-        check_manifest(header.manifest, expected, origin)
+        check_manifest(header.manifest, expected_batch(self._shape.tensors, rows, length), origin)
         if not self._rows:
             self._buffers = self._pool.take(header.batch_rows, length)
             self._length = length

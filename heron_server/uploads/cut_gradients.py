@@ -19,7 +19,7 @@ class CutGradients:
     """Of the upload, within its round."""
     loss: float
     tensors: Mapping[str, Array]
-    """The cut's floating-point tensors [B, ...], row-major, by name."""
+    """What travels for the gradients of the cut's floating-point tensors [B, ...], row-major, by name."""
 
     def events(self) -> Iterator[Bulk[pb.PushEvent]]:
         """The bundle's chunks; the manifest and the loss travel with the first."""

@@ -39,6 +39,9 @@ class UploadRules:
     """What uploads look like, and how many may be here at once."""
 
     shape: UploadShape
+    """Of those that train."""
+    evaluation_shape: UploadShape
+    """Of those that are counted."""
     each: int
     """Uploads of one participant in a round; 0 where the method has none."""
     byte_budget: int
@@ -47,34 +50,36 @@ class UploadRules:
 
 
 class UploadDesk:
-    """Opens the uploads of each phase, over one pool of buffers."""
+    """Opens the uploads of each phase, over one pool of buffers for each shape of upload."""
 
     def __init__(self, rules: UploadRules, ledger: Ledger, worker: ReportingWorker) -> None:
         self.rules, self._ledger, self._worker = rules, ledger, worker
-        self._pool = BufferPool(rules.shape)
+        self._pools = {shape: BufferPool(shape) for shape in (rules.shape, rules.evaluation_shape)}
 
     def open(
         self, phase: UploadPhase[T], purpose: split.Purpose, term: int, round_number: int, counts: Mapping[str, int]
     ) -> Uploads:
         """Takes `counts` uploads of each client, in the order of `counts`. Nothing is reported once they have ended."""
         rules, training = self.rules, purpose == split.PURPOSE_TRAIN
-        assemblies = {
-            name: Assembly(name, rules.shape, count, training, self._pool) for name, count in counts.items()
-        }
-        slots = upload_slots(rules.byte_budget, rules.shape.size_bytes, len(counts))
+        shape = rules.shape if training else rules.evaluation_shape
+        pool = self._pools[shape]
+        assemblies = {name: Assembly(name, shape, count, training, pool) for name, count in counts.items()}
+        slots = upload_slots(rules.byte_budget, shape.size_bytes, len(counts))
         order = rules.order if training else "arrival"
         uploads: Uploads = Uploads(
             purpose, term, round_number, assemblies, slots, order, self._ledger,
-            lambda name, upload: self._submit(phase, uploads, name, upload),
+            lambda name, upload: self._submit(phase, uploads, pool, name, upload),
         )  # fmt: skip
         return uploads
 
-    def _submit(self, phase: UploadPhase[T], uploads: Uploads, name: str, upload: Upload) -> None:
+    def _submit(
+        self, phase: UploadPhase[T], uploads: Uploads, pool: BufferPool, name: str, upload: Upload
+    ) -> None:
         def command() -> T:
             try:
                 return phase.command(name, upload)
             finally:
-                self._pool.give(upload)
+                pool.give(upload)
 
         def done(result: T) -> None:
             if uploads.ended:

@@ -19,7 +19,7 @@ from heron_core.wire.frames import Bulk
 
 def wanting(step: int = 0, width: int = 3) -> Upload:
     plain = upload(step, width=width)
-    return Upload(step, step, 0, 2, plain.tensors, wants_gradients=True)
+    return Upload(step, step, 0, 2, plain.tensors, [("activations", "float32", (2, width))])
 
 
 def gradient(value: float, width: int = 3) -> dict[str, Array]:
@@ -48,15 +48,6 @@ def pushed(step: int = 0, width: int = 3) -> tuple[Uploader, FakeStream]:
     uploader = attached(stream)
     assert not waits(uploader.push(wanting(step, width), 0))
     return uploader, stream
-
-
-def test_gradients_come_back_for_the_cuts_floats_alone_not_for_labels_that_are_floats_too() -> None:
-    tensors = {
-        "hidden": np.zeros((1, 3, 4), np.float32),
-        "mask": np.ones((1, 3), np.bool_),
-        "labels": np.ones((1, 2), np.float32),
-    }
-    assert Upload(0, 0, 0, 2, tensors, wants_gradients=True).expected_gradients == [("hidden", "float32", (2, 3, 4))]
 
 
 def test_gradients_are_waited_for_and_given_whole_with_their_loss() -> None:
@@ -144,14 +135,14 @@ def test_a_bundle_that_does_not_begin_at_its_start_is_a_tensor_error() -> None:
         list(uploader.gradients(0, 0))
 
 
-def test_a_micro_batch_is_answered_for_its_whole_batch_and_floating_point_tensors_alone() -> None:
+def test_what_comes_back_is_what_the_upload_says_not_what_it_holds() -> None:
     inbox = CutInbox()
     tensors = {
         "activations": np.zeros((2, 3), np.float32),
         "codes": np.zeros((2, 3), np.int64),
         "labels": np.zeros(2, np.int64),
     }
-    inbox.want(Upload(1, 0, 2, 4, tensors, wants_gradients=True))
+    inbox.want(Upload(1, 0, 2, 4, tensors, [("activations", "float32", (4, 3))]))
     (event,) = bundle(0, {"activations": np.ones((4, 3), np.float32)})
     inbox.put(event)
     found = inbox.take()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import toy_codecs
 from plans import FRONT, HEAD, facts_of, paper
 
+from heron_core.errors import ConfigError
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.client_state import client_state, state_bytes
@@ -97,6 +99,21 @@ def test_gradients_come_back_for_the_floats_of_the_cut_alone(tmp_path: Path, mon
     ledger = simulate(spec, settings=ServerSettings(device="cpu"), client_settings=own).summary["ledger"]
     assert ledger["cut_gradients_down"] == 2 * 2 * 8 * 6 * 4 == traffic_of(spec).cut_gradients_down
     assert ledger["activations_up"] == 2 * 2 * 8 * (6 * 4 + 2 * 8) == traffic_of(spec).activations_up
+
+
+def test_bytes_and_the_budget_s_are_those_of_the_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = RunSpec.model_validate({"rounds": 1, "method": {"name": "sflv2", "local_steps": 2, "batch_size": 8}})
+    whole, uploaded = traffic_of(spec), facts_of(spec).upload_bytes
+    two_uploads = ServerSettings(device="cpu", byte_budget=2 * 8 * (16 * 4 * 4 * 2 + 8))
+    with pytest.raises(ConfigError, match=r"server\.byte_budget must hold two whole"):
+        simulate(spec, settings=two_uploads)
+    toy_codecs.use(monkeypatch, "half", "uploads", "cut_gradients")
+    assert facts_of(spec).upload_bytes == uploaded, "what is evaluated travels as floats still"
+    toy_codecs.use(monkeypatch, "half", "evaluation")
+    assert 2 * 8 * facts_of(spec).upload_bytes == two_uploads.byte_budget
+    planned, ledger = traffic_of(spec), simulate(spec, settings=two_uploads).summary["ledger"]
+    assert planned.activations_up == whole.activations_up // 2 == ledger["activations_up"]
+    assert planned.cut_gradients_down == whole.cut_gradients_down // 2 == ledger["cut_gradients_down"]
 
 
 @pytest.mark.parametrize("name", ["heron", "cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg", "frozen"])

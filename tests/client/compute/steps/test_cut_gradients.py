@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ import plain
 import pytest
 import tiny
 import torch
-from client.compute.made import same
+from client.compute.made import backend_of, round_of, same
 
 from heron_client.compute.backend import MicroBatch
+from heron_core.arrays import TensorSpec
+from heron_core.data.source import ArraySource
 from heron_core.errors import DataError
+from heron_core.models.tasks.regression import Regression
 from heron_core.spec.run_spec import RunSpec
 
 
@@ -38,7 +42,30 @@ def test_each_upload_wants_its_gradients() -> None:
     spec, model = spec_of(), tiny.mlp()
     _, local = plain.local_round(spec, model)
     uploads = plain.drive(local, plain.Back(spec, model))
-    assert [(u.step, u.wants_gradients) for u in uploads] == [(m, True) for m in range(4)]
+    assert [(u.step, u.gradients) for u in uploads] == [(m, [("activations", "float32", (4, 6))]) for m in range(4)]
+
+
+class HiddenAndCode(torch.nn.Module):
+    """Input [5] to a hidden vector [6], and the place of its largest value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(5, 6)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden: torch.Tensor = self.linear(x)
+        return hidden, hidden.argmax(1)
+
+
+def test_gradients_are_wanted_for_the_cut_s_floats_alone_not_for_labels_that_are_floats_too() -> None:
+    activations = (TensorSpec("hidden", (6,)), TensorSpec("codes", (), "int64"))
+    model = replace(tiny.mlp(), front=HiddenAndCode, activations=activations, task=Regression(2))
+    source = ArraySource(np.ones((8, 5), np.float32), np.ones((8, 2), np.float32))
+    first = next(round_of(spec_of(), backend_of(spec_of(), model), source=source).uploads())
+    assert first is not None and {name: a.dtype.name for name, a in first.tensors.items()} == {
+        "hidden": "float32", "codes": "int64", "labels": "float32",
+    }  # fmt: skip
+    assert first.gradients == [("hidden", "float32", (4, 6))]
 
 
 def test_dropout_masks_are_the_step_s_own() -> None:
@@ -72,8 +99,6 @@ def test_gradients_of_a_cut_of_two_tensors_meet_in_the_front() -> None:
 
 
 def _with_front(front: Any) -> Any:
-    from dataclasses import replace
-
     return replace(tiny.mlp(), front=front)
 
 
