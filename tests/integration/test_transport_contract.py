@@ -10,8 +10,7 @@ import pytest
 from integration.test_transports import spec
 from integration.worlds import InProcessWorld
 
-from heron_client import testing
-from heron_client.testing import check_transport
+from heron_client.testing import check_transport, transports
 from heron_core.errors import HeronError, Internal, NameTaken
 
 
@@ -105,7 +104,7 @@ class NoLeave(Through):
 def test_a_broken_transport_is_refused_in_one_line(
     kind: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(testing, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(transports, "PATIENCE_S", 1.0)
     REPLIES.clear()
     with closing(InProcessWorld(spec(federation={"clients": 1}), tmp_path)) as world:
         with pytest.raises(Internal, match=rf"^{kind.__name__}: {says}") as caught:

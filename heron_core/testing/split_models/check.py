@@ -13,7 +13,7 @@ from heron_core.models.split_model import SplitModel, check_parts
 from heron_core.spec.run_spec import ModelSpec
 from heron_core.testing.report import Checks, Factory, Report, name_of
 from heron_core.testing.split_models import parts, tasks
-from heron_core.testing.split_models.examples import other_random_state
+from heron_core.testing.split_models.random_state import other_random_state
 
 
 def check_split_model(factory: Factory, *, options: Mapping[str, object] | None = None, seed: int = 0) -> Report:

@@ -10,9 +10,10 @@ from torch.nn.parameter import is_lazy
 
 from heron_core.errors import ModelError
 from heron_core.models.split_model import SplitModel, Tensors
+from heron_core.testing.batches import example_inputs
 from heron_core.testing.report import difference
 from heron_core.testing.split_models.built import HEADS, PARTS, Built, as_array, described, tensors_of
-from heron_core.testing.split_models.examples import example_inputs, other_random_state, random_states
+from heron_core.testing.split_models.random_state import other_random_state, random_states
 
 
 def build_parts(model: SplitModel, seed: int) -> Built:

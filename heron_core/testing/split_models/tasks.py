@@ -11,8 +11,8 @@ from heron_core.errors import ModelError
 from heron_core.measures import Measured, Sums, added
 from heron_core.models.tasks.task import Task
 from heron_core.streams import seeded_torch
+from heron_core.testing.batches import example_inputs, example_labels
 from heron_core.testing.split_models.built import HEADS, ROWS, Built, as_array
-from heron_core.testing.split_models.examples import example_inputs, example_labels
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 """Kernels may add up a batch of four in another order than a single sample."""

@@ -25,7 +25,7 @@ from heron_core.models.tasks.next_token import NextToken
 from heron_core.models.tasks.per_pixel import PerPixel
 from heron_core.models.tasks.regression import Regression
 from heron_core.testing import check_split_model
-from heron_core.testing.split_models.examples import random_states
+from heron_core.testing.split_models.random_state import random_states
 
 SHARED = nn.Linear(6, tiny.CLASSES)
 

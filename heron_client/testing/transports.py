@@ -1,7 +1,4 @@
-"""The contract of `heron_client.transport.interface.Transport`, as a plain function.
-
-It lives here and not in `heron_core.testing`, because core imports neither side, and the interface is the client's.
-"""
+"""The contract of `heron_client.transport.interface.Transport`, as a plain function."""
 
 from __future__ import annotations
 
