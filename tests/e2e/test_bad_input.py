@@ -253,7 +253,7 @@ def test_check_says_what_works_and_takes_no_place(bench: Bench, waiting: str) ->
     assert client.ends() == 0, client.stderr
     assert [line.split()[0] for line in client.stdout] == ["server", "data", "task", "model", "one"]
     assert "36 training samples" in client.stdout[1]
-    assert "2 forward passes" in client.stdout[3]
+    assert "2 forward passes" in client.stdout[4]
 
 
 def test_check_says_what_does_not_work(bench: Bench, waiting: str) -> None:

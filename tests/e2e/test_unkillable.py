@@ -21,6 +21,9 @@ SOME_UPLOADS_BYTES = 100_000
 """Of some 2 MB."""
 KILLED = -signal.SIGKILL
 
+IN_A_ROUND = ("round_began", "progress")
+"""The last event of a server that was ended while clients trained."""
+
 
 def tables(rounds: int = ROUNDS, min_clients: int = 1, **server: Any) -> dict[str, Any]:
     return {
@@ -67,7 +70,7 @@ def test_server_ended_in_mid_round_and_resumed_gives_the_undisturbed_bits(
     in_mid_round(first, relay, 2)
     first.signal(how)
     code = first.ends()
-    assert first.last_event["event"] == "round_began", "it ended between two rounds"
+    assert first.last_event["event"] in IN_A_ROUND, "it ended between two rounds"
     if how is signal.SIGTERM:
         assert code == 5
         assert len(first.stderr) == 1 and "--resume" in first.stderr[0], first.stderr
@@ -211,7 +214,7 @@ def test_every_method_goes_on_with_the_undisturbed_bits_after_kill_9(bench: Benc
     first.event("round_began", round=2)
     door.carries_up(1 if setting == "fedavg" else SOME_UPLOADS_BYTES)
     first.kill()
-    assert first.last_event["event"] == "round_began", "it ended between two rounds"
+    assert first.last_event["event"] in IN_A_ROUND, "it ended between two rounds"
 
     second = bench.server(run, "--resume")
     door.lead_to(second.address())
