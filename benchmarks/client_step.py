@@ -2,7 +2,7 @@
 in memory. ResNet-18 (small stem), cut layer1.0, batch 256, Adam, one thread.
 
 Overhead: the product's LocalRound (batch, perturbation, forwards, losses, Adam, codec, uploader, serialised frames)
-over the bare q + 1 forward passes of the same modules in the same pieces, inputs ready in torch's memory.
+over the bare q + 1 forward passes of the same modules in the same micro-batches, inputs ready in torch's memory.
 
 Methods: whole local steps at the paper's setting (BatchNorm, flattened head, whole batch), in turn, each with its own
 uploads. CSE-FSL stands twice: the product's stepper, which frees its graph as it goes, and stock torch (nn modules with
@@ -32,10 +32,10 @@ def overhead(runs: int, directions: int, head: str, device: str) -> None:
     for micro_batch in (0, 32, 16):
         method = {"name": "heron", "micro_batch": micro_batch, "zo": {"num_directions": directions}}
         client = ProductClient(run_spec(method, "group", head), device)
-        pieces = client.bare_inputs()
+        inputs = client.bare_inputs()
         cpu: tuple[list[float], list[float]] = ([], [])
         bare, ours = interleaved(
-            runs, clocked(lambda c=client, p=pieces: c.bare(p, directions + 1), device, cpu[0]),
+            runs, clocked(lambda c=client, x=inputs: c.bare(x, directions + 1), device, cpu[0]),
             clocked(client.round, device, cpu[1]),
         )  # fmt: skip
         ratios.append((micro_batch or BATCH, median_ratio(ours, bare)))
@@ -93,12 +93,12 @@ CASES = (
     case("heron", method="heron"),
     case("heron, pooled head", head="gap_linear", method="heron"),
     case("heron, exact head gradient", method="heron", **EXACT),
-    case("heron, ghost BN, pieces of 8", method="heron", **GHOST),
-    case("heron, ghost BN, pieces of 8, pooled", head="gap_linear", method="heron", **GHOST),
-    case("heron, GroupNorm, pieces of 16, pooled", "group", "gap_linear", method="heron", micro_batch=16),
-    case("heron, GroupNorm, pieces of 8, pooled", "group", "gap_linear", method="heron", micro_batch=8),
+    case("heron, ghost BN, micro-batches of 8", method="heron", **GHOST),
+    case("heron, ghost BN, micro-batches of 8, pooled", head="gap_linear", method="heron", **GHOST),
+    case("heron, GroupNorm, micro-batches of 16, pooled", "group", "gap_linear", method="heron", micro_batch=16),
+    case("heron, GroupNorm, micro-batches of 8, pooled", "group", "gap_linear", method="heron", micro_batch=8),
 )
-TARGETS = {"heron": 0.42, "heron, GroupNorm, pieces of 8, pooled": 0.06}
+TARGETS = {"heron": 0.42, "heron, GroupNorm, micro-batches of 8, pooled": 0.06}
 
 
 def memory(runs: int) -> None:

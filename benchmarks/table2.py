@@ -43,7 +43,7 @@ class Row:
     paper: tuple[float, float, float] | None = None
     """Printed: GiB in all, MiB at a client, G multiply-accumulates a step."""
     maps: int = 0
-    """Maps of a whole batch at the client's peak, by counting; 0: smaller pieces."""
+    """Maps of a whole batch at the client's peak, by counting; 0: in micro-batches."""
     norm: str = "batch"
     head: str = "flatten_linear"
     notes: tuple[str, ...] = field(default=())
@@ -63,8 +63,8 @@ PAPER = (
 )  # fmt: skip
 OURS = (
     Row("heron, exact head gradient", {"name": "heron", "auxiliary_update": "first_order"}, maps=3),
-    Row("heron, pieces of 8, ghost BN", {"name": "heron", "micro_batch": 8, "ghost_batch_norm": True}),
-    Row("heron, pieces of 8, GN, GAP", {"name": "heron", "micro_batch": 8}, norm="group", head="gap_linear"),
+    Row("heron, micro-batches of 8, ghost BN", {"name": "heron", "micro_batch": 8, "ghost_batch_norm": True}),
+    Row("heron, micro-batches of 8, GN, GAP", {"name": "heron", "micro_batch": 8}, norm="group", head="gap_linear"),
     Row("frozen", {"name": "frozen"}, maps=3),
     Row("fedavg", {"name": "fedavg"}, notes=(
         "fedavg: weights alone are charged, the whole model's both ways; its step trains all of ResNet-18.",)),

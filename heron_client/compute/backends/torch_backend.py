@@ -86,7 +86,7 @@ class TorchBackend:
     @torch.no_grad()
     def set_theta(self, theta_D: Vector, start: int = 0) -> None:
         """Copies a vector, or what of it begins at `start`, into the modules' own aligned memory."""
-        given_D, at = torch.from_numpy(theta_D), -start
+        given_D, at = self.modules.on_device(theta_D), -start
         for parameter in self.modules.moved.values():
             if 0 <= at < given_D.numel():
                 parameter.copy_(given_D[at : at + parameter.numel()].view_as(parameter))

@@ -61,7 +61,7 @@ class TorchModules:
 
     def losses(self, outputs: Tensor, labels: Array) -> Tensor:
         """Per-sample losses [B]."""
-        return self.model.task.losses(outputs, torch.from_numpy(labels).to(self._device))
+        return self.model.task.losses(outputs, self.on_device(labels))
 
     @contextmanager
     def stream(self, path: tuple[Part, ...]) -> Iterator[None]:
@@ -74,8 +74,12 @@ class TorchModules:
         """Torch computes with the client's threads from here on."""
         use_threads(self._role.threads)
 
+    def on_device(self, array: Array) -> Tensor:
+        """The array on the compute device; on the CPU it is the array's own memory, whose alignment is NumPy's."""
+        return torch.from_numpy(array).to(self._device)
+
     def own(self, array: Array) -> Tensor:
-        """The array in torch's own aligned memory, row-major, on the compute device."""
+        """A copy in torch's own aligned memory, row-major, on the compute device."""
         source = torch.from_numpy(array)
         return torch.empty(source.shape, dtype=source.dtype, device=self._device).copy_(source)
 
