@@ -10,7 +10,7 @@ from typing import NoReturn
 from heron_core.errors import HeronError, meaning_of
 
 EXIT_CODES = """Exit codes: 0 done, 2 usage or config, 3 cannot reach or was refused by the peer, 4 data or model error,
-5 interrupted with state saved."""
+5 interrupted with state saved, 6 a part of the program or its storage failed, the last checkpoint is usable."""
 
 CTRL_C = 130
 """What typer makes of a KeyboardInterrupt."""

@@ -16,6 +16,7 @@ HeronError
 │   ├── ModelError       parts that do not fit, an unknown model or cut
 │   └── CheckpointError  torn, of another run, or of another version
 ├── RunDirectoryBusy     a second server on the same run directory
+├── RunFailed            a part of the program or its storage failed; the last checkpoint is usable
 └── Interrupted          a signal ended the work; state is saved
 
 Each message says what was expected, what came, and what to do.
@@ -75,6 +76,9 @@ class CheckpointError(InputError): ...
 class RunDirectoryBusy(HeronError): ...
 
 
+class RunFailed(HeronError): ...
+
+
 class Interrupted(HeronError): ...
 
 
@@ -87,7 +91,7 @@ class Meaning:
     status: str
     """Name of a grpc.StatusCode."""
     exit_code: int
-    """Of the command that could not go on: 2 usage or config, 3 peer, 4 data or model, 5 interrupted."""
+    """Of the command that could not go on: 2 usage or config, 3 peer, 4 data or model, 5 interrupted, 6 run failed."""
 
 
 REASON_KEY = "heron-reason"
@@ -107,6 +111,7 @@ MEANINGS: dict[type[HeronError], Meaning] = {
     ModelError: Meaning("bad_model", "INVALID_ARGUMENT", 4),
     CheckpointError: Meaning("bad_checkpoint", "DATA_LOSS", 4),
     Interrupted: Meaning("interrupted", "CANCELLED", 5),
+    RunFailed: Meaning("run_failed", "INTERNAL", 6),
 }
 
 BY_REASON: dict[str, type[HeronError]] = {meaning.reason: kind for kind, meaning in MEANINGS.items()}

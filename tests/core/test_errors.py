@@ -76,7 +76,7 @@ EXIT_CODES = {
     "Unreachable": 3, "VersionMismatch": 3, "NameTaken": 3, "JoinRefused": 3, "StaleTerm": 3, "UnknownSession": 3,
     "Internal": 3,
     "TensorError": 4, "DataError": 4, "ModelError": 4, "CheckpointError": 4,
-    "Interrupted": 5,
+    "Interrupted": 5, "RunFailed": 6,
 }  # fmt: skip
 
 
