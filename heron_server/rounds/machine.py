@@ -1,4 +1,4 @@
-"""The server's rounds: a state machine without I/O, clock or torch. All transitions live here.
+"""The server's rounds: a state machine without I/O, clock or torch. All transitions live here and in in_progress.py.
 
 Events are methods that take `now` (seconds, any origin) and return actions for the driver. An illegal event raises
 IllegalEvent and changes nothing.
@@ -15,63 +15,22 @@ FINISHED     -                                          -
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum, auto
-from math import inf
+from dataclasses import dataclass
 
 from heron_core.errors import NameTaken
 from heron_server.rounds import events
-from heron_server.rounds.actions import (
-    Action,
-    Aggregate,
-    Commit,
-    DropFromRound,
-    Evaluate,
-    Fence,
-    Finish,
-    OpenRound,
-    Restore,
-    SkipEvaluation,
-    Tell,
-)
+from heron_server.rounds.actions import Action, Fence, Finish, OpenRound, Tell
 from heron_server.rounds.gathering import all_here, candidates, check_place
+from heron_server.rounds.in_progress import RoundInProgress
 from heron_server.rounds.lineup import Lineup, drawn
-from heron_server.rounds.members import Member, Members
-from heron_server.rounds.rules import Rules
-
-
-class IllegalEvent(Exception):
-    """A bug on our own side: this event cannot happen in this phase."""
-
-
-class Phase(Enum):
-    """What a round is at; the table above says what each waits for."""
-
-    GATHERING = auto()
-    TRAINING = auto()
-    RESTORING = auto()
-    AGGREGATING = auto()
-    EVALUATING = auto()
-    COMMITTING = auto()
-    FINISHED = auto()
+from heron_server.rounds.members import Member
+from heron_server.rounds.phase import IllegalEvent, Phase
 
 
 @dataclass
-class Rounds:
+class Rounds(RoundInProgress):
     """One run on this server, from its start or from the checkpoint that `table` and `rounds_done` are of."""
 
-    rules: Rules
-    term: int = 1
-    """Raised with each start of the server and each abandoned round."""
-    table: dict[str, int] = field(default_factory=dict)
-    """name -> rank, fixed when the run starts."""
-    rounds_done: int = 0
-    phase: Phase = Phase.GATHERING
-    members: Members = field(default_factory=Members)
-    lineup: Lineup = field(default_factory=Lineup)
-    """Of the round in progress, or of the last one."""
-    _since: float = inf
-    """When the present wait (gathering, training, evaluating) began; inf: before the first event of all."""
     _between_rounds: bool = False
     """Gathering after a committed round: waits only for those who are within their grace, not for the lost."""
 
@@ -156,14 +115,6 @@ class Rounds:
 
     # -- what the driver reports ---------------------------------------------------------------------------------
 
-    def update_received(self, name: str) -> list[Action]:
-        """A whole, checked update, all uploads of its client consumed; the driver has refused repeated ones."""
-        self._require(Phase.TRAINING)
-        if not self.lineup.awaits(name):
-            raise IllegalEvent(f"{name!r} has no update to give in round {self.rounds_done + 1}")
-        self.lineup.submitted.add(name)
-        return self._close_if_complete()
-
     def restored(self, term: int, now: float) -> list[Action]:
         """The last checkpoint is loaded, and `term` is durable."""
         self._require(Phase.RESTORING)
@@ -172,35 +123,6 @@ class Rounds:
         self.term = term
         self.phase, self._since, self._between_rounds = Phase.GATHERING, now, False
         return self._gather(now)
-
-    def aggregated(self, now: float) -> list[Action]:
-        """The round's client state is there, not yet durable."""
-        self._require(Phase.AGGREGATING)
-        self.phase, self._since = Phase.EVALUATING, now
-        return [Evaluate(tuple(name for name in self.lineup.counted if self.members.is_connected(name)))]
-
-    def clients_evaluate(self, names: tuple[str, ...]) -> list[Action]:
-        """The server has no test set: it takes the evaluations of these clients."""
-        self._require(Phase.EVALUATING)
-        self.lineup.evaluating = {name for name in names if name in self.members}
-        if not self.lineup.evaluating:
-            return self.evaluated()
-        members = [self.members[name] for name in names if name in self.lineup.evaluating]
-        return [events.evaluation_begins(member.session_id, self._place(member)) for member in members]
-
-    def client_evaluated(self, name: str) -> list[Action]:
-        """All that the client has to evaluate is counted."""
-        self._require(Phase.EVALUATING)
-        if name not in self.lineup.evaluating:
-            return []  # lost meanwhile
-        self.lineup.evaluating.discard(name)
-        return [] if self.lineup.evaluating else self.evaluated()
-
-    def evaluated(self) -> list[Action]:
-        """The round's client state is evaluated."""
-        self._require(Phase.EVALUATING)
-        self.phase = Phase.COMMITTING
-        return [Commit()]
 
     def committed(self, now: float) -> list[Action]:
         """The round is durable: it is over."""
@@ -213,26 +135,13 @@ class Rounds:
         self.phase, self._since, self._between_rounds = Phase.GATHERING, now, True
         return actions + self._gather(now)
 
-    # -- looking -------------------------------------------------------------------------------------------------
-
-    def is_active(self, name: str) -> bool:
-        """Takes part in the round in progress and has not submitted."""
-        return self.phase is Phase.TRAINING and self.lineup.awaits(name)
-
-    def _place(self, member: Member) -> events.Place:
-        return events.Place(self.term, self.rounds_done + 1, self.table[member.name], self.rules.clients)
+    # -- transitions ---------------------------------------------------------------------------------------------
 
     def _waits(self, member: Member) -> Tell:
         number = self.rounds_done + 1
         if member.name in self.lineup.not_drawn:
             return events.not_drawn(member.session_id, number)
         return events.under_way(member.session_id, number, some_are_drawn=self.rules.per_round > 0)
-
-    def _require(self, phase: Phase) -> None:
-        if self.phase is not phase:
-            raise IllegalEvent(f"in phase {self.phase.name}, this event belongs to {phase.name}")
-
-    # -- transitions ---------------------------------------------------------------------------------------------
 
     def _gather(self, now: float, newcomer: Member | None = None) -> list[Action]:
         self._since = min(self._since, now)
@@ -259,40 +168,4 @@ class Rounds:
             OpenRound(self.term, number, participants),
             *(events.round_begins(member.session_id, self._place(member)) for member in begin),
             *(self._waits(member) for member in wait),
-        ]
-
-    def _lose(self, name: str, reason: str) -> list[Action]:
-        if self.is_active(name):
-            return self._drop(name, reason)
-        if self.phase is Phase.EVALUATING and name in self.lineup.evaluating:
-            return [SkipEvaluation(name), *self.client_evaluated(name)]
-        return []
-
-    def _drop(self, name: str, reason: str) -> list[Action]:
-        self.lineup.dropped[name] = reason
-        actions: list[Action] = [DropFromRound(name, reason)]
-        if name in self.members:
-            actions.append(events.dropped(self.members[name].session_id, self.term, self.rounds_done + 1, reason))
-        if self.lineup.left < self.lineup.needed(self.rules):
-            return actions + self._abandon()
-        return actions + self._close_if_complete()
-
-    def _close_if_complete(self) -> list[Action]:
-        if self.phase is not Phase.TRAINING or self.lineup.awaited:
-            return []
-        self.phase = Phase.AGGREGATING
-        return [Aggregate(self.lineup.counted)]
-
-    def _deadline(self) -> list[Action]:
-        late = self.lineup.awaited if self.phase is Phase.TRAINING else self.lineup.evaluating
-        reason = f"late: the round's {self.rules.round_deadline_s:g} s are over"
-        return [action for name in sorted(late) for action in self._lose(name, reason)]
-
-    def _abandon(self) -> list[Action]:
-        self.phase = Phase.RESTORING
-        number, needed = self.rounds_done + 1, self.lineup.needed(self.rules)
-        gone = "; ".join(f"{name}: {reason}" for name, reason in self.lineup.dropped.items())
-        return [
-            *events.round_ends(self.members.connected, self.term, number),
-            Restore(f"round {number} is abandoned: fewer than {needed} clients are left: {gone}"),
         ]

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from time import monotonic
 
 from heron_core.arrays import Array
@@ -18,32 +17,27 @@ from heron_core.models.digest import state_sha256
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.pb.v1 import tensors_pb2
-from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.activation_codec import Purpose, codec_for
 from heron_core.wire.codec import Expected, check_manifest
 from heron_core.wire.frames import Bulk
 from heron_server.aggregation.client_states import ClientStates
-from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observers
 from heron_server.rounds.admission import check_counts, check_join, rules
-from heron_server.rounds.machine import Phase, Rounds
+from heron_server.rounds.machine import Rounds
+from heron_server.rounds.phase import Phase
 from heron_server.run.checkpoints import Checkpoints
 from heron_server.run.journal import Journal
 from heron_server.run.loop import Loop
 from heron_server.run.peer import Peer
-from heron_server.run.phases.aggregation import aggregate
-from heron_server.run.phases.phases import Phases
+from heron_server.run.phases.make import make_phases
 from heron_server.run.phases.reporting_worker import ReportingWorker
 from heron_server.run.phases.reports import ClientFailed
 from heron_server.run.phases.training import Update
-from heron_server.run.phases.upload_desk import UploadDesk, UploadRules
 from heron_server.run.sessions import Sessions, Watcher
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.commands import Commands
 from heron_server.training.worker import Worker
-from heron_server.uploads.assembly import UploadShape
 from heron_server.uploads.turn import Turn
 from heron_server.uploads.uploads import Send, Uploads
 
@@ -77,26 +71,11 @@ class Coordinator:
         self.run_id = start.run_id
         self._rounds = Rounds(rules(spec, settings), run_dir.raise_term(), start.table, start.rounds_done)
         reporting = ReportingWorker(worker, lambda report: self._loop.report(report))
-        self._phases = self._make_phases(checkpoints, reporting)
+        self._phases = make_phases(spec, settings, trainer, self.states, self.ledger, checkpoints, reporting)
         self._sessions = Sessions(self._rounds.members)
         self._loop = Loop(self.run_id, self._rounds, self._phases, self._sessions, self._journal, clock)
         self._turn = Turn(settings.step_deadline_s)
         self._draining = False
-
-    def _make_phases(self, checkpoints: Checkpoints, worker: ReportingWorker) -> Phases:
-        method, settings = self.spec.method, self._settings
-        upload_rules = UploadRules(
-            self._upload_shape("uploads"), self._upload_shape("evaluation"), uploads_per_round(method),
-            settings.byte_budget, settings.order,
-        )  # fmt: skip
-        rule = RULES[self.spec.federation.aggregation]
-        aggregation = partial(aggregate, aggregator=rule, states=self.states, trainer=self.trainer)
-        return Phases(self.trainer, UploadDesk(upload_rules, self.ledger, worker), aggregation, checkpoints, worker)
-
-    def _upload_shape(self, purpose: Purpose) -> UploadShape:
-        method, (*activations, labels) = self.spec.method, self.trainer.uploaded
-        encoded = (*codec_for(purpose).travels(activations), labels)
-        return UploadShape(encoded, method.batch_size, method.micro_batch_rows)
 
     # -- FederationService ---------------------------------------------------------------------------------------
 

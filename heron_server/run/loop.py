@@ -19,7 +19,8 @@ from heron_server.rounds.actions import (
     SkipEvaluation,
     Tell,
 )
-from heron_server.rounds.machine import Phase, Rounds
+from heron_server.rounds.machine import Rounds
+from heron_server.rounds.phase import Phase
 from heron_server.run.checkpoints import Start, facts
 from heron_server.run.journal import Journal
 from heron_server.run.phases.phases import Phases

@@ -9,7 +9,8 @@ from heron_server.rounds.actions import (
     Action,
     Tell,
 )
-from heron_server.rounds.machine import Phase, Rounds
+from heron_server.rounds.machine import Rounds
+from heron_server.rounds.phase import Phase
 from heron_server.rounds.rules import Rules
 
 

@@ -19,7 +19,8 @@ from heron_server.rounds.actions import (
     OpenRound,
     Tell,
 )
-from heron_server.rounds.machine import IllegalEvent, Phase, Rounds
+from heron_server.rounds.machine import Rounds
+from heron_server.rounds.phase import IllegalEvent, Phase
 from heron_server.rounds.rules import Rules
 
 NAMES = "abcd"

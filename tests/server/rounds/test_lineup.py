@@ -18,7 +18,8 @@ from heron_server.rounds.actions import (
     OpenRound,
     Tell,
 )
-from heron_server.rounds.machine import IllegalEvent, Phase, Rounds
+from heron_server.rounds.machine import Rounds
+from heron_server.rounds.phase import IllegalEvent, Phase
 
 
 def drawing(names: str = "abcd", per_round: int = 2, **rules: Any) -> Rounds:

@@ -20,7 +20,7 @@ from heron_server.rounds.actions import (
     Restore,
     Tell,
 )
-from heron_server.rounds.machine import IllegalEvent, Phase
+from heron_server.rounds.phase import IllegalEvent, Phase
 
 
 def test_a_killed_client_is_dropped_after_the_grace_the_round_completes_and_it_comes_back() -> None:

@@ -18,7 +18,7 @@ from heron_server.rounds.actions import (
     Fence,
     OpenRound,
 )
-from heron_server.rounds.machine import Phase
+from heron_server.rounds.phase import Phase
 
 
 def test_a_late_joiner_waits_for_the_next_round_and_gets_a_rank() -> None:
