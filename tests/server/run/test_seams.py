@@ -98,7 +98,7 @@ class LowestRankAlone:
 
 
 def test_a_rule_that_chooses_clients_chooses_their_backs_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heron_server.run.coordinator.RULES", {"uniform": LowestRankAlone()})
+    monkeypatch.setattr("heron_server.run.phases.make.RULES", {"uniform": LowestRankAlone()})
     server = start(rounds=1, method={"name": "sflv1"})
     clients = server.clients("ab")
     for client in clients:
