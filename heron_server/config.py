@@ -54,6 +54,8 @@ class ServerSettings(Settings):
     """A client not heard from for this long is disconnected."""
     grace_s: NonNegative = 10.0
     """A disconnected client keeps its place in the round for this long."""
+    space_wait_s: NonNegative = 600.0
+    """A full disk pauses the run for at most this long; what could not be written is tried again. 0: ends at once."""
     keep_checkpoints: Positive = 2
     """Round boundaries kept on disk."""
     reflection: Flag = False

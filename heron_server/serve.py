@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
-from heron_core.errors import ConfigError, Interrupted
+from heron_core.errors import ConfigError, HeronError, Interrupted
 from heron_core.spec.run_spec import RunSpec
 from heron_server.api.server import listen
 from heron_server.config import ServerSettings
@@ -15,6 +15,7 @@ from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
 from heron_server.planning.facts import ModelFacts
 from heron_server.run.coordinator import Coordinator
+from heron_server.run.failure import failure_of
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Trainer
@@ -22,13 +23,17 @@ from heron_server.training.worker import WorkerThread
 
 TICK_S = 0.25
 FAREWELL_S = 5.0
+"""How long clients may take to hear that the run is over."""
+STOP_S = 2.0
+"""How long the server may take to end the calls of those who have not."""
 
 
 def serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, *, resume: bool = False,
     observers: Sequence[Observer] = (),
 ) -> Summary:
-    """Serves one run to its end and returns its summary. Raises Interrupted on SIGINT or SIGTERM, state saved.
+    """Serves one run to its end and returns its summary. Raises Interrupted on SIGINT or SIGTERM, state saved,
+    and RunFailed where a part of the server or its storage has failed.
 
     The observers hear what happens, and are closed at the end.
     """
@@ -39,8 +44,13 @@ def serve(
             'listen on "127.0.0.1:50051"'
         )
     with Observers(observers) as told:
-        trainer, facts = prepare(spec, settings)
-        return asyncio.run(_serve(spec, settings, directory, trainer, facts, resume, told))
+        try:
+            trainer, facts = prepare(spec, settings)
+            return asyncio.run(_serve(spec, settings, directory, trainer, facts, resume, told))
+        except HeronError:
+            raise
+        except Exception as error:
+            raise failure_of(error) from error
 
 
 async def _serve(
@@ -58,8 +68,11 @@ async def _serve(
         observers.listening(address, coordinator.run_id)
         try:
             await _until_over(coordinator, stopped)
+            worker.end()
+            await _farewell(coordinator)
         finally:
-            await server.stop(0.5)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(server.stop(0.5), STOP_S)
             await _last_calls()
     finally:
         worker.stop()
@@ -82,11 +95,15 @@ async def _last_calls() -> None:
 
 
 async def _until_over(coordinator: Coordinator, stopped: asyncio.Event) -> None:
-    """Ticks until the run is finished, has failed, or a signal came; then lets the clients hear of it."""
+    """Ticks until the run is finished, has failed, or a signal came."""
     while not (coordinator.finished or coordinator.failure or stopped.is_set()):
         coordinator.tick()
         with suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), TICK_S)
+
+
+async def _farewell(coordinator: Coordinator) -> None:
+    """Lets the clients hear how it ended."""
     if coordinator.failure is not None:
         coordinator.drain(f"the server has failed: {coordinator.failure}")
     elif not coordinator.finished:

@@ -43,8 +43,8 @@ from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.worker import InlineWorker
 
-NO_DEADLINES = {"silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf}
-"""In one thread a client is never late: it waits for its turn to compute."""
+NO_DEADLINES = {"silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf, "space_wait_s": 0.0}
+"""In one thread a client is never late: it waits for its turn to compute. A full disk ends the run at once."""
 ClientTables = Mapping[str, object]
 """What a client's file may say, not yet checked."""
 PEER = Peer("in-process")
@@ -138,8 +138,12 @@ def _run_clients(
             except StopIteration:
                 pass
             except HeronError as error:
+                if coordinator.failure is not None:
+                    raise coordinator.failure from None
                 raise type(error)(f"{name}: {error}") from error
         runners = still
+    if coordinator.failure is not None:
+        raise coordinator.failure
     if not coordinator.finished:
         raise Internal("every simulated client stopped before the run was over")
 
@@ -189,6 +193,7 @@ class InProcess(Transport):
         state = self._coordinator.model(PEER, request)
         for chunk in state_chunks(state):
             call.down(chunk)
+        self._coordinator.fetched(PEER, request, sum(array.nbytes for array in state.values()))
         return manifest_of(state), {name: array.copy() for name, array in state.items()}
 
     def open_push(self, opening: split.FrameHeader) -> InProcessPush:

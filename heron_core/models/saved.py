@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -52,7 +53,7 @@ def save_model(
         "state_sha256": tensors_sha256(state),
         "extra": dict(extra or {}),
     }
-    replace_file(folder / WEIGHTS, lambda path: save_file(state, path))
+    replace_file(folder / WEIGHTS, lambda path: _write_tensors(state, path))
     replace_file(folder / DESCRIPTION, lambda path: path.write_text(to_json(description, indent=2) + "\n"))
 
 
@@ -74,6 +75,13 @@ def load_model(path: Path | str, *, allow_model_code: bool = False) -> Assembled
     model = AssembledModel(split.build("front", 0), split.build("back", 0))
     _fill(model, {name: value for name, value in state.items() if not name.startswith("auxiliary.")}, folder)
     return model.eval()
+
+
+def _write_tensors(state: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(state, path)
+    except SafetensorError as error:  # what it makes of a disk that will not take the file
+        raise OSError(str(error)) from None
 
 
 def _state(**parts: nn.Module) -> dict[str, Tensor]:

@@ -17,6 +17,10 @@ log = logging.getLogger("heron.server")
 class Errors(Interceptor[Context]):
     """The one place where an exception becomes a status; the outermost interceptor."""
 
+    def __init__(self, fail: Callable[[BaseException], None]) -> None:
+        """`fail` is told of what nobody raises on purpose: a bug in the server, which ends the run."""
+        self._fail = fail
+
     async def around(
         self, rpc: str, request: Request, call: Context, proceed: Callable[..., Awaitable[Reply]]
     ) -> Reply:
@@ -25,10 +29,11 @@ class Errors(Interceptor[Context]):
             return await proceed(request, call)
         except HeronError as error:
             failure = error
-        except (grpc.aio.AbortError, grpc.RpcError):
-            raise
-        except Exception:
-            log.exception("a bug in the server, in %s", rpc)
+        except (grpc.aio.BaseError, grpc.RpcError):
+            raise  # gRPC's own: the call is over, because the peer is gone or was told so
+        except (Exception, SystemExit) as error:
+            log.error("a bug in the server, in %s: %r", rpc, error)
+            self._fail(error)
             failure = Internal("the server failed; its log says why")
         meaning = meaning_of(failure)
         return await call.abort(grpc.StatusCode[meaning.status], str(failure), ((REASON_KEY, meaning.reason),))

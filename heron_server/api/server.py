@@ -20,7 +20,8 @@ SERVICES = ("heron.v1.FederationService", "heron.v1.SplitService")
 
 def make_server(coordinator: Coordinator) -> grpc.aio.Server:
     """A server of Heron's two services, without a port; not started."""
-    interceptors = (Errors(), Peers(), Limits(), Charging(Charges(coordinator.ledger)))  # from the outermost inwards
+    # From the outermost inwards.
+    interceptors = (Errors(coordinator.fail), Peers(), Limits(), Charging(Charges(coordinator.ledger)))
     server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(handlers(coordinator))
     return server

@@ -64,8 +64,10 @@ class Service:
 
     async def fetch_model(self, request: pb.FetchModelRequest, call: Call[Bulk[pb.StateChunk]]) -> None:
         """The client state of a version, in chunks."""
-        for chunk in state_chunks(self._coordinator.model(call.peer, request)):
+        state = self._coordinator.model(call.peer, request)
+        for chunk in state_chunks(state):
             await call.write(chunk)
+        self._coordinator.fetched(call.peer, request, sum(tensor.nbytes for tensor in state.values()))
 
     async def submit_update(
         self, chunks: AsyncIterator[Bulk[pb.UpdateChunk]], call: Call[pb.SubmitUpdateReply]

@@ -31,6 +31,9 @@ class JsonDisplay(Observer):
     def listening(self, address: str, run_id: str) -> None:
         self._event("listening", address=address, run_id=run_id)
 
+    def paused(self, why: str) -> None:
+        self._event("paused", why=why)
+
     def client_joined(self, name: str) -> None:
         self.note(f"{name} joined")
 

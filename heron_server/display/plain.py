@@ -26,6 +26,9 @@ class PlainDisplay(Observer):
     def listening(self, address: str, run_id: str) -> None:
         self._lines.write(f"listening on {address}, run {run_id}; waiting for clients")
 
+    def paused(self, why: str) -> None:
+        self.note(f"paused: {why}")
+
     def client_joined(self, name: str) -> None:
         self.note(f"{name} joined")
 

@@ -65,7 +65,7 @@ def write_curves(folder: Path, history: Sequence[RoundRecord], title: str) -> tu
         return None, "no curves.png: no round was done"
     try:
         return str(draw(folder / "curves.png", history, title)), ""
-    except OSError as error:
+    except Exception as error:
         return None, f"no curves.png: {error}"
 
 

@@ -34,6 +34,8 @@ class RichDisplay(Observer):
         self._last: RoundRecord | None = None
         self._live: Live | None = None
         self._closed = False
+        self._paused = False
+        """For want of space on the disk, until the next round begins or this one is done."""
 
     def note(self, text: str) -> None:
         self._console.print(Text(printable(text), style="dim"))
@@ -42,6 +44,10 @@ class RichDisplay(Observer):
         self._address = address
         self.note(f"listening on {address}, run {run_id}")
         self._start()
+
+    def paused(self, why: str) -> None:
+        self.note(f"paused: {why}")
+        self._paused = True
 
     def client_joined(self, name: str) -> None:
         self.note(f"{name} joined")
@@ -59,6 +65,7 @@ class RichDisplay(Observer):
 
     def round_began(self, number: int, rounds: int, participants: Sequence[str], uploads: int) -> None:
         self._pace.round_began(number, rounds, uploads)
+        self._paused = False
         self._clients.round_began(participants)
         self._start()
 
@@ -66,7 +73,7 @@ class RichDisplay(Observer):
         self._pace.upload_consumed()
 
     def round_done(self, record: RoundRecord) -> None:
-        self._last = record
+        self._last, self._paused = record, False
         self._clients.round_done()
         self._pace.round_done()
 
@@ -110,7 +117,8 @@ class RichDisplay(Observer):
         return row
 
     def _facts(self) -> list[str]:
-        facts = results(self._last) if self._last is not None else []
+        facts = ["paused: the disk is full"] if self._paused else []
+        facts += results(self._last) if self._last is not None else []
         if not self._done:
             facts.append(clients_text(self._present))
         if self._pace.upload_rate is not None:

@@ -77,9 +77,10 @@ class Ledger:
         self._control(CALL_UP_BYTES, CALL_DOWN_BYTES)
 
     def move(self, source: Kind, target: Kind, payload_bytes: int) -> None:
-        """Payload charged to one kind that turned out to be another's."""
-        self._add(source, -payload_bytes)
-        self._add(target, payload_bytes)
+        """Payload charged to one kind that turned out to be another's; at most what is charged there."""
+        moved = min(payload_bytes, getattr(self, source))
+        self._add(source, -moved)
+        self._add(target, moved)
 
     def as_dict(self) -> dict[str, int]:
         """Bytes by kind and by direction."""

@@ -24,6 +24,9 @@ class Observer:
     def note(self, text: str) -> None:
         """A sentence for the operator: a client left, or was dropped from a round; a round was abandoned."""
 
+    def paused(self, why: str) -> None:
+        """The disk is full: the run waits for space, and tries again by itself. A note says when it goes on."""
+
     def client_joined(self, name: str) -> None:
         """A client has a session; it is present once it listens to the run's events."""
 
@@ -65,10 +68,10 @@ class Observers(Observer):
         for observer in list(self._observers):
             try:
                 event(observer)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 log.exception("an observer failed")
                 self._observers.remove(observer)
-                with suppress(Exception):
+                with suppress(Exception, SystemExit):
                     observer.close()
                 failed.append(f"{type(observer).__name__} failed and observes the run no longer: {error!r}")
         for text in failed:
@@ -79,6 +82,9 @@ class Observers(Observer):
 
     def note(self, text: str) -> None:
         self._each(lambda observer: observer.note(text))
+
+    def paused(self, why: str) -> None:
+        self._each(lambda observer: observer.paused(why))
 
     def client_joined(self, name: str) -> None:
         self._each(lambda observer: observer.client_joined(name))

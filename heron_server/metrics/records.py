@@ -105,10 +105,10 @@ class Records:
         return {m.name: m.value(*measured[m.name]) for m in self._metrics if m.name in measured}
 
     def as_dict(self) -> SavedRecords:
-        """What a checkpoint keeps."""
+        """What a checkpoint keeps: copies, to which nothing is added any more."""
         return {
-            "history": self.history, "clients": self.clients, "step_seconds": self._step_seconds,
-            "peaks": self._peaks, "passes_per_step": self._passes_per_step,
+            "history": list(self.history), "clients": dict(self.clients), "step_seconds": list(self._step_seconds),
+            "peaks": list(self._peaks), "passes_per_step": self._passes_per_step,
         }  # fmt: skip
 
     def restore(self, saved: SavedRecords) -> None:

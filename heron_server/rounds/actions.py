@@ -67,12 +67,31 @@ class SkipEvaluation:
 
 @dataclass(frozen=True)
 class Commit:
-    """Make the round's checkpoint durable, then report `committed`."""
+    """Make the round's checkpoint and its line in the log durable, then report `committed`, or `out_of_space`."""
 
 
 @dataclass(frozen=True)
 class Restore:
-    """Raise the term durably and go back to the last checkpoint, then report `restored`."""
+    """Raise the term durably and go back to the last checkpoint, then report `restored`, or `out_of_space`."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class NoteFullDisk:
+    """Tell the operator that the run is paused, and why."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TryAgain:
+    """Do once more what the last Commit or Restore asked for; the disk was full."""
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The run cannot go on."""
 
     reason: str
 
@@ -82,4 +101,7 @@ class Finish:
     """The run is over."""
 
 
-Action = Tell | Fence | OpenRound | DropFromRound | Aggregate | Evaluate | SkipEvaluation | Commit | Restore | Finish
+Action = (
+    Tell | Fence | OpenRound | DropFromRound | Aggregate | Evaluate | SkipEvaluation | Commit | Restore | NoteFullDisk
+    | TryAgain | Fail | Finish
+)  # fmt: skip

@@ -63,6 +63,11 @@ def under_way(session_id: str, number: int, *, some_are_drawn: bool) -> Tell:
     return _waiting(session_id, f"round {number} is under way; you {chance} the next")
 
 
+def full_disk(session_id: str) -> Tell:
+    """The run is paused."""
+    return _waiting(session_id, "the server's disk is full; the run goes on by itself once there is space")
+
+
 def _waiting(session_id: str, reason: str) -> Tell:
     return Tell(session_id, pb.RoundEvent(waiting=pb.Waiting(reason=reason)))
 

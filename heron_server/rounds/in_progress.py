@@ -31,7 +31,7 @@ class RoundInProgress:
     lineup: Lineup = field(default_factory=Lineup)
     """Of the round in progress, or of the last one."""
     _since: float = inf
-    """When the present wait (gathering, training, evaluating) began; inf: before the first event of all."""
+    """When the present phase began; inf: at its first tick."""
 
     def is_active(self, name: str) -> bool:
         """Takes part in the round in progress and has not submitted."""
@@ -73,7 +73,7 @@ class RoundInProgress:
     def evaluated(self) -> list[Action]:
         """The round's client state is evaluated."""
         self._require(Phase.EVALUATING)
-        self.phase = Phase.COMMITTING
+        self.phase, self._since = Phase.COMMITTING, inf
         return [Commit()]
 
     # -- transitions ---------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class RoundInProgress:
     def _close_if_complete(self) -> list[Action]:
         if self.phase is not Phase.TRAINING or self.lineup.awaited:
             return []
-        self.phase = Phase.AGGREGATING
+        self.phase, self._since = Phase.AGGREGATING, inf
         return [Aggregate(self.lineup.counted)]
 
     def _deadline(self) -> list[Action]:
@@ -116,7 +116,7 @@ class RoundInProgress:
         return [action for name in sorted(late) for action in self._lose(name, reason)]
 
     def _abandon(self) -> list[Action]:
-        self.phase = Phase.RESTORING
+        self.phase, self._since = Phase.RESTORING, inf
         number, needed = self.rounds_done + 1, self.lineup.needed(self.rules)
         gone = "; ".join(f"{name}: {reason}" for name, reason in self.lineup.dropped.items())
         return [

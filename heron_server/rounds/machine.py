@@ -1,7 +1,11 @@
-"""The server's rounds: a state machine without I/O, clock or torch. All transitions live here and in in_progress.py.
+"""The server's rounds: a state machine without I/O, clock or torch. All transitions live here, in in_progress.py and
+in storing.py.
 
 Events are methods that take `now` (seconds, any origin) and return actions for the driver. An illegal event raises
 IllegalEvent and changes nothing.
+
+No phase but GATHERING lasts for ever: clients are dropped at deadlines, and a driver that does not come to an end
+fails the run.
 
 phase        waits for                                  leaves it by
 GATHERING    clients                                    all are here, or the wait is over with enough -> TRAINING
@@ -10,6 +14,7 @@ RESTORING    the driver to go back to the checkpoint    restored, with a higher 
 AGGREGATING  the driver's average                       aggregated -> EVALUATING
 EVALUATING   the driver's or the clients' counts        evaluated -> COMMITTING
 COMMITTING   the driver's checkpoint                    committed -> TRAINING, GATHERING or FINISHED
+PAUSED       space on the disk, in either of the two      tried again -> COMMITTING or RESTORING
 FINISHED     -                                          -
 """
 
@@ -21,14 +26,14 @@ from heron_core.errors import NameTaken
 from heron_server.rounds import events
 from heron_server.rounds.actions import Action, Fence, Finish, OpenRound, Tell
 from heron_server.rounds.gathering import all_here, candidates, check_place
-from heron_server.rounds.in_progress import RoundInProgress
 from heron_server.rounds.lineup import Lineup, drawn
 from heron_server.rounds.members import Member
 from heron_server.rounds.phase import IllegalEvent, Phase
+from heron_server.rounds.storing import StoringRounds
 
 
 @dataclass
-class Rounds(RoundInProgress):
+class Rounds(StoringRounds):
     """One run on this server, from its start or from the checkpoint that `table` and `rounds_done` are of."""
 
     _between_rounds: bool = False
@@ -107,11 +112,11 @@ class Rounds(RoundInProgress):
             actions += self._gather(now)
         elif self.phase in (Phase.TRAINING, Phase.EVALUATING) and now - self._since > self.rules.round_deadline_s:
             actions += self._deadline()
-        return actions
+        return actions + self._tick_driver(now)
 
-    def drain(self, reason: str) -> list[Action]:
+    def drain(self, reason: str) -> list[Tell]:
         """The server stops."""
-        return [*events.draining(self.members.connected, reason)]
+        return events.draining(self.members.connected, reason)
 
     # -- what the driver reports ---------------------------------------------------------------------------------
 
@@ -120,14 +125,14 @@ class Rounds(RoundInProgress):
         self._require(Phase.RESTORING)
         if term <= self.term:
             raise IllegalEvent(f"a restart raises the term: it was {self.term}, got {term}")
-        self.term = term
+        self.term, self.full_disk = term, None
         self.phase, self._since, self._between_rounds = Phase.GATHERING, now, False
         return self._gather(now)
 
     def committed(self, now: float) -> list[Action]:
         """The round is durable: it is over."""
         self._require(Phase.COMMITTING)
-        self.rounds_done, told = self.rounds_done + 1, self.members.connected
+        self.rounds_done, self.full_disk, told = self.rounds_done + 1, None, self.members.connected
         actions: list[Action] = [*events.round_ends(told, self.term, self.rounds_done)]
         if self.rounds_done >= self.rules.rounds:
             self.phase = Phase.FINISHED
@@ -138,6 +143,8 @@ class Rounds(RoundInProgress):
     # -- transitions ---------------------------------------------------------------------------------------------
 
     def _waits(self, member: Member) -> Tell:
+        if self.full_disk is not None:
+            return events.full_disk(member.session_id)
         number = self.rounds_done + 1
         if member.name in self.lineup.not_drawn:
             return events.not_drawn(member.session_id, number)

@@ -18,4 +18,5 @@ class Phase(Enum):
     AGGREGATING = auto()
     EVALUATING = auto()
     COMMITTING = auto()
+    PAUSED = auto()
     FINISHED = auto()

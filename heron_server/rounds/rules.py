@@ -25,3 +25,5 @@ class Rules:
     rejoin_s: float = 60.0
     silence_s: float = 30.0
     grace_s: float = 10.0
+    space_wait_s: float = 600.0
+    """How long a full disk may stop the run."""

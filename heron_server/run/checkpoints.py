@@ -8,7 +8,8 @@ from heron_core.errors import CheckpointError
 from heron_core.spec.run_spec import RunSpec
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.run.journal import Journal
-from heron_server.storage.checkpoint import Checkpoint, Facts
+from heron_server.storage.checkpoint import Checkpoint
+from heron_server.storage.facts import Facts
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.commands import Commands
 
@@ -44,9 +45,15 @@ class Checkpoints:
         return Start(found["run_id"], found["rounds_done"], found["table"])
 
     def save(self, facts: Facts) -> None:
-        """Makes the round that the facts tell of durable."""
+        """Makes what the facts tell of durable. Raises RunFailed where the disk will not take it."""
         tensors = {**self._states.tensors(facts["rounds_done"]), **self._trainer.save()}
         self._run_dir.save(Checkpoint(facts, tensors))
+
+    def commit(self, facts: Facts) -> None:
+        """Makes the round that the facts tell of durable: its checkpoint, then its line in the log. May be called again
+        where the disk was full. Raises RunFailed."""
+        self.save(facts)
+        self._run_dir.log_round(facts["records"]["history"][-1])
 
     def saved(self, rounds_done: int) -> None:
         """This one is durable: the client states of the round before can be forgotten."""
@@ -73,7 +80,7 @@ class Checkpoints:
 
 
 def facts(now: Start, journal: Journal) -> Facts:
-    """What a checkpoint says of a run beside its tensors."""
+    """What a checkpoint says of a run beside its tensors: copies, for the worker writes them while the run goes on."""
     return {
         "run_id": now.run_id, "rounds_done": now.rounds_done, "table": now.table,
         "ledger": journal.ledger.as_dict(), "records": journal.records.as_dict(),

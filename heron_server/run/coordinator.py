@@ -70,8 +70,10 @@ class Coordinator:
         start = (checkpoints.resume if resume else checkpoints.begin)(spec, self._journal)
         self.run_id = start.run_id
         self._rounds = Rounds(rules(spec, settings), run_dir.raise_term(), start.table, start.rounds_done)
-        reporting = ReportingWorker(worker, lambda report: self._loop.report(report))
-        self._phases = make_phases(spec, settings, trainer, self.states, self.ledger, checkpoints, reporting)
+        self._worker = ReportingWorker(
+            worker, lambda report: self._loop.report(report), clock, settings.round_deadline_s
+        )
+        self._phases = make_phases(spec, settings, trainer, self.states, self.ledger, checkpoints, self._worker)
         self._sessions = Sessions(self._rounds.members)
         self._loop = Loop(self.run_id, self._rounds, self._phases, self._sessions, self._journal, clock)
         self._turn = Turn(settings.step_deadline_s)
@@ -94,7 +96,7 @@ class Coordinator:
         )  # fmt: skip
 
     def _admit(self, peer: Peer, request: pb.JoinRequest, session_id: str) -> None:
-        if self._draining:
+        if self._draining or self.failure is not None:
             raise Unreachable("the server is stopping; try again once it is back")
         name = request.client_name
         actions = self._rounds.join(name, request.instance_key, session_id, self._clock())
@@ -134,10 +136,12 @@ class Coordinator:
         name = self._sessions.member(peer, request.session_id).name
         if request.version not in self.states.versions:
             raise StaleTerm(f"client state {request.version} is not the current one; wait for the next event")
-        state = self.states.of(request.version, self._rounds.table.get(name))
-        size = sum(tensor.nbytes for tensor in state.values())
-        self._journal.fetched(name, size, to_evaluate=request.version > self._rounds.rounds_done)
-        return state
+        return self.states.of(request.version, self._rounds.table.get(name))
+
+    def fetched(self, peer: Peer, request: pb.FetchModelRequest, size_bytes: int) -> None:
+        """All that `model` gave is through; raises UnknownSession."""
+        name = self._sessions.member(peer, request.session_id).name
+        self._journal.fetched(name, size_bytes, to_evaluate=request.version > self._rounds.rounds_done)
 
     def check_update(self, peer: Peer, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
         """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
@@ -164,7 +168,7 @@ class Coordinator:
 
     def _check_place(self, header: pb.UpdateHeader) -> None:
         now = (self.run_id, self._rounds.term, self._rounds.rounds_done + 1)
-        if self._rounds.phase is Phase.RESTORING:
+        if self._rounds.restoring:
             raise StaleTerm(f"round {now[2]} was abandoned; drop its work and wait for the next event")
         if (header.run_id, header.term, header.round) != now:
             raise StaleTerm(
@@ -213,18 +217,24 @@ class Coordinator:
 
     def tick(self) -> None:
         """Call about twice a second."""
-        now = self._clock()
-        self._loop.perform(self._rounds.tick(now))
-        uploads = self._phases.uploads
-        awaited = uploads.scheduler.blocked_on() if uploads and self._rounds.phase is Phase.TRAINING else None
-        if self._turn.is_late(awaited, now) and awaited is not None:
-            late = f"late: nothing came for {self._settings.step_deadline_s:g} s while it was its turn"
-            self.client_failed(awaited, late)
+        with self._loop.owning_errors():
+            now = self._clock()
+            self._worker.check(now)
+            self._loop.perform(self._rounds.tick(now))
+            uploads = self._phases.uploads
+            awaited = uploads.scheduler.blocked_on() if uploads and self._rounds.phase is Phase.TRAINING else None
+            if self._turn.is_late(awaited, now) and awaited is not None:
+                late = f"late: nothing came for {self._settings.step_deadline_s:g} s while it was its turn"
+                self.client_failed(awaited, late)
+
+    def fail(self, error: BaseException) -> None:
+        """Something of the server has failed that nobody else answers for: the run ends."""
+        self._loop.fail(error)
 
     def drain(self, reason: str) -> None:
         """The server stops: says so to everyone, and lets nobody in any more."""
         self._draining = True
-        self._loop.perform(self._rounds.drain(reason))
+        self._loop.tell(self._rounds.drain(reason))
 
     # -- looking -------------------------------------------------------------------------------------------------
 

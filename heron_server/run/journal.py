@@ -14,7 +14,7 @@ from heron_server.metrics.ledger import Ledger
 from heron_server.metrics.observers import Observers
 from heron_server.metrics.records import Records
 from heron_server.rounds.actions import OpenRound
-from heron_server.storage.checkpoint import Facts
+from heron_server.storage.facts import Facts
 from heron_server.storage.run_dir import RunDir
 
 
@@ -28,9 +28,11 @@ class Journal:
         self.ledger, self.records = Ledger(), Records(spec, metrics)
         self._record: RoundRecord | None = None
         self._fetched: dict[str, int] = {}
-        """Bytes of the client state that each client has fetched to evaluate it, and may train on next."""
+        """Bytes of the client state that each client has fetched whole to evaluate it, and may train on next."""
         self._present: dict[str, None] = {}
         """Names of connected clients, in order."""
+        self._paused = False
+        """For want of space on the disk."""
 
     def restore(self, facts: Facts) -> None:
         """Ledger and records of a checkpoint; the log on the disk becomes the same, for a crash may have come
@@ -43,6 +45,17 @@ class Journal:
     def note(self, text: str) -> None:
         """A sentence for the operator."""
         self._observers.note(text)
+
+    def paused(self, why: str) -> None:
+        """The run waits for space on the disk."""
+        self._paused = True
+        self._observers.paused(why)
+
+    def stored(self) -> None:
+        """What was to be made durable is."""
+        if self._paused:
+            self.note("there is space on the disk again; the run goes on")
+        self._paused = False
 
     def joined(self, name: str) -> None:
         """A client has a session."""
@@ -61,7 +74,7 @@ class Journal:
         self._observers.client_progress(name, number, min(step, self._local_steps), self._local_steps)
 
     def fetched(self, name: str, size: int, *, to_evaluate: bool) -> None:
-        """A client fetches a client state; the transport charges it as the round's own."""
+        """A client has all of a client state; the transport has charged it as the round's own."""
         self._fetched.pop(name, None)
         if to_evaluate:
             self._fetched[name] = size
@@ -100,7 +113,7 @@ class Journal:
         self._record = self.records.round_done(number, list(names), counts, now)
 
     def committed(self) -> None:
-        """The round is durable: only now its record leaves the run."""
+        """The round is durable, its line in the log too: only now observers hear of it."""
         assert self._record is not None, "a round is evaluated before it is committed"
-        self._run_dir.log_round(self._record)
+        self.stored()
         self._observers.round_done(self._record)

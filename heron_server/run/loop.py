@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from heron_core.errors import HeronError, Internal
+from heron_core.errors import HeronError, RunFailed
 from heron_server.rounds.actions import (
     Action,
     Aggregate,
     Commit,
     DropFromRound,
     Evaluate,
+    Fail,
     Fence,
     Finish,
+    NoteFullDisk,
     OpenRound,
     Restore,
     SkipEvaluation,
     Tell,
+    TryAgain,
 )
 from heron_server.rounds.machine import Rounds
 from heron_server.rounds.phase import Phase
 from heron_server.run.checkpoints import Start, facts
+from heron_server.run.failure import failure_of
 from heron_server.run.journal import Journal
 from heron_server.run.phases.phases import Phases
 from heron_server.run.phases.reports import (
@@ -32,6 +37,7 @@ from heron_server.run.phases.reports import (
     Evaluated,
     EvaluationOpened,
     Failed,
+    NotStored,
     Report,
     Restored,
     UpdateComplete,
@@ -42,7 +48,8 @@ from heron_server.run.sessions import Sessions
 
 class Loop:
     """One thread calls it. Whatever is reported while it is at work waits until the actions in hand are performed, so
-    that nothing is nested however much happens at once."""
+    that nothing is nested however much happens at once. An error of any action or report ends the run: nothing more is
+    performed, and the driver finds `failure`."""
 
     def __init__(
         self, run_id: str, rounds: Rounds, phases: Phases, sessions: Sessions, journal: Journal,
@@ -62,7 +69,29 @@ class Loop:
 
     def report(self, report: Report) -> None:
         """What a phase has come to."""
-        self._feed(report)
+        if isinstance(report, Failed):
+            self.fail(report.error)
+        else:
+            self._feed(report)
+
+    def tell(self, events: list[Tell]) -> None:
+        """Tells clients how the run ends, also where it has failed."""
+        for event in events:
+            self._sessions.tell(event)
+
+    def fail(self, error: BaseException) -> None:
+        """The run cannot go on; the last checkpoint stays usable. The first error is the one that counts."""
+        self._waiting.clear()
+        if self.failure is None:
+            self.failure = failure_of(error)
+
+    @contextmanager
+    def owning_errors(self) -> Iterator[None]:
+        """An error inside ends the run, and goes no further."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            self.fail(error)
 
     def _feed(self, item: Report | list[Action]) -> None:
         self._waiting.append(item)
@@ -70,12 +99,16 @@ class Loop:
             return
         self._at_work = True
         try:
-            while self._waiting:
-                item = self._waiting.popleft()
-                for action in item if isinstance(item, list) else self._told(item):
-                    self._perform(action)
+            with self.owning_errors():
+                while self._waiting and self.failure is None:
+                    self._performed(self._waiting.popleft())
         finally:
             self._at_work = False
+
+    def _performed(self, item: Report | list[Action]) -> None:
+        for action in item if isinstance(item, list) else self._told(item):
+            if self.failure is None:
+                self._perform(action)
 
     def _told(self, report: Report) -> list[Action]:
         """The report as the machine's event. One that a later event has made void, of a lost client, is none."""
@@ -101,9 +134,10 @@ class Loop:
                 journal.committed()
                 return rounds.committed(now)
             case Restored(term):
+                journal.stored()
                 return rounds.restored(term, now)
-            case Failed(error):
-                self._fail(error)
+            case NotStored(why):
+                return rounds.out_of_space(why, now)
         return []
 
     def _perform(self, action: Action) -> None:
@@ -131,10 +165,11 @@ class Loop:
             case Restore(reason):
                 self._journal.note(reason)
                 phases.restore()
+            case NoteFullDisk(text):
+                self._journal.paused(text)
+            case TryAgain():
+                phases.try_again()
+            case Fail(reason):
+                self.fail(RunFailed(f"{reason}; the last checkpoint is usable, go on with --resume"))
             case Finish():
                 self.finished = True
-
-    def _fail(self, error: Exception) -> None:
-        """The run cannot go on; the last checkpoint stays usable."""
-        self.failure = error if isinstance(error, HeronError) else Internal(f"a bug in the server: {error!r}")
-        self.failure.__cause__ = error

@@ -15,6 +15,7 @@ from heron_server.planning.facts import ModelFacts
 from heron_server.planning.macs import step_macs
 from heron_server.planning.paper import paper_charge
 from heron_server.run.coordinator import Coordinator
+from heron_server.storage.durable import storing
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Trainer
 
@@ -28,7 +29,8 @@ def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Trainer, ModelFact
 def finish_run(
     coordinator: Coordinator, facts: ModelFacts, directory: RunDir, *, curves: bool = True
 ) -> Summary:
-    """Writes model/, summary.json and, if wanted, curves.png; returns the summary."""
+    """Writes model/, summary.json and, if wanted, curves.png; returns the summary. Raises RunFailed where the disk will
+    not take them: resuming the run, which is done, writes them."""
     spec = coordinator.spec
     folder: Path = directory.path / "model"
     trained, ledger = coordinator.trainer.trained(), coordinator.ledger.as_dict()
@@ -41,9 +43,11 @@ def finish_run(
         "run_id": summary["run_id"], "method": summary["method"], "rounds_done": summary["rounds_done"],
         "accuracy": summary["accuracy"], "metric": summary["metric"], "model_sha256": summary["model_sha256"],
     }  # fmt: skip
-    save_model(
-        folder, spec.model, trained.front, trained.back, trained.head, extra, task=facts.task, inputs=facts.inputs
-    )
+    directory.check_held()
+    with storing(folder):
+        save_model(
+            folder, spec.model, trained.front, trained.back, trained.head, extra, task=facts.task, inputs=facts.inputs
+        )
     summary["model_path"] = str(folder)
     if curves:
         title = f"{spec.method.name} on {spec.model.name}, {summary['clients']} clients"

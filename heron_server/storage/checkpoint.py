@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -14,22 +14,11 @@ from safetensors.numpy import save
 
 from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
-from heron_core.files import replace_file
 from heron_core.models.digest import state_sha256
-from heron_server.metrics.figures import SavedRecords
+from heron_server.storage.durable import storing, write_durably
+from heron_server.storage.facts import Facts, oddities
 
-VERSION = 2
-
-
-class Facts(TypedDict):
-    """What a checkpoint says of a run beside its tensors."""
-
-    run_id: str
-    rounds_done: int
-    table: dict[str, int]
-    """Client name -> rank."""
-    ledger: dict[str, int]
-    records: SavedRecords
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -41,30 +30,22 @@ class Checkpoint:
     """By name; what they mean is the business of those who gave them."""
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Replaces `path` as a whole; raises CheckpointError when the disk will not take it, leaving the old file."""
-    try:
-        replace_file(path, lambda beside: beside.write_bytes(data))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be written: {error.strerror}; free some space and resume, the last good state is intact"
-        ) from None
-
-
 def path_of(folder: Path, rounds_done: int) -> Path:
     """The file of the checkpoint after so many rounds; names sort by rounds."""
     return folder / f"round-{rounds_done:06d}.safetensors"
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes the checkpoint and removes those older than the `keep` newest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    header = {**checkpoint.facts, "version": VERSION, "digest": state_sha256(checkpoint.tensors)}
+    """Writes the checkpoint and removes those older than the `keep` newest. Raises RunFailed where the disk will not
+    take it; those that are there stay."""
+    header = json.dumps({**checkpoint.facts, "version": VERSION})
+    metadata = {"heron": header, "digest": _digest(header, checkpoint.tensors)}
     path = path_of(folder, checkpoint.facts["rounds_done"])
     row_major = {name: np.asarray(t, order="C") for name, t in checkpoint.tensors.items()}  # others are saved garbled
-    write_durably(path, save(row_major, metadata={"heron": json.dumps(header)}))
+    write_durably(path, save(row_major, metadata=metadata))
     for old in sorted(folder.glob("round-*.safetensors"))[:-keep]:
-        old.unlink()
+        with storing(old):
+            old.unlink(missing_ok=True)
     return path
 
 
@@ -80,21 +61,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="numpy") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
             header = json.loads(metadata["heron"])
+            version = header.pop("version", None)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(_torn(path, str(error))) from None
-    if header.get("version") != VERSION:
-        raise CheckpointError(f"{path} has version {header.get('version')}, expected {VERSION}; start a new run")
-    if state_sha256(tensors) != header.get("digest"):
+    if version != VERSION:
+        raise CheckpointError(f"{path} has version {version}, expected {VERSION}; start a new run")
+    if _digest(metadata["heron"], tensors) != metadata.get("digest"):
         raise CheckpointError(_torn(path, "its bytes do not match its digest"))
-    try:
-        facts: Facts = {
-            "run_id": header["run_id"], "rounds_done": header["rounds_done"], "table": header["table"],
-            "ledger": header["ledger"], "records": header["records"],
-        }  # fmt: skip
-    except KeyError as error:
-        raise CheckpointError(_torn(path, f"its header lacks {error}")) from None
-    return Checkpoint(facts, tensors)
+    for odd in oddities(header):
+        raise CheckpointError(_torn(path, odd))
+    return Checkpoint(header, tensors)
+
+
+def _digest(header: str, tensors: Mapping[str, Array]) -> str:
+    """Over every byte that means something: the facts as they are written, and the tensors with their names."""
+    return hashlib.sha256(f"{state_sha256(tensors)} {header}".encode()).hexdigest()
 
 
 def _torn(path: Path, why: str) -> str:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from heron_core.config import load_toml, validate
-from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
+from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy, RunFailed
 from heron_core.json_text import to_json
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import file_tables
 from heron_server.metrics.figures import RoundRecord, Summary
-from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest, save_checkpoint, write_durably
+from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest, save_checkpoint
+from heron_server.storage.durable import append_line, storing, write_durably
 from heron_server.text.toml import to_toml
 
 
 class RunDir:
-    """One run's folder, held by one server at a time."""
+    """One run's folder, held by one server at a time.
+
+    Every write raises RunFailed where the disk will not take it, OutOfSpace among them, and where the folder is no
+    longer the one that this server holds: what another server or a person has put there is not touched.
+    """
 
     def __init__(self, path: Path, keep_checkpoints: int = 2) -> None:
         self.path, self._keep = path, keep_checkpoints
@@ -46,7 +52,9 @@ class RunDir:
                 f"{self.path} already holds a run; add --resume to go on with it, or choose another run_dir"
             )
         write_durably(self.path / "run.toml", to_toml(file_tables(spec)).encode())
-        (self.path / "metrics.jsonl").write_text("")
+        write_durably(self.path / "metrics.jsonl", b"")
+        with storing(self.checkpoints):
+            self.checkpoints.mkdir(exist_ok=True)
         return f"{spec.name}-{uuid.uuid4().hex[:8]}"
 
     def resume(self, spec: RunSpec) -> Checkpoint:
@@ -65,20 +73,24 @@ class RunDir:
         return checkpoint
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Makes it durable; raises CheckpointError if the disk will not take it."""
+        """Makes it durable."""
+        self.check_held()
         save_checkpoint(self.checkpoints, checkpoint, self._keep)
 
     def last(self) -> Checkpoint:
-        """The last checkpoint of a run that has begun; raises CheckpointError if it is torn."""
+        """The last checkpoint of a run that has begun; raises CheckpointError if it is torn or gone."""
         path = newest(self.checkpoints)
-        assert path is not None, "a run writes its first checkpoint before its first round"
+        if path is None:
+            raise CheckpointError(f"{self.checkpoints} held this run's last checkpoint and is empty; start a new run")
         return load_checkpoint(path)
 
     def raise_term(self) -> int:
         """The next term, durable before it is used: stale work is recognised even after a crash."""
+        self.check_held()
         path = self.path / "term"
         try:
-            term = int(path.read_text()) + 1 if path.exists() else 1
+            with storing(path):
+                term = int(path.read_text()) + 1 if path.exists() else 1
         except ValueError:
             raise CheckpointError(f"{path} must hold a number, it is damaged; start a new run") from None
         write_durably(path, str(term).encode())
@@ -86,16 +98,32 @@ class RunDir:
 
     def restore_log(self, history: Sequence[RoundRecord]) -> None:
         """metrics.jsonl as the checkpoint knows it: a crash may have come between the two."""
+        self.check_held()
         write_durably(self.path / "metrics.jsonl", "".join(to_json(record) + "\n" for record in history).encode())
 
     def log_round(self, record: RoundRecord) -> None:
-        """One more line of metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(to_json(record) + "\n")
+        """One more line of metrics.jsonl, or none where the disk will not take all of it."""
+        self.check_held()
+        append_line(self.path / "metrics.jsonl", to_json(record))
 
     def write_summary(self, summary: Summary) -> None:
-        """Writes summary.json; raises CheckpointError if the disk will not take it."""
+        """Writes summary.json."""
+        self.check_held()
         write_durably(self.path / "summary.json", to_json(summary, indent=2).encode())
+
+    def check_held(self) -> None:
+        """Raises RunFailed where the folder was deleted, moved or put there anew since this server took it."""
+        try:
+            found, held = (self.path / "lock").stat(), os.fstat(self._lock.fileno())
+            if (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino):
+                return
+            what = "is no longer the folder that this run began in"
+        except OSError as error:
+            what = f"cannot be found any more ({error.strerror})"
+        raise RunFailed(
+            f"run_dir {self.path} {what}: it was deleted, moved or replaced while the run was on; "
+            "put it back and go on with --resume, or start a new run"
+        )
 
     def close(self) -> None:
         """Another server may work in this folder now."""

@@ -23,6 +23,9 @@ class Heard(Observer):
     def note(self, text: str) -> None:
         self.events.append(("note", text))
 
+    def paused(self, why: str) -> None:
+        self.events.append(("paused", why))
+
     def client_joined(self, name: str) -> None:
         self.events.append(("joined", name))
 

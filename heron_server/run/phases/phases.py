@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 from heron_server.metrics.counts import Counts
 from heron_server.rounds.actions import OpenRound
 from heron_server.run.checkpoints import Checkpoints
 from heron_server.run.phases.evaluation import Evaluation
 from heron_server.run.phases.reporting_worker import ReportingWorker
-from heron_server.run.phases.reports import Aggregated, Committed, Evaluated, EvaluationOpened, Report, Restored
+from heron_server.run.phases.reports import (
+    Aggregated,
+    Committed,
+    Evaluated,
+    EvaluationOpened,
+    Failed,
+    NotStored,
+    Report,
+    Restored,
+)
 from heron_server.run.phases.training import Training, Update
 from heron_server.run.phases.upload_desk import UploadDesk
-from heron_server.storage.checkpoint import Facts
+from heron_server.storage.durable import OutOfSpace
+from heron_server.storage.facts import Facts
 from heron_server.training.commands import Commands
 from heron_server.uploads.uploads import Uploads
 
+T = TypeVar("T")
 Aggregation = Callable[[int, Mapping[int, Update]], float | None]
 """(round, updates by rank) -> the mean server loss; on the worker."""
 
@@ -35,6 +47,8 @@ class Phases:
         """Those of the phase in progress, if it takes any."""
         self.counts = Counts()
         """Of the round's evaluation."""
+        self.try_again: Callable[[], None]
+        """What commit or restore last began, once more."""
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -101,8 +115,7 @@ class Phases:
     def commit(self, facts: Facts) -> None:
         """Makes the round durable; `facts` are its checkpoint's."""
         self._end_uploads()
-        done = partial(self._committed, facts["rounds_done"])
-        self._worker.run(partial(self._checkpoints.save, facts), done)
+        self._store(partial(self._checkpoints.commit, facts), partial(self._committed, facts["rounds_done"]))
 
     def _committed(self, rounds_done: int, _: None) -> Report:
         self._checkpoints.saved(rounds_done)
@@ -113,7 +126,14 @@ class Phases:
         """Back to the last checkpoint, under a higher term."""
         self._end_uploads()
         self._training = None
-        self._worker.run(self._checkpoints.go_back, Restored)
+        self._store(self._checkpoints.go_back, Restored)
+
+    def _store(self, command: Callable[[], T], done: Callable[[T], Report]) -> None:
+        self.try_again = partial(self._store, command, done)
+        self._worker.submit(command, lambda result: self._worker.report(done(result)), self._not_stored)
+
+    def _not_stored(self, error: BaseException) -> None:
+        self._worker.report(NotStored(error.why) if isinstance(error, OutOfSpace) else Failed(error))
 
     def _end_uploads(self) -> None:
         if self.uploads is not None:

@@ -67,13 +67,20 @@ class Restored:
 
 
 @dataclass(frozen=True)
+class NotStored:
+    """What was to be made durable is not: the disk is full. It can be tried again."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class Failed:
     """The run cannot go on; its last checkpoint stays usable."""
 
-    error: Exception
+    error: BaseException
 
 
 Report = (
     UploadConsumed | UpdateComplete | ClientFailed | Aggregated | EvaluationOpened | ClientEvaluated | Evaluated
-    | Committed | Restored | Failed
+    | Committed | Restored | NotStored | Failed
 )  # fmt: skip

@@ -90,7 +90,7 @@ class UploadDesk:
             if uploads.client_done(name):
                 self._worker.report(phase.client_done(name))
 
-        def failed(error: Exception) -> None:
+        def failed(error: BaseException) -> None:
             if uploads.ended:
                 return
             if isinstance(error, TensorError):

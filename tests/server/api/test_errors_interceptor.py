@@ -16,14 +16,15 @@ class Unlisted(StaleTerm):
     """Ours, with no row of its own in the table."""
 
 
-def error_of(rpc: str, error: Exception) -> grpc.aio.AioRpcError:
-    """What the caller of `rpc` gets whose handler raises `error`."""
+def error_of(rpc: str, error: BaseException, told: list[BaseException] | None = None) -> grpc.aio.AioRpcError:
+    """What the caller of `rpc` gets whose handler raises `error`; `told`: of what the run is told."""
+    fail_run = ([] if told is None else told).append
 
     def fail(word: str) -> None:
         raise error
 
     async def scenario() -> grpc.aio.AioRpcError:
-        async with channel_to(Toy(fail), Errors()) as channel:
+        async with channel_to(Toy(fail), Errors(fail_run)) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as failure:
                 await ask(channel, rpc, "word")
             return failure.value
@@ -51,8 +52,13 @@ def test_an_error_of_ours_has_its_status_its_words_and_its_reason(
 
 
 @pytest.mark.parametrize("rpc", KINDS)
-def test_any_other_error_is_logged_and_its_text_stays_here(rpc: str, caplog: pytest.LogCaptureFixture) -> None:
-    failure = error_of(rpc, ZeroDivisionError("a secret"))
+@pytest.mark.parametrize("error", [ZeroDivisionError("a secret"), SystemExit("a secret")], ids=type)
+def test_any_other_error_is_logged_its_text_stays_here_and_the_run_is_told(
+    rpc: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[BaseException] = []
+    failure = error_of(rpc, error, told)
+    assert told == [error]
     assert failure.code() is grpc.StatusCode.INTERNAL
     assert reason_of(failure) == "internal"
     assert "secret" not in str(failure.details())
@@ -61,8 +67,10 @@ def test_any_other_error_is_logged_and_its_text_stays_here(rpc: str, caplog: pyt
 
 @pytest.mark.parametrize("rpc", KINDS)
 def test_a_call_that_goes_well_is_left_alone(rpc: str) -> None:
+    told: list[BaseException] = []
+
     async def scenario() -> list[str]:
-        async with channel_to(Toy(), Errors()) as channel:
+        async with channel_to(Toy(), Errors(told.append)) as channel:
             return await ask(channel, rpc, "word")
 
-    assert set(asyncio.run(scenario())) == {"word"}
+    assert set(asyncio.run(scenario())) == {"word"} and not told

@@ -28,7 +28,7 @@ def told(toy: Toy, rpc: str, *words: str | bytes) -> str:
     """The details of the INVALID_ARGUMENT (bad_tensor) that the call ends with."""
 
     async def scenario() -> grpc.aio.AioRpcError:
-        async with channel_to(toy, Errors(), Limits()) as channel:
+        async with channel_to(toy, Errors(pytest.fail), Limits()) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as failure:
                 await ask(channel, rpc, *words)
             return failure.value
@@ -41,7 +41,7 @@ def told(toy: Toy, rpc: str, *words: str | bytes) -> str:
 
 def answers(rpc: str, *words: str) -> list[str]:
     async def scenario() -> list[str]:
-        async with channel_to(Toy(), Errors(), Limits()) as channel:
+        async with channel_to(Toy(), Errors(pytest.fail), Limits()) as channel:
             return await ask(channel, rpc, *words)
 
     return asyncio.run(scenario())

@@ -262,3 +262,25 @@ def test_a_round_with_a_dropped_clients_uploads_undone_is_a_whole_round() -> Non
     pace.upload_consumed()
     pace.round_done()
     assert pace.position == 3.0
+
+
+@pytest.mark.parametrize("kind", [PlainDisplay, JsonDisplay, RichDisplay])
+def test_a_paused_run_is_said(kind: type[Observer]) -> None:
+    stream = Terminal()
+    display = kind(stream)  # type: ignore[call-arg]
+    display.listening("127.0.0.1:50051", "run-1")
+    display.round_began(1, 2, NAMES, 4)
+    display.paused("/run/term cannot be written: No space left on device")
+    display.close()
+    assert "cannot be written: No space left on device" in stream.getvalue()
+    assert "paused" in stream.getvalue()
+
+
+def test_the_live_lines_say_that_the_run_is_paused_until_it_goes_on() -> None:
+    display = RichDisplay(Terminal())
+    display.round_began(1, 2, NAMES, 4)
+    display.paused("no space")
+    assert "paused: the disk is full" in display._facts()
+    display.round_done(round_record(1))
+    assert "paused: the disk is full" not in display._facts()
+    display.close()

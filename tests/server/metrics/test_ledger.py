@@ -59,3 +59,13 @@ def test_framing_is_5_bytes_a_message_and_9_a_frame(frames: int) -> None:
     full = frames * HTTP2_FRAME_PAYLOAD - 5
     assert framed(full) == full + 5 + 9 * frames
     assert framed(full + 1) == full + 1 + 5 + 9 * (frames + 1)
+
+
+@given(st.integers(0, 1000), st.integers(0, 2000))
+def test_no_more_is_moved_than_there_is(charged: int, moved: int) -> None:
+    ledger = Ledger()
+    ledger.charge("down", 1000, "client_state_down", charged)
+    before = sum(ledger.as_dict().values())
+    ledger.move("client_state_down", "evaluation_down", moved)
+    assert ledger.client_state_down == max(0, charged - moved) and sum(ledger.as_dict().values()) == before
+    assert min(ledger.as_dict().values()) >= 0

@@ -14,6 +14,7 @@ from heron_server.metrics.observers import Observer, Observers
 EVENTS: dict[str, Callable[[Observer], None]] = {
     "listening": lambda o: o.listening("127.0.0.1:4711", "run-1"),
     "note": lambda o: o.note("a left"),
+    "paused": lambda o: o.paused("the disk is full"),
     "client_joined": lambda o: o.client_joined("a"),
     "client_present": lambda o: o.client_present("a"),
     "client_lost": lambda o: o.client_lost("a"),
@@ -99,3 +100,16 @@ def test_an_interrupt_is_not_an_observers_failure() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Observers([Interrupted()]).note("x")
+
+
+def test_an_observer_that_wants_to_leave_leaves_alone() -> None:
+    class Leaving(Heard):
+        def note(self, text: str) -> None:
+            raise SystemExit(3)
+
+        def close(self) -> None:
+            raise SystemExit(3)
+
+    heard = Heard()
+    Observers([Leaving(), heard]).note("x")
+    assert heard.events == [("note", "x"), ("note", "Leaving failed and observes the run no longer: SystemExit(3)")]

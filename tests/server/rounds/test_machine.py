@@ -71,15 +71,6 @@ def test_a_client_that_comes_back_in_evaluation_is_asked_again() -> None:
     assert kinds(come(rounds, "a", 1, session="a-2")) == ["Fence", "evaluation_begins"]
 
 
-def test_a_tick_does_not_end_the_server_s_own_evaluation() -> None:
-    rounds = training(round_deadline_s=100, silence_s=1e9)
-    submit_all(rounds)
-    rounds.aggregated(0)
-    assert rounds.tick(1e6) == []
-    assert rounds.client_evaluated("a") == []
-    assert rounds.evaluated() == [Commit()]
-
-
 def test_the_last_commit_finishes_the_run_and_late_comers_hear_of_it() -> None:
     rounds = training(rounds=1)
     submit_all(rounds)

@@ -4,12 +4,15 @@ import contextlib
 
 import numpy as np
 import pytest
-from server.driven import BAD_UPLOADS, HELD_OUT, Client, Server, Start, play_round
+from server.driven import BAD_UPLOADS, HELD_OUT, PEER, Client, Server, Start, play_round
 
 from heron_core.errors import (
     TensorError,
 )
+from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.wire.bulk import state_chunks
+from heron_server.metrics.charges import Charges
 
 
 def evaluating(start: Start) -> tuple[Server, list[Client]]:
@@ -55,3 +58,19 @@ def test_a_client_that_leaves_while_it_evaluates_is_skipped(start: Start) -> Non
     good.push(0)
     good.push(1, good.tensors(1, rows=2), rows=2)
     assert server.coordinator.finished
+
+
+def test_a_state_whose_fetch_breaks_off_is_charged_as_far_as_it_came(start: Start) -> None:
+    """The ledger took away the whole state from what had come down, and went negative."""
+    server, (broken, good) = evaluating(start)
+    broken.fetch(1)  # asked for, and nothing of it was sent
+    assert min(server.coordinator.ledger.as_dict().values()) == 0
+    charges = Charges(server.coordinator.ledger)
+    chunks = list(state_chunks(good.fetch(1)))
+    call = charges.call("FetchModel")
+    for chunk in chunks:
+        call.down(chunk)
+    size = sum(chunk.payload_bytes for chunk in chunks)
+    server.coordinator.fetched(PEER, pb.FetchModelRequest(session_id=good.session, version=1), size)
+    ledger = server.coordinator.ledger
+    assert (ledger.evaluation_down, ledger.client_state_down) == (size, 0)

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import errno
-import os
-
 import pytest
 import tiny
 from server.driven import Start, play_round
 
-from heron_core import files
 from heron_core.errors import CheckpointError
 
 
@@ -46,26 +42,3 @@ def test_resuming_a_finished_run_tells_everyone_so(start: Start) -> None:
     second = start(resume=True, rounds=1)
     assert second.coordinator.finished
     assert second.client("a").heard("finished")[0].summary == "the run has ended after 1 rounds"
-
-
-def test_a_full_disk_ends_the_run_and_the_last_checkpoint_can_be_resumed(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = start()
-    clients = server.clients("ab")
-    play_round(clients)
-    with monkeypatch.context() as full:
-
-        def refuse(descriptor: int) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        full.setattr(files.os, "fsync", refuse)
-        play_round(clients)
-    failure = server.coordinator.failure
-    assert isinstance(failure, CheckpointError) and "No space left" in str(failure)
-    assert server.coordinator.rounds_done == 1 and not server.coordinator.finished
-    server.close()
-    again = start(resume=True)
-    play_round(again.clients("ab"))
-    assert again.coordinator.finished
-    assert len(again.history) == 2

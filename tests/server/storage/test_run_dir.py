@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 
-from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy
+from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy, RunFailed
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.figures import SavedRecords
-from heron_server.storage.checkpoint import Checkpoint, Facts, newest
+from heron_server.metrics.ledger import Ledger
+from heron_server.storage.checkpoint import Checkpoint, newest
+from heron_server.storage.facts import Facts
 from heron_server.storage.run_dir import RunDir
 
 
@@ -26,7 +29,9 @@ def directory(tmp_path: Path) -> Iterator[RunDir]:
 
 def a_checkpoint(rounds_done: int = 0) -> Checkpoint:
     records: SavedRecords = {"history": [], "clients": {}, "step_seconds": [], "peaks": [], "passes_per_step": 0.0}
-    facts: Facts = {"run_id": "r", "rounds_done": rounds_done, "table": {}, "ledger": {}, "records": records}
+    facts: Facts = {
+        "run_id": "r", "rounds_done": rounds_done, "table": {}, "ledger": Ledger().as_dict(), "records": records,
+    }  # fmt: skip
     return Checkpoint(facts, {"client.w": np.ones(2, dtype=np.float32)})
 
 
@@ -111,9 +116,51 @@ def test_a_damaged_term_is_an_error_and_never_begins_again_at_1(directory: RunDi
 
 
 def test_the_log_and_the_summary_are_strict_json_with_nan_as_null(directory: RunDir) -> None:
+    directory.begin(tiny.spec())
     record = {"a": math.nan}
     directory.log_round(record)
     directory.log_round({"a": 1})
     assert [json.loads(line)["a"] for line in (directory.path / "metrics.jsonl").read_text().splitlines()] == [None, 1]
     directory.write_summary(record)
     assert json.loads((directory.path / "summary.json").read_text())["a"] is None
+
+
+WRITES: dict[str, Callable[[RunDir], object]] = {
+    "save": lambda d: d.save(a_checkpoint(1)),
+    "raise_term": lambda d: d.raise_term(),
+    "log_round": lambda d: d.log_round({"a": 1}),
+    "restore_log": lambda d: d.restore_log([]),
+    "write_summary": lambda d: d.write_summary({"a": 1}),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_folder_that_was_deleted_is_not_rebuilt(directory: RunDir, write: str) -> None:
+    directory.begin(tiny.spec())
+    shutil.rmtree(directory.path)
+    with pytest.raises(RunFailed, match=r"runs/one cannot be found any more .*it was deleted, moved or replaced"):
+        WRITES[write](directory)
+    assert not directory.path.exists()
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_folder_that_another_run_has_taken_is_not_touched(directory: RunDir, write: str) -> None:
+    directory.begin(tiny.spec())
+    directory.path.rename(directory.path.with_name("moved"))
+    other = RunDir(directory.path)
+    other.begin(tiny.spec())
+    before = sorted(path.name for path in directory.path.rglob("*"))
+    with pytest.raises(RunFailed, match="is no longer the folder that this run began in"):
+        WRITES[write](directory)
+    assert sorted(path.name for path in directory.path.rglob("*")) == before
+    other.close()
+
+
+def test_checkpoints_that_were_deleted_are_said_to_be_gone(directory: RunDir) -> None:
+    directory.begin(tiny.spec())
+    shutil.rmtree(directory.checkpoints)
+    with pytest.raises(CheckpointError, match="held this run's last checkpoint and is empty"):
+        directory.last()
+    with pytest.raises(RunFailed, match="No such file"):
+        directory.save(a_checkpoint(1))
+    assert not directory.checkpoints.exists()

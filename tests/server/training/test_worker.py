@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from heron_server.training import worker as module
 from heron_server.training.worker import InlineWorker, WorkerThread
 
 
@@ -66,6 +67,47 @@ def test_stop_waits_for_the_command_in_hand_and_drops_the_rest() -> None:
     threading.Timer(0.05, go.set).start()
     worker.stop()
     assert ran == ["first"]
+
+
+class Taken(queue.SimpleQueue[object]):
+    """Was not empty when it was looked at; then the thread took what was there."""
+
+    looks = 0
+
+    def empty(self) -> bool:
+        self.looks += 1
+        return self.looks > 1
+
+
+def test_stop_does_not_race_with_the_thread_for_what_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "SimpleQueue", Taken)
+    assert WorkerThread(lambda callback: callback()).stop()
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=type)
+def test_whatever_a_command_raises_is_its_outcome_and_the_thread_lives_on(error: BaseException) -> None:
+    posted: queue.Queue[Callable[[], None]] = queue.Queue()
+    worker, told = WorkerThread(posted.put), list[object]()
+
+    def fail() -> None:
+        raise error
+
+    worker.submit(fail, told.append, told.append)
+    worker.submit(lambda: 7, told.append, told.append)
+    for _ in range(2):
+        posted.get(timeout=10)()
+    assert told == [error, 7] and worker.stop()
+
+
+def test_a_command_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = threading.Event(), threading.Event()
+    monkeypatch.setattr(module, "LAST_COMMAND_S", 0.1)
+    worker = WorkerThread(lambda callback: callback())
+    worker.submit(lambda: (begun.set(), go.wait(60)), lambda _: None, lambda _: None)
+    assert begun.wait(10) and not worker.stop()
+    go.set()
+    worker._thread.join(10)
+    assert not worker._thread.is_alive()
 
 
 def test_a_closed_loop_is_nobody_to_tell() -> None:

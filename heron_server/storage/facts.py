@@ -1,0 +1,60 @@
+"""What a checkpoint says of a run beside its tensors, and what may be wrong with that where it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import UnionType
+from typing import TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+
+from heron_server.metrics.figures import SavedRecords
+from heron_server.metrics.ledger import Ledger
+
+
+class Facts(TypedDict):
+    """As the header of the file has it."""
+
+    run_id: str
+    rounds_done: int
+    table: dict[str, int]
+    """Client name -> rank."""
+    ledger: dict[str, int]
+    """As in Ledger.as_dict."""
+    records: SavedRecords
+
+
+def oddities(header: object) -> Iterator[str]:
+    """What keeps a value read from JSON from being Facts, one sentence each."""
+    found = list(_of_type(header, Facts, "the header"))
+    yield from found
+    if not found:
+        assert isinstance(header, dict)
+        yield from (f"the ledger lacks {kind!r}" for kind in Ledger().as_dict() if kind not in header["ledger"])
+
+
+def _of_type(found: object, hint: object, name: str) -> Iterator[str]:
+    """Every int is a count of something, and none is negative."""
+    if isinstance(hint, UnionType):  # a type or None
+        if found is not None:
+            yield from _of_type(found, get_args(hint)[0], name)
+    elif is_typeddict(hint) and isinstance(found, dict):
+        for key, inner in get_type_hints(hint).items():
+            if key in found:
+                yield from _of_type(found[key], inner, f"{name}'s {key}")
+            else:
+                yield f"{name} lacks {key!r}"
+    elif get_origin(hint) is dict and isinstance(found, dict):
+        for key, value in found.items():
+            yield from _of_type(value, get_args(hint)[1], f"{name}'s {key}")
+    elif get_origin(hint) is list and isinstance(found, list):
+        for number, value in enumerate(found):
+            yield from _of_type(value, get_args(hint)[0], f"{name}'s {number}")
+    elif not _is_one(found, hint):
+        yield f"{name} is {str(found)[:50]}, expected {'a count' if hint is int else getattr(hint, '__name__', hint)}"
+
+
+def _is_one(found: object, hint: object) -> bool:
+    if hint is int:
+        return type(found) is int and found >= 0
+    if hint is float:
+        return type(found) in (int, float)
+    return isinstance(hint, type) and not is_typeddict(hint) and isinstance(found, hint)

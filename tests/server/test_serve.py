@@ -1,0 +1,98 @@
+"""A server that fails ends, over a real port and with a real worker: with its error, and its clients told."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import tiny
+
+from heron_client.config import ClientSettings
+from heron_client.session.runner import Runner
+from heron_client.transport.grpc_transport import GrpcTransport
+from heron_core.errors import HeronError, RunFailed
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_server.config import ServerSettings
+from heron_server.metrics.observers import Observer
+from heron_server.run.coordinator import Coordinator
+from heron_server.run.journal import Journal
+from heron_server.run.phases.phases import Phases
+from heron_server.serve import serve
+from heron_server.storage.run_dir import RunDir
+from heron_server.training.trainer import Trainer
+
+
+class Hearing(GrpcTransport):
+    """Remembers why the server stops."""
+
+    stops = ""
+
+    def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
+        event = super().next_event(timeout_s)
+        if event is not None and event.WhichOneof("event") == "draining":
+            self.stops = event.draining.reason
+        return event
+
+
+class Clients(Observer):
+    """Two clients, begun as the server listens; each runs until it hears that the server stops, or fails."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self._threads: list[threading.Thread] = []
+
+    def listening(self, address: str, run_id: str) -> None:
+        for name in "ab":
+            self._threads.append(threading.Thread(target=self._run, args=(name, address), daemon=True))
+            self._threads[-1].start()
+
+    def _run(self, name: str, address: str) -> None:
+        transport = Hearing(address, rpc_deadline_s=20.0)
+        runner = Runner(ClientSettings(name=name), transport, name.encode() * 16, measure_memory=False)
+        with suppress(HeronError):
+            for _ in runner.run():
+                if transport.stops:
+                    break
+        self.heard.append(transport.stops)
+        transport.close()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def plant(*_: object, **__: object) -> None:
+    raise ZeroDivisionError("planted")
+
+
+PLACES: dict[str, tuple[type, str]] = {
+    "what follows a commit": (Journal, "committed"),
+    "a command on the worker": (Trainer, "end_round"),
+    "an action inside an RPC": (Phases, "train"),
+    "a handler": (Coordinator, "check_update"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_failure_anywhere_ends_the_server_and_its_clients_hear_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(*PLACES[place], plant)
+    directory, clients = RunDir(tmp_path), Clients()
+    with pytest.raises(RunFailed, match="a bug in the server: ZeroDivisionError: planted"):
+        serve(tiny.spec(), ServerSettings(address="127.0.0.1:0"), directory, observers=[clients])
+    directory.close()
+    clients.join()
+    if place != "a handler":  # whose callers are told `internal` at once
+        assert any(heard.startswith("the server has failed: a bug in the server") for heard in clients.heard)
+
+
+def test_a_bug_outside_of_any_round_has_the_exit_code_of_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heron_server.serve.listen", plant)
+    directory = RunDir(tmp_path)
+    with pytest.raises(RunFailed, match="a bug in the server: ZeroDivisionError"):
+        serve(tiny.spec(), ServerSettings(address="127.0.0.1:0"), directory)
+    directory.close()
