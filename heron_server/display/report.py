@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -51,8 +52,10 @@ def final_table(summaries: Sequence[Summary]) -> str:
 
 
 def print_final_table(summaries: Sequence[Summary], file: TextIO) -> None:
-    """One run, or several side by side, as suits the file."""
-    print_sections(final_sections(summaries), file)
+    """One run, or several side by side, as suits the file. A finished run does not fail where nobody can read this:
+    summary.json has it all."""
+    with suppress(OSError, ValueError, SystemExit):  # rich leaves the program where a pipe is broken
+        print_sections(final_sections(summaries), file)
 
 
 def write_curves(folder: Path, history: Sequence[RoundRecord], title: str) -> tuple[str | None, str]:

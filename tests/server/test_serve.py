@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,15 +14,18 @@ import tiny
 from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner
 from heron_client.transport.grpc_transport import GrpcTransport
+from heron_core import files
 from heron_core.errors import HeronError, RunFailed
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer
+from heron_server.rounds import storing
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.journal import Journal
 from heron_server.run.phases.phases import Phases
 from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir
+from heron_server.training import worker
 from heron_server.training.trainer import Trainer
 
 
@@ -88,6 +93,48 @@ def test_a_failure_anywhere_ends_the_server_and_its_clients_hear_of_it(
     clients.join()
     if place != "a handler":  # whose callers are told `internal` at once
         assert any(heard.startswith("the server has failed: a bug in the server") for heard in clients.heard)
+
+
+class Disk(Observer):
+    """Full from the first round on, until the run has paused for it."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.pauses: list[str] = []
+
+    def round_began(self, number: int, rounds: int, participants: Sequence[str], uploads: int) -> None:
+        self.full = number == 1
+
+    def paused(self, why: str) -> None:
+        self.pauses.append(why)
+        self.full = False
+
+    def fsync(self, descriptor: int) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_pauses_a_served_run_and_its_clients_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, clients, directory = Disk(), Clients(), RunDir(tmp_path)
+    monkeypatch.setattr(files.os, "fsync", disk.fsync)
+    monkeypatch.setattr(storing, "STORAGE_RETRY_S", 0.1)
+    summary = serve(tiny.spec(), ServerSettings(address="127.0.0.1:0"), directory, observers=[disk, clients])
+    directory.close()
+    clients.join()
+    assert len(disk.pauses) == 1 and summary["rounds_done"] == 2
+
+
+def test_a_worker_that_hangs_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(Trainer, "train", lambda *_: go.wait(60))
+    monkeypatch.setattr(worker, "LAST_COMMAND_S", 0.1)
+    clients, directory = Clients(), RunDir(tmp_path)
+    settings = ServerSettings(address="127.0.0.1:0", round_deadline_s=1.0)
+    with pytest.raises(RunFailed, match=r"one command has kept the server.s worker busy for more than 1 s"):
+        serve(tiny.spec(), settings, directory, observers=[clients])
+    go.set()
+    directory.close()
+    clients.join()
 
 
 def test_a_bug_outside_of_any_round_has_the_exit_code_of_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
-from server.api.toy import KINDS, Toy, ask, channel_to, reason_of
+from google.protobuf.wrappers_pb2 import StringValue
+from server.api.toy import KINDS, Toy, as_bytes, ask, channel_to, reason_of
 
 from heron_core.errors import NameTaken, StaleTerm, UnknownSession
 from heron_server.api.errors import Errors
@@ -74,3 +76,35 @@ def test_a_call_that_goes_well_is_left_alone(rpc: str) -> None:
             return await ask(channel, rpc, "word")
 
     assert set(asyncio.run(scenario())) == {"word"} and not told
+
+
+@pytest.mark.parametrize("error", [grpc.aio.UsageError("over"), grpc.aio.InternalError("the peer is gone")], ids=type)
+def test_a_call_that_grpc_itself_has_ended_is_not_the_run_s_failure(error: Exception) -> None:
+    told: list[BaseException] = []
+    error_of("Join", error, told)
+    assert not told
+
+
+def test_a_peer_that_goes_while_much_is_written_to_it_is_not_the_run_s_failure() -> None:
+    """The handler's write fails, or is cancelled, with 64 MiB still to be sent."""
+    told: list[BaseException] = []
+    ended = asyncio.Event()
+
+    class Much(Toy):
+        async def unary_stream(self, request: StringValue, call: Any) -> None:
+            try:
+                for _ in range(64):
+                    await call.write(StringValue(value="x" * (1 << 20)))
+            finally:
+                ended.set()
+
+    async def scenario() -> None:
+        async with channel_to(Much(), Errors(told.append)) as channel:
+            coding: Any = {"request_serializer": as_bytes, "response_deserializer": StringValue.FromString}
+            call = channel.unary_stream("/heron.v1.Toy/FetchModel", **coding)("word")
+            await call.read()
+            call.cancel()
+            await asyncio.wait_for(ended.wait(), 30)
+
+    asyncio.run(scenario())
+    assert not told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import io
 import math
 import subprocess
@@ -208,3 +209,26 @@ def test_a_simulation_that_leaves_nothing_draws_nothing() -> None:
     summary_ = simulate(spec, settings=ServerSettings(device="cpu")).summary
     assert "curves_path" not in summary_
     assert "load_model" not in final_table([summary_])
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_table_that_nobody_can_read_is_no_failure_of_the_run(terminal: bool) -> None:
+    class Gone(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "a terminal that is gone")
+
+    print_final_table([summary()], Gone())
+
+
+def test_a_picture_that_fails_in_any_way_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    from heron_server.display import curves
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(curves, "draw", broken)
+    assert write_curves(tmp_path, history(2), "t") == (None, "no curves.png: no font")
