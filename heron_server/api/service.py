@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import TypeAlias, TypeVar
 
 import grpc
 
@@ -14,13 +15,19 @@ from heron_core.wire.bulk import state_chunks
 from heron_core.wire.codec import BundleReceiver, empty_arrays
 from heron_core.wire.frames import Bulk, deserializer, serialize
 from heron_server.api.peer import Call
-from heron_server.run.coordinator import Coordinator
+from heron_server.run.coordinator import Coordinator, Pushing
 from heron_server.run.peer import Peer
 
 MOST_ANSWERS = 64
 """Events that wait on a stream of frames. A client that reads none of them is not read from either, or the cut
 gradients of its uploads would pile up here. No interceptor can do this: it sees the one answer that is being written,
 not those that wait behind it."""
+LAST_WORDS_S = 5.0
+"""How long what is still to be written may take, once the client's side of a stream has ended or has been refused."""
+
+A = TypeVar("A")
+Outbox: TypeAlias = asyncio.Queue[A | HeronError | None]
+"""Answers of a stream; an error in the place of one ends it with that error, None ends it in good order."""
 
 
 class Service:
@@ -40,27 +47,16 @@ class Service:
     async def watch_rounds(self, beats: AsyncIterator[pb.Beat], call: Call[pb.RoundEvent]) -> None:
         """Events down and beats up, until the client is gone or its session is cut."""
         session_id = (await anext(beats)).session_id
-        outbox: asyncio.Queue[pb.RoundEvent | HeronError | None] = asyncio.Queue()
+        outbox: Outbox[pb.RoundEvent] = asyncio.Queue()
         self._coordinator.watch(call.peer, session_id, outbox.put_nowait, outbox.put_nowait)
-        reader = asyncio.create_task(self._take_beats(call.peer, beats, outbox))
         try:
-            while (event := await outbox.get()) is not None:
-                if isinstance(event, HeronError):
-                    raise event
-                await call.write(event)
+            await _both(self._take_beats(call.peer, beats), outbox, call)
         finally:
-            reader.cancel()
             self._coordinator.watch_lost(session_id)
 
-    async def _take_beats(
-        self, peer: Peer, beats: AsyncIterator[pb.Beat], outbox: asyncio.Queue[pb.RoundEvent | HeronError | None]
-    ) -> None:
-        try:
-            async for beat in beats:
-                self._coordinator.beat(peer, beat)
-        except HeronError as error:
-            outbox.put_nowait(error)
-        outbox.put_nowait(None)  # the client is gone
+    async def _take_beats(self, peer: Peer, beats: AsyncIterator[pb.Beat]) -> None:
+        async for beat in beats:
+            self._coordinator.beat(peer, beat)
 
     async def fetch_model(self, request: pb.FetchModelRequest, call: Call[Bulk[pb.StateChunk]]) -> None:
         """The client state of a version, in chunks."""
@@ -95,22 +91,50 @@ class Service:
     ) -> None:
         """Frames up, and what answers them down."""
         opening = await anext(frames)
-        outbox: asyncio.Queue[Bulk[split.PushEvent]] = asyncio.Queue()
+        outbox: Outbox[Bulk[split.PushEvent]] = asyncio.Queue()
         pushing = self._coordinator.open_push(call.peer, opening.rest.header, outbox.put_nowait)
-        writer = asyncio.create_task(_pump(outbox, call))
         try:
-            async for frame in frames:
-                self._coordinator.frame(pushing, frame)
-                if outbox.qsize() > MOST_ANSWERS:
-                    await outbox.join()
+            await _both(self._take_frames(pushing, frames, outbox), outbox, call)
         finally:
-            writer.cancel()
             self._coordinator.push_closed(pushing)
 
+    async def _take_frames(
+        self, pushing: Pushing, frames: AsyncIterator[Bulk[split.ActivationFrame]],
+        outbox: Outbox[Bulk[split.PushEvent]],
+    ) -> None:  # fmt: skip
+        async for frame in frames:
+            self._coordinator.frame(pushing, frame)
+            if outbox.qsize() > MOST_ANSWERS:
+                await outbox.join()
 
-async def _pump(outbox: asyncio.Queue[Bulk[split.PushEvent]], call: Call[Bulk[split.PushEvent]]) -> None:
-    while True:
-        await call.write(await outbox.get())
+
+async def _both(reading: Coroutine[None, None, None], outbox: Outbox[A], call: Call[A]) -> None:
+    """Reads and writes a stream until either ends; then the other ends too. Raises the error of the one that failed.
+
+    Once nothing more is read, what waits in the outbox is still written, for LAST_WORDS_S at most: gRPC loses the
+    status of a call that ends while it is writing.
+    """
+    reader, writer = (asyncio.create_task(each) for each in (reading, _write_all(outbox, call)))
+    try:
+        await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+        if reader.done():
+            outbox.put_nowait(None)
+            await asyncio.wait({writer}, timeout=LAST_WORDS_S)
+    finally:
+        for task in (reader, writer):
+            task.cancel()
+        await asyncio.gather(reader, writer, return_exceptions=True)
+    for task in (reader, writer):
+        if not task.cancelled():
+            task.result()
+
+
+async def _write_all(outbox: Outbox[A], call: Call[A]) -> None:
+    """Sends what is put into the outbox, in order, up to None or an error, which is raised."""
+    while (answer := await outbox.get()) is not None:
+        if isinstance(answer, HeronError):
+            raise answer
+        await call.write(answer)
         outbox.task_done()
 
 
