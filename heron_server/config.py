@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Strict, field_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from heron_core.config import apply_overrides, host_and_port, load_toml, validate
 from heron_core.spec.run_spec import Count, Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
@@ -44,14 +44,20 @@ class ServerSettings(Settings):
     """Begin with min_clients once this many seconds have passed. 0: wait for all."""
     rejoin_s: PositiveFloat = 60.0
     """After a restart or an abandoned round, wait this long for every known client."""
+    abandoned_pause_s: NonNegative = 1.0
+    """Before an abandoned round begins again; twice as long each time in a row, 60 s at most."""
     step_deadline_s: PositiveFloat = 120.0
-    """A client whose turn it is and from which nothing has come for this long is dropped from the round."""
+    """How long a client whose turn it is may be without progress. Longer than its longest local step takes."""
+    straggler: Literal["wait", "drop"] = "wait"
+    """What becomes of a slow client whose turn it is. wait: it goes on while it makes progress (local steps, whole
+    micro-batches, each MiB of a client state); without, it is dropped from the round after step_deadline_s, or 4 times
+    what its own local steps of an upload take, whichever is longer. drop: a turn lasts step_deadline_s at most."""
     round_deadline_s: PositiveFloat = 3600.0
-    """Participants that have not submitted by then are dropped from the round."""
-    heartbeat_s: PositiveFloat = 5.0
+    """Once a round has lasted this long, progress no longer counts: a turn lasts step_deadline_s at most."""
+    heartbeat_s: Annotated[float, Strict(), Field(ge=0.05, allow_inf_nan=False)] = 5.0
     """Seconds between a client's heartbeats."""
     silence_s: PositiveFloat = 30.0
-    """A client not heard from for this long is disconnected."""
+    """A client not heard from for this long is disconnected. At least twice heartbeat_s."""
     grace_s: NonNegative = 10.0
     """A disconnected client keeps its place in the round for this long."""
     space_wait_s: NonNegative = 600.0
@@ -65,6 +71,15 @@ class ServerSettings(Settings):
     @classmethod
     def _host_and_port(cls, value: str) -> str:
         return host_and_port(value)
+
+    @model_validator(mode="after")
+    def _beats_come_in_time(self) -> Self:
+        if 2 * self.heartbeat_s > self.silence_s:
+            raise ValueError(
+                f"heartbeat_s = {self.heartbeat_s:g} must be at most half of silence_s = {self.silence_s:g}, or "
+                "clients are cut off between two heartbeats; lower heartbeat_s or raise silence_s"
+            )
+        return self
 
     @property
     def names_test_set(self) -> bool:

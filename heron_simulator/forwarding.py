@@ -26,8 +26,8 @@ class Forwarding(Transport):
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
         return self._inner.next_event(timeout_s)
 
-    def report(self, round_number: int, step: int) -> None:
-        self._inner.report(round_number, step)
+    def report(self, term: int, round_number: int, step: int) -> None:
+        self._inner.report(term, round_number, step)
 
     def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
         return self._inner.fetch_model(request)

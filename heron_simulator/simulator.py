@@ -43,8 +43,11 @@ from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.worker import InlineWorker
 
-NO_DEADLINES = {"silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf, "space_wait_s": 0.0}
-"""In one thread a client is never late: it waits for its turn to compute. A full disk ends the run at once."""
+NO_DEADLINES = {
+    "silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf, "space_wait_s": 0.0, "abandoned_pause_s": 0.0,
+}  # fmt: skip
+"""In one thread a client is never late: it waits for its turn to compute. A full disk ends the run at once, and an
+abandoned round begins again at once."""
 ClientTables = Mapping[str, object]
 """What a client's file may say, not yet checked."""
 PEER = Peer("in-process")
@@ -182,10 +185,11 @@ class InProcess(Transport):
             raise self._cut
         return None
 
-    def report(self, round_number: int, step: int) -> None:
+    def report(self, term: int, round_number: int, step: int) -> None:
         """Beats at once. Nothing is charged: over gRPC the number of beats depends on the time that a round takes."""
         with suppress(UnknownSession):  # the client hears of that by its next event
-            self._coordinator.beat(PEER, pb.Beat(session_id=self._session_id, round=round_number, step=step))
+            beat = pb.Beat(session_id=self._session_id, term=term, round=round_number, step=step)
+            self._coordinator.beat(PEER, beat)
 
     def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
         call = self._charges.call("FetchModel")

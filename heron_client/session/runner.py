@@ -222,10 +222,10 @@ class Runner:
                 yield from self._guarded(work.uploader.attach(stream, WAIT_S), assignment)
             while work.advance():
                 self._on_alive()
-                self._transport.report(assignment.round, work.local.steps_done)
+                self._transport.report(assignment.term, assignment.round, work.local.steps_done)
                 self._check_still_mine(assignment)
                 yield from self._exchange(work)
-            self._transport.report(assignment.round, work.local.steps_done)
+            self._transport.report(assignment.term, assignment.round, work.local.steps_done)
             yield from self._guarded(work.uploader.settle(WAIT_S), assignment)
         finally:
             work.uploader.close()

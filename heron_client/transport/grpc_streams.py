@@ -36,7 +36,7 @@ class GrpcWatch:
         self, channel: grpc.Channel, address: str, session_id: str, heartbeat_s: float,
         events: queue.SimpleQueue[pb.RoundEvent | HeronError],
     ) -> None:  # fmt: skip
-        self.place = (0, 0)
+        self.place = (0, 0, 0)
         self._session_id, self._heartbeat_s = session_id, heartbeat_s
         self._events, self._address = events, address
         self._stopped = threading.Event()
@@ -53,8 +53,8 @@ class GrpcWatch:
 
     def _beats(self) -> Iterator[pb.Beat]:
         while True:
-            round_number, step = self.place
-            yield pb.Beat(session_id=self._session_id, round=round_number, step=step)
+            term, round_number, step = self.place
+            yield pb.Beat(session_id=self._session_id, round=round_number, step=step, term=term)
             if self._stopped.wait(self._heartbeat_s):
                 return
 

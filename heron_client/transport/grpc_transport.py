@@ -81,10 +81,10 @@ class GrpcTransport:
             raise event
         return event
 
-    def report(self, round_number: int, step: int) -> None:
+    def report(self, term: int, round_number: int, step: int) -> None:
         """As in Transport."""
         if self._watch is not None:
-            self._watch.place = (round_number, step)
+            self._watch.place = (term, round_number, step)
 
     def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
         """As in Transport; TensorError for a bundle that is not what its manifest says."""

@@ -46,7 +46,7 @@ class Transport(Protocol):
         """The next RoundEvent, or None if none came in time. In-process transports never wait."""
         ...
 
-    def report(self, round_number: int, step: int) -> None:
+    def report(self, term: int, round_number: int, step: int) -> None:
         """The place the next heartbeat shall tell."""
         ...
 

@@ -108,27 +108,28 @@ class BundleReceiver:
         self._views = [_flat_bytes(array) for array in destinations]
         self._total = sum(len(view) for view in self._views)
         self._origin = origin
-        self._received = 0
+        self.received = 0
+        """Bytes so far."""
         self._index = 0
         self._filled = 0
 
     @property
     def complete(self) -> bool:
         """Have all announced bytes come?"""
-        return self._received == self._total
+        return self.received == self._total
 
     def write(self, offset: int, payload: memoryview | bytes) -> None:
         """Stores the next chunk; raises TensorError, storing nothing, if it is out of place or too long."""
-        if offset != self._received:
-            raise TensorError(f"{self._origin}: expected the chunk at byte {self._received}, got the one at {offset}")
+        if offset != self.received:
+            raise TensorError(f"{self._origin}: expected the chunk at byte {self.received}, got the one at {offset}")
         if len(payload) > MAX_PAYLOAD_BYTES or (not len(payload) and not self.complete):
             raise TensorError(f"{self._origin}: a chunk has 1 to {MAX_PAYLOAD_BYTES} bytes, got {len(payload)}")
-        if self._received + len(payload) > self._total:
+        if self.received + len(payload) > self._total:
             raise TensorError(
-                f"{self._origin}: {self._total} bytes were announced, got {self._received + len(payload)}"
+                f"{self._origin}: {self._total} bytes were announced, got {self.received + len(payload)}"
             )
         view = memoryview(payload)
-        self._received += len(view)
+        self.received += len(view)
         while len(view):
             target = self._views[self._index]
             take = min(len(view), len(target) - self._filled)

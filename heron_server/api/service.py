@@ -60,10 +60,12 @@ class Service:
 
     async def fetch_model(self, request: pb.FetchModelRequest, call: Call[Bulk[pb.StateChunk]]) -> None:
         """The client state of a version, in chunks."""
-        state = self._coordinator.model(call.peer, request)
+        state, sent = self._coordinator.model(call.peer, request), 0
         for chunk in state_chunks(state):
             await call.write(chunk)
-        self._coordinator.fetched(call.peer, request, sum(tensor.nbytes for tensor in state.values()))
+            sent += chunk.payload_bytes
+            self._coordinator.moved(call.peer, request.session_id, "state down", sent)
+        self._coordinator.fetched(call.peer, request, sent)
 
     async def submit_update(
         self, chunks: AsyncIterator[Bulk[pb.UpdateChunk]], call: Call[pb.SubmitUpdateReply]
@@ -81,6 +83,7 @@ class Service:
         receiver.write(first.rest.offset, first.payload)
         async for chunk in chunks:
             receiver.write(chunk.rest.offset, chunk.payload)
+            self._coordinator.moved(call.peer, header.session_id, "update up", receiver.received)
         if not receiver.complete:
             raise TensorError("the update ended before all the bytes of its manifest came; send it again")
         self._coordinator.submit(call.peer, header, state)

@@ -46,5 +46,5 @@ def rules(spec: RunSpec, settings: ServerSettings) -> Rules:
         order=lambda number, ranks: generator(spec.seed, "participants", "round", number).permutation(ranks).tolist(),
         open_ended=spec.data.source == "client", quorum=settings.quorum, round_deadline_s=settings.round_deadline_s,
         start_wait_s=settings.start_wait_s, rejoin_s=settings.rejoin_s, silence_s=settings.silence_s,
-        grace_s=settings.grace_s, space_wait_s=settings.space_wait_s,
+        grace_s=settings.grace_s, abandoned_pause_s=settings.abandoned_pause_s, space_wait_s=settings.space_wait_s,
     )  # fmt: skip

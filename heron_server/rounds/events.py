@@ -52,6 +52,16 @@ def gathering(session_id: str, present: int, wanted: int) -> Tell:
     return _waiting(session_id, f"{present} of {wanted} clients are here")
 
 
+def pausing(session_id: str, number: int, times: int, pause_s: float) -> Tell:
+    """A round was abandoned so many times in a row, and begins again after a pause."""
+    how_often = f" {times} times in a row" if times > 1 else ""
+    return _waiting(
+        session_id,
+        f"round {number} was abandoned{how_often}; it begins again once enough clients are here, after {pause_s:g} s "
+        "at the earliest",
+    )
+
+
 def not_drawn(session_id: str, number: int) -> Tell:
     """A round has begun with others."""
     return _waiting(session_id, f"not drawn for round {number}; you may be in the next")

@@ -1,8 +1,10 @@
-"""Who has a place in the run, and whom the next round waits for."""
+"""Who has a place in the run, whom the next round waits for, and how long an abandoned one waits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from heron_core.errors import JoinRefused
 from heron_server.rounds.members import Members
@@ -35,3 +37,33 @@ def all_here(here: list[str], table: Mapping[str, int], members: Members, rules:
         return len(here) >= rules.clients
     expected = {m.name for m in members if m.watched and m.name in table} if between_rounds else set(table)
     return expected <= set(here)
+
+
+LONGEST_PAUSE_S = 60.0
+
+
+@dataclass
+class Abandoned:
+    """How often in a row the present round was abandoned, and who was dropped from it. A committed round clears it."""
+
+    times: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def once_more(self, dropped: Iterable[str]) -> None:
+        """The round was abandoned for want of these clients."""
+        self.times += 1
+        self.dropped.update(dropped)
+
+    def pause_s(self, rules: Rules) -> float:
+        """Before the round begins again: each time twice as long, 60 s at most."""
+        if not self.times:
+            return 0.0
+        return min(rules.abandoned_pause_s * 2.0 ** min(self.times - 1, 16), LONGEST_PAUSE_S)
+
+    def described(self, rules: Rules) -> str:
+        """When the round begins again and, where it was not the first time, whose doing it was."""
+        again = f"it begins again after {self.pause_s(rules):g} s"
+        if self.times == 1:
+            return again
+        who = ", ".join(f"{name} {count} times" for name, count in self.dropped.most_common(3))
+        return f"{again}; abandoned {self.times} times in a row, dropped most often: {who}"

@@ -10,6 +10,7 @@ from math import inf
 
 from heron_server.rounds import events
 from heron_server.rounds.actions import Action, Aggregate, Commit, DropFromRound, Evaluate, Restore, SkipEvaluation
+from heron_server.rounds.gathering import Abandoned
 from heron_server.rounds.lineup import Lineup
 from heron_server.rounds.members import Member, Members
 from heron_server.rounds.phase import IllegalEvent, Phase
@@ -30,6 +31,8 @@ class RoundInProgress:
     members: Members = field(default_factory=Members)
     lineup: Lineup = field(default_factory=Lineup)
     """Of the round in progress, or of the last one."""
+    abandoned: Abandoned = field(default_factory=Abandoned)
+    """Attempts at the round in progress that came to nothing."""
     _since: float = inf
     """When the present phase began; inf: at its first tick."""
 
@@ -109,17 +112,13 @@ class RoundInProgress:
         self.phase, self._since = Phase.AGGREGATING, inf
         return [Aggregate(self.lineup.counted)]
 
-    def _deadline(self) -> list[Action]:
-        """The round, or the clients' evaluation, has lasted long enough: whoever is awaited is lost."""
-        late = self.lineup.awaited if self.phase is Phase.TRAINING else self.lineup.evaluating
-        reason = f"late: the round's {self.rules.round_deadline_s:g} s are over"
-        return [action for name in sorted(late) for action in self._lose(name, reason)]
-
     def _abandon(self) -> list[Action]:
         self.phase, self._since = Phase.RESTORING, inf
+        self.abandoned.once_more(list(self.lineup.dropped))
         number, needed = self.rounds_done + 1, self.lineup.needed(self.rules)
+        again = self.abandoned.described(self.rules)
         gone = "; ".join(f"{name}: {reason}" for name, reason in self.lineup.dropped.items())
         return [
             *events.round_ends(self.members.connected, self.term, number),
-            Restore(f"round {number} is abandoned: fewer than {needed} clients are left: {gone}"),
+            Restore(f"round {number} is abandoned: fewer than {needed} clients are left: {gone}; {again}"),
         ]

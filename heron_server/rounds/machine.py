@@ -21,11 +21,12 @@ FINISHED     -                                          -
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from heron_core.errors import NameTaken
 from heron_server.rounds import events
 from heron_server.rounds.actions import Action, Fence, Finish, OpenRound, Tell
-from heron_server.rounds.gathering import all_here, candidates, check_place
+from heron_server.rounds.gathering import Abandoned, all_here, candidates, check_place
 from heron_server.rounds.lineup import Lineup, drawn
 from heron_server.rounds.members import Member
 from heron_server.rounds.phase import IllegalEvent, Phase
@@ -38,6 +39,8 @@ class Rounds(StoringRounds):
 
     _between_rounds: bool = False
     """Gathering after a committed round: waits only for those who are within their grace, not for the lost."""
+    _not_before: float = -inf
+    """An abandoned round begins again then."""
 
     def __post_init__(self) -> None:
         if self.rounds_done >= self.rules.rounds:
@@ -99,19 +102,18 @@ class Rounds(StoringRounds):
         return self._lose(name, reason)
 
     def tick(self, now: float) -> list[Action]:
-        """Time passes: the silent are lost, deadlines end waits."""
+        """Time passes: the silent are lost, and waits for clients end. Who is late is the driver's to say, by
+        `client_failed`: it knows what each client owes."""
         actions: list[Action] = []
         for member in self.members:
             if member.is_silent(now, self.rules):
-                member.connected = False
+                member.connected, member.last_seen = False, now  # its grace begins, as when a stream breaks
                 actions.append(Fence(member.session_id))
             if member.is_lost(now, self.rules):
                 self.members.remove(member.name)
                 actions += [Fence(member.session_id), *self._lose(member.name, "lost: nothing heard from it")]
         if self.phase is Phase.GATHERING:
             actions += self._gather(now)
-        elif self.phase in (Phase.TRAINING, Phase.EVALUATING) and now - self._since > self.rules.round_deadline_s:
-            actions += self._deadline()
         return actions + self._tick_driver(now)
 
     def drain(self, reason: str) -> list[Tell]:
@@ -127,12 +129,16 @@ class Rounds(StoringRounds):
             raise IllegalEvent(f"a restart raises the term: it was {self.term}, got {term}")
         self.term, self.full_disk = term, None
         self.phase, self._since, self._between_rounds = Phase.GATHERING, now, False
-        return self._gather(now)
+        pause_s = self.abandoned.pause_s(self.rules)
+        self._not_before = now + pause_s
+        told = [self._pauses(member) for member in self.members.connected] if pause_s else []
+        return [*told, *self._gather(now)]
 
     def committed(self, now: float) -> list[Action]:
         """The round is durable: it is over."""
         self._require(Phase.COMMITTING)
         self.rounds_done, self.full_disk, told = self.rounds_done + 1, None, self.members.connected
+        self.abandoned = Abandoned()
         actions: list[Action] = [*events.round_ends(told, self.term, self.rounds_done)]
         if self.rounds_done >= self.rules.rounds:
             self.phase = Phase.FINISHED
@@ -150,16 +156,23 @@ class Rounds(StoringRounds):
             return events.not_drawn(member.session_id, number)
         return events.under_way(member.session_id, number, some_are_drawn=self.rules.per_round > 0)
 
+    def _pauses(self, member: Member) -> Tell:
+        pause_s = self.abandoned.pause_s(self.rules)
+        return events.pausing(member.session_id, self.rounds_done + 1, self.abandoned.times, pause_s)
+
     def _gather(self, now: float, newcomer: Member | None = None) -> list[Action]:
         self._since = min(self._since, now)
         here = candidates(self.table, self.members, self.rules)
         complete = all_here(here, self.table, self.members, self.rules, self._between_rounds)
         wait_s = self.rules.rejoin_s if self.table else self.rules.start_wait_s
         waited = wait_s > 0 and now - self._since >= wait_s
-        if (complete or waited) and len(here) >= self.rules.min_clients:
+        enough = (complete or waited) and len(here) >= self.rules.min_clients
+        if enough and now >= self._not_before:
             return self._begin(here, now)
         if newcomer is None:
             return []
+        if enough:
+            return [self._pauses(newcomer)]
         return [events.gathering(newcomer.session_id, len(here), len(self.table) or self.rules.clients)]
 
     def _begin(self, here: list[str], now: float) -> list[Action]:

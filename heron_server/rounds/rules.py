@@ -27,3 +27,5 @@ class Rules:
     grace_s: float = 10.0
     space_wait_s: float = 600.0
     """How long a full disk may stop the run."""
+    abandoned_pause_s: float = 0.0
+    """Before a round that was abandoned begins again; doubled each time in a row, 60 s at most."""

@@ -25,8 +25,8 @@ from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observers
 from heron_server.rounds.admission import check_counts, check_join, rules
 from heron_server.rounds.machine import Rounds
-from heron_server.rounds.phase import Phase
 from heron_server.run.checkpoints import Checkpoints
+from heron_server.run.deadlines import Deadlines
 from heron_server.run.journal import Journal
 from heron_server.run.loop import Loop
 from heron_server.run.peer import Peer
@@ -38,7 +38,7 @@ from heron_server.run.sessions import Sessions, Watcher
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.commands import Commands
 from heron_server.training.worker import Worker
-from heron_server.uploads.turn import Turn
+from heron_server.uploads.turns import patience
 from heron_server.uploads.uploads import Send, Uploads
 
 
@@ -76,7 +76,7 @@ class Coordinator:
         self._phases = make_phases(spec, settings, trainer, self.states, self.ledger, checkpoints, self._worker)
         self._sessions = Sessions(self._rounds.members)
         self._loop = Loop(self.run_id, self._rounds, self._phases, self._sessions, self._journal, clock)
-        self._turn = Turn(settings.step_deadline_s)
+        self._deadlines = Deadlines(patience(spec, settings), self._rounds, self._phases)
         self._draining = False
 
     # -- FederationService ---------------------------------------------------------------------------------------
@@ -116,7 +116,10 @@ class Coordinator:
         """A sign of life, with the place reached; raises UnknownSession."""
         name = self._sessions.member(peer, beat.session_id).name
         self._rounds.beat(beat.session_id, self._clock())
-        if beat.round == self._rounds.rounds_done + 1 and self._rounds.is_active(name):
+        now = (self._rounds.term, self._rounds.rounds_done + 1)
+        if (beat.term, beat.round) == now and self._rounds.is_active(name):
+            step = min(beat.step, self.spec.method.local_steps)
+            self._deadlines.stepped(name, beat.session_id, step, self._clock())
             self._journal.progress(name, beat.round, beat.step)
 
     def watch_lost(self, session_id: str) -> None:
@@ -143,6 +146,11 @@ class Coordinator:
         name = self._sessions.member(peer, request.session_id).name
         self._journal.fetched(name, size_bytes, to_evaluate=request.version > self._rounds.rounds_done)
 
+    def moved(self, peer: Peer, session_id: str, what: str, size_bytes: int) -> None:
+        """So many bytes of a client state are through, in the direction that `what` names; raises UnknownSession."""
+        name = self._sessions.member(peer, session_id).name
+        self._deadlines.moved(name, what, size_bytes, self._clock())
+
     def check_update(self, peer: Peer, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
         """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
         name = self._sessions.member(peer, header.session_id).name
@@ -164,6 +172,7 @@ class Coordinator:
         with self._costs_the_round(name):
             self.states.check_values(state, f"client {name!r}, update of round {header.round}")
         if self._rounds.is_active(name):
+            self._deadlines.round_done(name, header.figures.step_seconds_median)
             self._phases.update(name, Update(header.num_samples, header.held_out_samples, state, header.figures))
 
     def _check_place(self, header: pb.UpdateHeader) -> None:
@@ -192,9 +201,9 @@ class Coordinator:
         self._sessions.member(pushing.peer, pushing.session_id)
         if pushing.uploads is not self._phases.uploads:
             raise StaleTerm("the round or evaluation of these uploads is over; drop them and wait for the next event")
-        self._turn.sent(pushing.name, self._clock())
         with self._costs_the_round(pushing.name):
             pushing.uploads.frame(pushing.name, bulk)
+        self._deadlines.framed(pushing.name, self._clock())
 
     def push_closed(self, pushing: Pushing) -> None:
         """The stream has ended or broken."""
@@ -221,11 +230,9 @@ class Coordinator:
             now = self._clock()
             self._worker.check(now)
             self._loop.perform(self._rounds.tick(now))
-            uploads = self._phases.uploads
-            awaited = uploads.scheduler.blocked_on() if uploads and self._rounds.phase is Phase.TRAINING else None
-            if self._turn.is_late(awaited, now) and awaited is not None:
-                late = f"late: nothing came for {self._settings.step_deadline_s:g} s while it was its turn"
-                self.client_failed(awaited, late)
+            for name in self._deadlines.late(now):
+                if reason := self._deadlines.late(now).get(name):  # nobody is late for a round that ended meanwhile
+                    self.client_failed(name, reason)
 
     def fail(self, error: BaseException) -> None:
         """Something of the server has failed that nobody else answers for: the run ends."""

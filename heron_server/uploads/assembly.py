@@ -90,6 +90,11 @@ class Assembly:
         self._micro = 0
         self._label_bytes = 0
 
+    @property
+    def received_bytes(self) -> int:
+        """Of the micro-batch that is not whole yet."""
+        return self._receiver.received if self._receiver is not None else 0
+
     def forget_partial(self) -> None:
         """The stream broke: an unfinished micro-batch comes again from its start."""
         self._receiver = None

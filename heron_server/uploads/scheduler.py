@@ -39,6 +39,7 @@ class Scheduler:
         """Slots that nobody holds: one is held from the grant of an upload to its consumption."""
         self._lap = self._turn = 0  # canonical order is at this number, of the client with this index
         self._raised: dict[str, None] = {}
+        self._gone: set[str] = set()
         self._waiting = [(0, index) for index in range(len(self._names))]  # a heap of (next number, client's index)
         self._skip_finished()
         self._grant()
@@ -58,6 +59,7 @@ class Scheduler:
         """The client is gone: its unreleased uploads are discarded; returns what its absence releases."""
         if name not in self._counts:
             return []
+        self._gone.add(name)
         self._unreleased -= self._counts[name] - self._released[name]
         self._free += self._granted[name] - self._released[name]
         self._counts[name] = self._granted[name] = self._released[name]
@@ -67,12 +69,20 @@ class Scheduler:
         self._grant()
         return ready
 
-    def blocked_on(self) -> str | None:
-        """The client that canonical order waits for, that may send, and that waits for nothing from the worker."""
-        if self._order == "arrival" or self.all_released or self._next() in self._complete:
-            return None
-        name, number = self._next()
-        return name if self._granted[name] > number and self._consumed[name] == number else None
+    def owing(self) -> dict[str, int]:
+        """By client, the number of the upload that is wanted of it now, which it may send and for which it waits for
+        nothing from the worker; past the last for a client whose uploads are all consumed.
+
+        In canonical order an upload is wanted only of the client whose turn it is.
+        """
+        done = {name: count for name, count in self._counts.items() if self.client_done(name)}
+        canonical = self._order == "canonical"
+        turns = ([] if self.all_released else [self._next()]) if canonical else list(self._released.items())
+        wanted = {
+            name: number for name, number in turns
+            if self._granted[name] > number == self._consumed[name] and (name, number) not in self._complete
+        }  # fmt: skip
+        return {name: number for name, number in (done | wanted).items() if name not in self._gone}
 
     @property
     def all_released(self) -> bool:

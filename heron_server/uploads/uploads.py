@@ -97,6 +97,11 @@ class Uploads:
         """The client's update is here: nothing more goes down to it."""
         self._unconfirmed.forget(name)
 
+    def place(self, name: str) -> tuple[int, int]:
+        """How far the client has come: whole micro-batches, and bytes of the next."""
+        assembly = self._assemblies.get(name)
+        return (assembly.sequence, assembly.received_bytes) if assembly is not None else (0, 0)
+
     def client_done(self, name: str) -> bool:
         """Are all uploads of the client consumed?"""
         return self.scheduler.client_done(name)

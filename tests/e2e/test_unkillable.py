@@ -165,7 +165,10 @@ def test_round_below_min_clients_is_abandoned_and_done_again_with_the_same_bits(
 
 
 def abandoned(number: int, name: str) -> str:
-    return f"round {number} is abandoned: fewer than {CLIENTS} clients are left: {name}: lost: nothing heard from it"
+    return (
+        f"round {number} is abandoned: fewer than {CLIENTS} clients are left: {name}: lost: nothing heard from it; "
+        "it begins again after 1 s"
+    )
 
 
 def test_cut_connection_is_restored_and_the_same_round_goes_on_with_the_same_bits(

@@ -116,7 +116,7 @@ class TransportSuite:
         assert participants == sorted(participants)
 
     def test_observers_hear_how_far_a_client_is_before_it_submits(self, open_world: Open) -> None:
-        world = open_world(spec(), heartbeat_s=0.02)
+        world = open_world(spec(), heartbeat_s=0.05)
 
         class Patient(Forwarding):
             """Submits once its last local step is heard of."""
@@ -178,7 +178,7 @@ def test_the_simulator_s_ledger_is_what_grpc_carries(name: str, tmp_path: Path) 
     run = spec(method={"name": name, "local_steps": 2, "batch_size": 8}, federation={"clients": 1})
     ledgers = []
     for kind in (InProcessWorld, GrpcWorld):
-        with closing(kind(run, tmp_path / kind.__name__, heartbeat_s=29.0)) as world:
+        with closing(kind(run, tmp_path / kind.__name__, heartbeat_s=29.0, silence_s=60.0)) as world:
             ledgers.append(world.run(Member("a"))["ledger"])
     assert ledgers[0] == ledgers[1]
     assert ledgers[0]["wire_up"] > 0

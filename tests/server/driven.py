@@ -45,10 +45,11 @@ class Server:
         self.directory = RunDir(folder)
         test = None if spec.data.source == "client" else tiny.source(MODEL)
         self.trainer = Trainer(spec, model or MODEL, torch.device("cpu"), test)
+        chosen = ServerSettings.model_validate({"abandoned_pause_s": 0.0, **settings})
         try:
             self.coordinator = Coordinator(
-                spec, ServerSettings.model_validate(settings), self.trainer, self.directory, InlineWorker(),
-                resume, Observers([self.heard]), clock=lambda: self.now,
+                spec, chosen, self.trainer, self.directory, InlineWorker(), resume, Observers([self.heard]),
+                clock=lambda: self.now,
             )  # fmt: skip
         except HeronError:
             self.directory.close()

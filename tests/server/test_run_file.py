@@ -19,3 +19,18 @@ def test_another_method_for_one_call_leaves_out_what_the_file_says_for_its_own(t
     assert (control.method.name, control.method.zo, control.method.optimizer.lr) == ("frozen", ZoSpec(), 1e-3)
     with pytest.raises(ConfigError, match=r"method\.zo\.mu is not used"):
         load_run_file(file, ["method.name=frozen", "method.zo.mu=1e-2"])
+
+
+@pytest.mark.parametrize(
+    ("server", "says"),
+    [
+        ("heartbeat_s = 30", "heartbeat_s = 30 must be at most half of silence_s = 30"),
+        ("heartbeat_s = 2\nsilence_s = 3", "heartbeat_s = 2 must be at most half of silence_s = 3, .* raise silence_s"),
+        ("heartbeat_s = 0.01", r"server\.heartbeat_s: .* greater than or equal to 0\.05, got 0\.01"),
+    ],
+)
+def test_heartbeats_that_would_come_too_late_or_too_often_are_refused(tmp_path: Path, server: str, says: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f"[server]\n{server}\n")
+    with pytest.raises(ConfigError, match=says):
+        load_run_file(file)

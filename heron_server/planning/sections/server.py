@@ -11,6 +11,7 @@ from heron_server.planning.checks import CheckedRun
 from heron_server.planning.memory import Item, machine_memory
 from heron_server.text.tables import Section
 from heron_server.text.units import bytes_text
+from heron_server.uploads.turns import patience
 
 
 def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun, evaluator: str | None) -> Section:
@@ -30,6 +31,7 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
         ("rounds", f"{spec.rounds} of {method.local_steps} local steps, {who} "
                    f"({spec.federation.min_clients} at least)"),
         *(received if uploads else [("uploads", f"none with {method.name}")]),
+        ("a slow client", str(patience(spec, settings))),
         ("evaluation", evaluator or "none"),
     ])  # fmt: skip
 

@@ -69,3 +69,11 @@ def test_shares_that_cannot_be_checked_here_are_said_so(tmp_path: Any, monkeypat
     spec = digits(data={"source": "cifar10"}, model={"name": "resnet18"})
     text = describe(spec, ServerSettings(device="cpu", test_data="none"))
     assert "the clients' shares are not checked here" in text
+
+
+def test_what_becomes_of_a_slow_client_is_said() -> None:
+    spec = digits(method={"local_steps": 40, "upload_period": 20})
+    waits = "\n".join(lines(describe(spec, ServerSettings(device="cpu"))))
+    assert "a slow client dropped from the round after a turn without progress for 120 s, or for 80 of its own" in waits
+    drops = lines(describe(spec, ServerSettings(device="cpu", straggler="drop", step_deadline_s=30.0)))
+    assert "a slow client dropped from the round after a turn of 30 s" in drops

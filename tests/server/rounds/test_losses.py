@@ -7,6 +7,7 @@ from server.rounds.by_hand import (
     facts,
     kinds,
     of,
+    submit_all,
     told,
     training,
 )
@@ -48,14 +49,24 @@ def test_a_client_that_is_back_within_the_grace_keeps_its_place() -> None:
     assert rounds.tick(20) == []
 
 
-def test_silence_cuts_the_session() -> None:
-    rounds = training(silence_s=30, grace_s=40)
+def test_silence_cuts_the_session_and_then_the_grace_begins() -> None:
+    rounds = training(silence_s=30, grace_s=10)
     for name in "ab":
         rounds.beat(f"{name}-1", 31)
     assert rounds.tick(31) == [Fence("c-1")]
     for name in "ab":
         rounds.beat(f"{name}-1", 41)
-    assert of(DropFromRound, rounds.tick(41)).name == "c"
+    assert rounds.tick(41) == []
+    assert of(DropFromRound, rounds.tick(41.5)).name == "c"
+
+
+def test_a_frozen_client_that_thaws_within_its_grace_keeps_its_place() -> None:
+    rounds = training(silence_s=30, grace_s=10)
+    for name in "ab":
+        rounds.beat(f"{name}-1", 35)
+    assert rounds.tick(35) == [Fence("c-1")]
+    assert told("c-2", come(rounds, "c", 40, session="c-2")) == ["round_begins"]
+    assert rounds.is_active("c")
 
 
 def test_an_update_counts_although_its_client_is_lost_afterwards() -> None:
@@ -105,17 +116,6 @@ def test_a_quorum_of_55_percent_of_20_is_11() -> None:
     assert rounds.phase is Phase.RESTORING
 
 
-def test_the_round_s_deadline_drops_the_late_and_counts_the_rest() -> None:
-    rounds = training(round_deadline_s=100, silence_s=1e9)
-    rounds.update_received("a")
-    rounds.update_received("c")
-    assert rounds.tick(100) == []
-    actions = rounds.tick(100.5)
-    assert of(DropFromRound, actions) == DropFromRound("b", "late: the round's 100 s are over")
-    assert of(Aggregate, actions).names == ("a", "c")
-    assert told("b-1", actions) == ["dropped"]
-
-
 def test_a_client_that_leaves_is_out_at_once() -> None:
     rounds = training()
     actions = rounds.leave("b-1", "operator")
@@ -135,3 +135,36 @@ def test_a_dropped_client_s_late_update_is_illegal_and_the_round_is_unchanged() 
         with pytest.raises(IllegalEvent):
             rounds.update_received(name)
     assert facts(rounds) == before
+
+
+def test_a_round_that_is_abandoned_again_and_again_waits_twice_as_long_each_time_and_says_whose_doing_it_is() -> None:
+    rounds = training(min_clients=3, abandoned_pause_s=1.0, silence_s=1e9)
+    now, pauses, said = 0.0, [], []
+    for term in range(2, 11):
+        said.append(of(Restore, rounds.client_failed("b", "NaN")).reason)
+        actions = rounds.restored(term, now)
+        assert [told(f"{name}-1", actions) for name in "abc"] == [["waiting"]] * 3
+        restored, actions = now, []
+        while not actions:
+            now += 0.25
+            actions = rounds.tick(now)
+        pauses.append(now - restored)
+        assert of(OpenRound, actions).participants == ("a", "b", "c")
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert said[0].endswith("left: b: NaN; it begins again after 1 s")
+    assert said[2].endswith("it begins again after 4 s; abandoned 3 times in a row, dropped most often: b 3 times")
+
+
+def test_a_committed_round_ends_the_back_off_and_who_comes_during_a_pause_hears_of_it() -> None:
+    rounds = training(min_clients=3, abandoned_pause_s=1.0, rounds=3)
+    rounds.client_failed("b", "NaN")
+    rounds.restored(2, 0)
+    rounds.watch_lost("c-1", 0.25)
+    (wait,) = [a.event.waiting.reason for a in come(rounds, "c", 0.5, session="c-2") if isinstance(a, Tell)]
+    assert wait.startswith("round 1 was abandoned; it begins again") and "after 1 s at the earliest" in wait
+    assert kinds(rounds.tick(1))[0] == "OpenRound"
+    submit_all(rounds)
+    assert of(OpenRound, commit(rounds, 2)).round == 2
+    rounds.client_failed("a", "NaN")
+    rounds.restored(3, 3)
+    assert rounds.tick(3.75) == [] and kinds(rounds.tick(4))[0] == "OpenRound"

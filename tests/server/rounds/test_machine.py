@@ -60,12 +60,6 @@ def test_a_client_lost_in_evaluation_is_skipped_and_the_round_commits() -> None:
     assert rounds.leave("c-1", "bye") == [Fence("c-1"), SkipEvaluation("c"), Commit()]
 
 
-def test_the_deadline_ends_an_evaluation_too() -> None:
-    rounds = evaluating(round_deadline_s=100, silence_s=1e9)
-    rounds.client_evaluated("a")
-    assert kinds(rounds.tick(101)) == ["SkipEvaluation", "SkipEvaluation", "Commit"]
-
-
 def test_a_client_that_comes_back_in_evaluation_is_asked_again() -> None:
     rounds = evaluating()
     assert kinds(come(rounds, "a", 1, session="a-2")) == ["Fence", "evaluation_begins"]

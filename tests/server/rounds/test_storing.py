@@ -65,10 +65,12 @@ def test_each_phase_has_the_whole_time() -> None:
     assert kinds(rounds.tick(296)) == ["Fail"]
 
 
-def test_clients_that_evaluate_are_dropped_and_do_not_fail_the_run() -> None:
+def test_clients_that_evaluate_do_not_fail_the_run() -> None:
     rounds = evaluating()
     rounds.clients_evaluate(("a", "b"))
-    assert kinds(rounds.tick(101)) == ["SkipEvaluation", "SkipEvaluation", "Commit"]
+    assert rounds.tick(101) == []
+    late = rounds.client_failed("a", "late") + rounds.client_failed("b", "late")
+    assert kinds(late) == ["SkipEvaluation", "SkipEvaluation", "Commit"]
 
 
 @pytest.mark.parametrize(("storing", "interrupted"), [(committing, Phase.COMMITTING), (restoring, Phase.RESTORING)])

@@ -8,7 +8,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 
 
 def beat(client: Client, number: int, step: int) -> None:
-    client.coordinator.beat(PEER, pb.Beat(session_id=client.session, round=number, step=step))
+    client.coordinator.beat(PEER, pb.Beat(session_id=client.session, term=1, round=number, step=step))
 
 
 def test_clients_are_heard_by_name_as_they_join_come_and_go(start: Start) -> None:

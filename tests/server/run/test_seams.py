@@ -73,7 +73,7 @@ class Adding:
 def test_a_run_asks_nothing_of_its_trainer_but_its_commands(tmp_path: Path) -> None:
     trainer: Commands = Adding()
     directory = RunDir(tmp_path / "run")
-    settings = ServerSettings.model_validate({"quorum": 1.0})
+    settings = ServerSettings.model_validate({"quorum": 1.0, "abandoned_pause_s": 0.0})
     coordinator = Coordinator(tiny.spec(), settings, trainer, directory, InlineWorker())
     clients = [Client(coordinator, name) for name in "ab"]
     play_round(clients)

@@ -85,7 +85,7 @@ def test_the_silent_client_whose_turn_it_is_is_dropped_at_the_step_deadline(star
     assert not silent.heard("dropped")
     server.now = 5.5
     server.coordinator.tick()
-    assert "late: nothing came for 5 s" in silent.heard("dropped")[0].reason
+    assert "late: no progress for 5 s" in silent.heard("dropped")[0].reason
     for step in (2, 3):
         good.push(step)
     good.submit()

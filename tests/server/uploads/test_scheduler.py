@@ -38,7 +38,7 @@ def test_arrival_order_takes_what_comes() -> None:
     assert scheduler.complete("b", 0) == [("b", 0)]
     assert scheduler.complete("b", 1) == [("b", 1)]
     assert scheduler.complete("a", 0) == [("a", 0)]
-    assert scheduler.blocked_on() is None
+    assert scheduler.owing() == {}, "all that came waits for the worker"
 
 
 def test_the_gone_are_skipped_and_those_who_waited_for_them_go_on() -> None:
@@ -46,10 +46,10 @@ def test_the_gone_are_skipped_and_those_who_waited_for_them_go_on() -> None:
     scheduler.complete("b", 0)
     scheduler.complete("c", 0)
     scheduler.complete("b", 1)
-    assert scheduler.blocked_on() == "a"
+    assert scheduler.owing() == {"a": 0}
     assert scheduler.drop("a") == [("b", 0), ("c", 0), ("b", 1)]
     scheduler.consumed("c")
-    assert scheduler.blocked_on() == "c"
+    assert scheduler.owing() == {"c": 1}
     assert scheduler.drop("c") == []
     assert scheduler.all_released
     assert scheduler.drop("c") == scheduler.drop("nobody") == []
@@ -70,7 +70,7 @@ def test_all_are_dropped() -> None:
     scheduler = Scheduler({"a": 2, "b": 2}, slots=2)
     scheduler.drop("a")
     scheduler.drop("b")
-    assert done(scheduler, "ab") and scheduler.blocked_on() is None
+    assert done(scheduler, "ab") and scheduler.owing() == {}
 
 
 def test_credits_follow_canonical_order_within_the_slots() -> None:
@@ -92,24 +92,36 @@ def test_a_client_without_credit_is_not_blamed_for_the_wait() -> None:
     scheduler = Scheduler({"a": 2, "b": 2}, slots=2)
     scheduler.complete("a", 0)
     scheduler.complete("b", 0)
-    assert scheduler.blocked_on() is None, "the worker holds both slots"
+    assert scheduler.owing() == {}, "the worker holds both slots"
     scheduler.consumed("a")
-    assert scheduler.blocked_on() == "a"
+    assert scheduler.owing() == {"a": 1}
 
 
 def test_a_client_that_waits_for_the_worker_is_not_blamed_for_the_wait() -> None:
     scheduler = Scheduler({"a": 2, "b": 2}, slots=6)
     scheduler.complete("a", 0)
     scheduler.complete("b", 0)
-    assert scheduler.blocked_on() is None, "the cut gradients of its upload 0 are not there yet"
+    assert scheduler.owing() == {}, "the cut gradients of its upload 0 are not there yet"
     scheduler.consumed("a")
-    assert scheduler.blocked_on() == "a"
+    assert scheduler.owing() == {"a": 1}
+
+
+def test_in_arrival_order_everyone_owes_its_next_upload_once_nothing_of_it_waits_for_the_worker() -> None:
+    scheduler = Scheduler({"a": 2, "b": 1}, slots=4, order="arrival")
+    assert scheduler.owing() == {"a": 0, "b": 0}
+    scheduler.complete("a", 0)
+    assert scheduler.owing() == {"b": 0}
+    scheduler.consumed("a")
+    assert scheduler.owing() == {"a": 1, "b": 0}
+    scheduler.complete("b", 0)
+    scheduler.consumed("b")
+    assert scheduler.owing() == {"a": 1, "b": 1}, "its uploads are all consumed: now what comes after them"
 
 
 def test_rounds_without_uploads_are_over_at_once() -> None:
     for order in ("canonical", "arrival"):
         scheduler = Scheduler({"a": 0, "b": 0}, 2, order)
-        assert done(scheduler, "ab") and scheduler.blocked_on() is None
+        assert done(scheduler, "ab") and scheduler.owing() == {"a": 0, "b": 0}, "what comes after their uploads"
         assert credits_of(scheduler, "ab") == {"a": 0, "b": 0}
 
 
@@ -173,8 +185,12 @@ class World:
         self.credits = credits
         outstanding = len(self.queue) + sum(credits[n] - self.count(n) for n in alive)
         assert outstanding <= self.slots, "held by the worker, or granted and not yet released"
-        blocked = self.scheduler.blocked_on()
-        assert blocked is None or (blocked not in self.dropped and self.sent[blocked] < credits[blocked])
+        owing = self.scheduler.owing()
+        for name, number in owing.items():
+            assert name in alive and number == self.sent[name] == self.count(name) <= self.counts[name]
+            assert number == self.counts[name] or number < credits[name], "it may send what it owes"
+        if not self.queue and any(self.sent[n] < self.counts[n] for n in alive):
+            assert any(number < self.counts[n] for n, number in owing.items()), "nobody owes, and nothing goes on"
 
     def count(self, name: str) -> int:
         return sum(n == name for n, _ in self.released)
