@@ -1,4 +1,4 @@
-"""gRPC settings that both sides must agree on: message caps and keepalive."""
+"""gRPC settings of both sides: message caps, keepalive, and how a client connects."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CLIENT_OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.use_local_subchannel_pool", 1),  # each channel its own connection: beats never queue behind activations
-    ("grpc.min_reconnect_backoff_ms", 250),
+    ("grpc.min_reconnect_backoff_ms", 20_000),  # despite its name: how long one attempt to connect may take
+    ("grpc.initial_reconnect_backoff_ms", 250),  # from the beginning of an attempt that failed to the next
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.initial_reconnect_backoff_ms", 250),
 ]
 
 SERVER_OPTIONS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import signal
 import socket
@@ -237,6 +238,33 @@ class Relay:
                 each.shutdown(socket.SHUT_RDWR)
 
 
+class DelayingRelay(Relay):
+    """Hands every byte on `latency_s` after it came."""
+
+    def __init__(self, target: str | None, latency_s: float) -> None:
+        self._latency_s = latency_s
+        super().__init__(target)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+        line: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        sender = threading.Thread(target=self._send_when_due, args=(line, sink), daemon=True)
+        sender.start()
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                line.put((monotonic() + self._latency_s, data))
+        line.put((0.0, b""))
+        sender.join()
+
+    def _send_when_due(self, line: queue.SimpleQueue[tuple[float, bytes]], sink: socket.socket) -> None:
+        never = threading.Event()
+        with suppress(OSError):
+            while (item := line.get())[1]:
+                never.wait(max(0.0, item[0] - monotonic()))
+                sink.sendall(item[1])
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+
 class Bench:
     """Starts servers, clients and relays in one folder, and ends them all."""
 
@@ -280,8 +308,8 @@ class Bench:
     def program(self, *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> Program:
         return self._keep(Program(*arguments, env=env, cwd=cwd))
 
-    def relay(self, target: str | None = None) -> Relay:
-        relay = Relay(target)
+    def relay(self, target: str | None = None, latency_s: float = 0.0) -> Relay:
+        relay = DelayingRelay(target, latency_s) if latency_s else Relay(target)
         self._ends.callback(relay.close)
         return relay
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import queue
-import socket
-import threading
-from contextlib import suppress
-from time import monotonic
 from typing import Any
 
 import pytest
-from processes import Bench, Relay, spec_of
+from processes import Bench, spec_of
 
 from heron_simulator.conditions import Conditions
 from heron_simulator.settings import SimulateSettings
@@ -26,29 +21,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "sflv2": {"name": "sflv2"},
 }
 """In the order in which latency hurts them."""
-
-
-class DelayingRelay(Relay):
-    """Hands every byte on LATENCY_S after it came."""
-
-    def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
-        line: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
-        sender = threading.Thread(target=self._send_when_due, args=(line, sink), daemon=True)
-        sender.start()
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                line.put((monotonic() + LATENCY_S, data))
-        line.put((0.0, b""))
-        sender.join()
-
-    def _send_when_due(self, line: queue.SimpleQueue[tuple[float, bytes]], sink: socket.socket) -> None:
-        never = threading.Event()
-        with suppress(OSError):
-            while (item := line.get())[1]:
-                never.wait(max(0.0, item[0] - monotonic()))
-                sink.sendall(item[1])
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
 
 
 def tables(method: dict[str, Any]) -> dict[str, Any]:
@@ -69,12 +41,8 @@ def predicted(method: dict[str, Any]) -> float:
 def measured(bench: Bench, name: str, method: dict[str, Any]) -> float:
     """The fastest round after the first, in which both sides load code."""
     server = bench.server({**tables(method), "server": {"run_dir": str(bench.folder / name)}})
-    relay = DelayingRelay(server.address())
-    bench.client("client-0", relay.address)
-    try:
-        history = server.summary()["history"]
-    finally:
-        relay.close()
+    bench.client("client-0", bench.relay(server.address(), LATENCY_S).address)
+    history = server.summary()["history"]
     return float(min(record["wall_s"] for record in history[1:]))
 
 
