@@ -53,7 +53,8 @@ class Replay:
         """Replays one round; returns the clock at its first upload byte."""
         run_id, session_id = self._reply.run_id, self._reply.session_id
         ids = {"run_id": run_id, "session_id": session_id, "term": begins.term, "round": begins.round}
-        _, state = self._transport.fetch_model(pb.FetchModelRequest(session_id=session_id, version=begins.version))
+        request = pb.FetchModelRequest(session_id=session_id, version=begins.version)
+        state = self._transport.fetch_model(request, lambda manifest: None)
         started = time.monotonic()
         opening = split.FrameHeader(purpose=split.PURPOSE_TRAIN, steps=self._steps, **ids)
         uploader = Uploader(opening)

@@ -9,9 +9,11 @@ HeronError
 │   ├── JoinRefused      the run has no place for this client
 │   ├── StaleTerm        work of an older term, or of a round that has ended
 │   ├── UnknownSession   the server does not know this session (it restarted, or another took over)
+│   ├── BadReply         what the peer answered breaks the protocol: no message, or a number out of its range
 │   └── Internal         the peer failed in a way it does not describe
 ├── InputError           what a user or peer handed over cannot be used
-│   ├── TensorError      wrong name, dtype, shape, byte count, NaN or Inf
+│   ├── TensorError      wrong name, dtype, shape, byte count, NaN or Inf: it costs its sender the round
+│   │   └── ServerTensorError  the same, in what a client got from its server: the client ends
 │   ├── DataError        missing, unreadable or implausible data
 │   ├── ModelError       parts that do not fit, an unknown model or cut
 │   └── CheckpointError  torn, of another run, or of another version
@@ -55,6 +57,9 @@ class StaleTerm(PeerError): ...
 class UnknownSession(PeerError): ...
 
 
+class BadReply(PeerError): ...
+
+
 class Internal(PeerError): ...
 
 
@@ -62,6 +67,9 @@ class InputError(HeronError): ...
 
 
 class TensorError(InputError): ...
+
+
+class ServerTensorError(TensorError): ...
 
 
 class DataError(InputError): ...
@@ -105,8 +113,10 @@ MEANINGS: dict[type[HeronError], Meaning] = {
     JoinRefused: Meaning("join_refused", "FAILED_PRECONDITION", 3),
     StaleTerm: Meaning("stale_term", "ABORTED", 3),
     UnknownSession: Meaning("unknown_session", "UNAUTHENTICATED", 3),
+    BadReply: Meaning("bad_reply", "INTERNAL", 3),
     Internal: Meaning("internal", "INTERNAL", 3),
     TensorError: Meaning("bad_tensor", "INVALID_ARGUMENT", 4),
+    ServerTensorError: Meaning("bad_server_tensor", "INTERNAL", 4),
     DataError: Meaning("bad_data", "INVALID_ARGUMENT", 4),
     ModelError: Meaning("bad_model", "INVALID_ARGUMENT", 4),
     CheckpointError: Meaning("bad_checkpoint", "DATA_LOSS", 4),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heron_client.transport.interface import PushStream, Transport
+from heron_client.transport.interface import Accept, PushStream, Transport
 from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
-from heron_core.pb.v1 import tensors_pb2 as tensors
 
 
 class Forwarding(Transport):
@@ -29,8 +28,8 @@ class Forwarding(Transport):
     def report(self, term: int, round_number: int, step: int) -> None:
         self._inner.report(term, round_number, step)
 
-    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
-        return self._inner.fetch_model(request)
+    def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
+        return self._inner.fetch_model(request, accept)
 
     def open_push(self, opening: split.FrameHeader) -> PushStream:
         return self._inner.open_push(opening)
@@ -43,3 +42,6 @@ class Forwarding(Transport):
 
     def disconnect(self) -> None:
         self._inner.disconnect()
+
+    def stop(self) -> None:
+        self._inner.stop()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heron_client.transport.interface import PushStream, Transport
+from heron_client.transport.interface import Accept, PushStream, Transport
 from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
-from heron_core.pb.v1 import tensors_pb2 as tensors
 from heron_core.wire.bulk import state_chunks, update_chunks
 from heron_core.wire.frames import Bulk
 from heron_simulator.forwarding import Forwarding
@@ -38,11 +37,11 @@ class RecordingTransport(Forwarding):
         self._sent.down(event.ByteSize())
         return event
 
-    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
-        manifest, arrays = self._inner.fetch_model(request)
+    def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
+        arrays = self._inner.fetch_model(request, accept)
         self._sent.fetch = self._sent.up(request.ByteSize())
         self._sent.state = sum(self._sent.down(chunk.message_bytes) for chunk in state_chunks(arrays))
-        return manifest, arrays
+        return arrays
 
     def open_push(self, opening: split.FrameHeader) -> PushStream:
         self._sent.opening = self._sent.up(split.ActivationFrame(header=opening).ByteSize())

@@ -19,7 +19,8 @@ from torch import nn
 
 from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner
-from heron_client.transport.interface import PushStream, Transport
+from heron_client.transport.interface import Accept, PushStream, Transport
+from heron_client.transport.received import from_server
 from heron_core.arrays import Array
 from heron_core.config import validate
 from heron_core.data import Shares
@@ -27,7 +28,6 @@ from heron_core.errors import ConfigError, HeronError, Internal, UnknownSession
 from heron_core.models.split_model import AssembledModel
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
-from heron_core.pb.v1 import tensors_pb2 as tensors
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.bulk import state_chunks, update_chunks
 from heron_core.wire.codec import manifest_of
@@ -191,14 +191,16 @@ class InProcess(Transport):
             beat = pb.Beat(session_id=self._session_id, term=term, round=round_number, step=step)
             self._coordinator.beat(PEER, beat)
 
-    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
+    def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
         call = self._charges.call("FetchModel")
         call.up(request)
         state = self._coordinator.model(PEER, request)
         for chunk in state_chunks(state):
             call.down(chunk)
         self._coordinator.fetched(PEER, request, sum(array.nbytes for array in state.values()))
-        return manifest_of(state), {name: array.copy() for name, array in state.items()}
+        with from_server():
+            accept(manifest_of(state))
+        return {name: array.copy() for name, array in state.items()}
 
     def open_push(self, opening: split.FrameHeader) -> InProcessPush:
         return InProcessPush(self._coordinator, self._charges, opening)
@@ -224,6 +226,9 @@ class InProcess(Transport):
         if self._session_id:
             self._coordinator.watch_lost(self._session_id)
         self._session_id = ""
+
+    def stop(self) -> None:
+        """Nothing here waits."""
 
     def _be_cut(self, error: HeronError) -> None:
         self._cut = error

@@ -26,12 +26,12 @@ class Batch:
     sends: bool
     """Is this step's forward uploaded?"""
 
-    def finite(self, loss: float, of: str = "auxiliary") -> float:
+    def finite(self, loss: float) -> float:
         """`loss`; DataError naming round and step where it is NaN or Inf."""
         if not isfinite(loss):
             _, round_number, _, _, _, step = self.path
             raise DataError(
-                f"round {round_number}, step {step}: the {of} loss must be finite, got {loss}; "
+                f"round {round_number}, step {step}: the auxiliary loss must be finite, got {loss}; "
                 "lower method.optimizer.lr, or look for NaN in this client's data"
             )
         return loss

@@ -6,28 +6,28 @@ transport waits inside each call); the simulator steps many of them in turn in o
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from heron_client.compute.meter import PeakMeter, proportional_bytes
+from heron_client.compute.meter import PeakMeter
 from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
+from heron_client.session.answers import check_assignment, check_session, run_spec_of
 from heron_client.session.back_off import BackOff
 from heron_client.session.in_hand import RoundInHand
 from heron_client.session.session import ENDED, Assignment, Session, State
 from heron_client.transport.interface import Transport
+from heron_client.transport.received import ADVICE, from_server
 from heron_client.uploads.uploader import Uploader, WorkLost
 from heron_core.arrays import Array
-from heron_core.config import validate
-from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, UnknownSession, Unreachable
+from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, TensorError, UnknownSession, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.methods import method_of, uploads_per_round
-from heron_core.spec.run_spec import RunSpec
 from heron_core.version import PROTOCOL_VERSION
-from heron_core.wire.codec import check_manifest
+from heron_core.wire.codec import check_finite, check_manifest
 
 if TYPE_CHECKING:
     from heron_core.data import Shares
@@ -36,6 +36,7 @@ log = logging.getLogger("heron.client")
 T = TypeVar("T")
 
 WAIT_S = 0.5
+STATE = "the server's client state"
 
 
 class _Abandoned(Exception):
@@ -74,6 +75,7 @@ class Runner:
     def stop(self) -> None:
         """Ends the session where that is legal, soon. Safe in a signal handler, which may come at any place."""
         self._stopping = True
+        self._transport.stop()
 
     def run(self) -> Iterator[None]:
         """Runs to the session's end; raises its error, if any."""
@@ -84,14 +86,7 @@ class Runner:
                 session.stop()
                 continue
             try:
-                if session.state is State.OFFLINE:
-                    yield from self._join()
-                elif session.state is State.IDLE:
-                    yield from self._wait()
-                elif session.state is State.TRAINING:
-                    yield from self._train()
-                else:
-                    yield from self._evaluate()
+                yield from self._act()
             except _Abandoned:
                 if session.state is State.IDLE:
                     self._work = self._state = None  # its round is over: nothing of it is of use
@@ -101,24 +96,42 @@ class Runner:
                 self._leave(str(error))
                 self._transport.disconnect()
                 session.connection_lost()
-            except (Unreachable, UnknownSession) as error:
-                log.warning("lost the server: %s", error)
-                self._transport.disconnect()
-                session.connection_lost()
-            except StaleTerm as error:
-                log.info("%s", error)
-                self._work = None
-                if session.state in (State.TRAINING, State.EVALUATING):
-                    session.work_done()
             except HeronError as error:
-                if session.session_id:
-                    self._leave(str(error))
-                session.refused(error)
+                if not self._stopping:  # else it is the end of a wait that `stop` has ended
+                    self._meet(error)
         if session.state is State.STOPPED and session.session_id:
             self._leave("stopped by its operator")
         self._transport.disconnect()
         if session.error is not None:
             raise session.error
+
+    def _act(self) -> Iterator[None]:
+        state = self.session.state
+        if state is State.OFFLINE:
+            yield from self._join()
+        elif state is State.IDLE:
+            yield from self._wait()
+        elif state is State.TRAINING:
+            yield from self._train()
+        else:
+            yield from self._evaluate()
+
+    def _meet(self, error: HeronError) -> None:
+        """Comes back after a break, gives up this round where that is all that the error costs, or ends."""
+        session, working = self.session, self.session.state in (State.TRAINING, State.EVALUATING)
+        if isinstance(error, Unreachable | UnknownSession):
+            log.warning("lost the server: %s", error)
+            self._transport.disconnect()
+            session.connection_lost()
+        elif working and type(error) in (StaleTerm, TensorError):  # not what the server sent: a ServerTensorError
+            level = logging.WARNING if isinstance(error, TensorError) else logging.INFO
+            log.log(level, "giving up this round: %s", error)
+            self._work = None
+            session.work_done()
+        else:
+            if session.session_id:
+                self._leave(str(error))
+            session.refused(error)
 
     def _join(self) -> Iterator[None]:
         while self._back_off.waiting:
@@ -137,6 +150,7 @@ class Runner:
             return
         same_run = self._workspace is not None and self.session.run_id == reply.run_id
         self.session.joined(reply.session_id, reply.run_id)
+        check_session(reply)
         if not same_run:
             self._build(reply)
         self._back_off.succeeded()
@@ -153,7 +167,7 @@ class Runner:
             self.session.refused(Unreachable(f"no server for {limit_s:g} s (retry_for_s): {error}"))
 
     def _build(self, reply: pb.JoinReply) -> None:
-        spec = validate(RunSpec, json.loads(reply.run_spec_json), "the server's run spec")
+        spec = run_spec_of(reply)
         self._workspace = Workspace(self._settings, spec, self._build_backend(self._settings, spec), self._shares)
         self._work = self._state = None
 
@@ -189,24 +203,20 @@ class Runner:
         if self._state is not None and self._state[:2] == (assignment.term, assignment.version):
             return self._state[2]
         assert self._workspace is not None
-        manifest, arrays = self._transport.fetch_model(
-            pb.FetchModelRequest(session_id=self.session.session_id, version=assignment.version)
-        )
-        check_manifest(manifest, self._workspace.state.expected, "the server's client state")
+        request = pb.FetchModelRequest(session_id=self.session.session_id, version=assignment.version)
+        accept = partial(check_manifest, expected=self._workspace.state.expected, origin=STATE)
+        arrays = self._transport.fetch_model(request, accept)
+        with from_server():
+            check_finite(arrays, STATE, ADVICE)
         self._state = (assignment.term, assignment.version, arrays)
         return arrays
-
-    def _opening(self, assignment: Assignment, purpose: split.Purpose, steps: int) -> split.FrameHeader:
-        return split.FrameHeader(
-            run_id=self.session.run_id, session_id=self.session.session_id, term=assignment.term,
-            round=assignment.round, purpose=purpose, steps=steps,
-        )  # fmt: skip
 
     def _train(self) -> Iterator[None]:
         assignment, workspace = self.session.assignment, self._workspace
         assert assignment is not None and workspace is not None
+        check_assignment(assignment, workspace.spec)
         method = workspace.spec.method
-        opening = self._opening(assignment, split.PURPOSE_TRAIN, uploads_per_round(method))
+        opening = self.session.opening(split.PURPOSE_TRAIN, uploads_per_round(method))
         work = self._work
         if work is None or work.assignment != assignment:
             if workspace.prepare(assignment.rank, assignment.clients):
@@ -254,30 +264,22 @@ class Runner:
             yield
 
     def _submit(self, work: RoundInHand) -> None:
-        workspace, figures, meter = self._workspace, work.local.figures, work.meter
+        workspace, session = self._workspace, self.session
         assert workspace is not None
         header = pb.UpdateHeader(
-            run_id=self.session.run_id, term=work.assignment.term, round=work.assignment.round,
-            session_id=self.session.session_id, num_samples=workspace.num_samples,
-            held_out_samples=workspace.num_held_out,
-            figures=pb.ClientFigures(
-                first_loss=figures.losses[0], last_loss=figures.losses[-1],
-                mean_loss=sum(figures.losses) / len(figures.losses),
-                forward_passes=figures.forward_passes, step_seconds_median=figures.step_seconds_median,
-                peak_bytes=meter.peak_bytes() if meter else 0,
-                loaded_bytes=meter.loaded_bytes if meter else 0,
-                pss_bytes=proportional_bytes() if meter else 0,
-                class_histogram=workspace.class_histogram,
-            ),
+            run_id=session.run_id, term=work.assignment.term, round=work.assignment.round,
+            session_id=session.session_id, num_samples=workspace.num_samples,
+            held_out_samples=workspace.num_held_out, figures=work.figures(workspace.class_histogram),
         )  # fmt: skip
         self._transport.submit(header, work.local.update())
 
     def _evaluate(self) -> Iterator[None]:
         assignment, workspace = self.session.assignment, self._workspace
         assert assignment is not None and workspace is not None
+        check_assignment(assignment, workspace.spec)
         self._work = None  # evaluation overwrites the parameters under it
         workspace.prepare(assignment.rank, assignment.clients)
-        opening = self._opening(assignment, split.PURPOSE_EVALUATE, workspace.evaluation_steps)
+        opening = self.session.opening(split.PURPOSE_EVALUATE, workspace.evaluation_steps)
         uploader = Uploader(opening)
         state = self._fetch(assignment)
         stream = self._transport.open_push(opening)

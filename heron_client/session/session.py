@@ -17,6 +17,7 @@ from enum import Enum, auto
 
 from heron_core.errors import HeronError
 from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.pb.v1 import split_pb2 as split
 
 
 class IllegalEvent(Exception):
@@ -116,6 +117,15 @@ class Session:
             self.state, self.session_id = State.OFFLINE, ""
         elif kind == "finished":
             self.state, self.notice, self.assignment = State.DONE, event.finished.summary, None
+
+    def opening(self, purpose: split.Purpose, steps: int) -> split.FrameHeader:
+        """The first frame of a stream that sends so many uploads of the assignment."""
+        mine = self.assignment
+        assert mine is not None, "there is work to send"
+        return split.FrameHeader(
+            run_id=self.run_id, session_id=self.session_id, term=mine.term, round=mine.round, purpose=purpose,
+            steps=steps,
+        )  # fmt: skip
 
     def _assign(self, state: State, assignment: Assignment) -> None:
         self.state, self.assignment = state, assignment

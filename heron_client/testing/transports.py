@@ -13,9 +13,19 @@ from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner
 from heron_client.transport.interface import Transport
 from heron_core.config import validate
-from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, UnknownSession, VersionMismatch
+from heron_core.errors import (
+    HeronError,
+    Internal,
+    NameTaken,
+    ServerTensorError,
+    StaleTerm,
+    TensorError,
+    UnknownSession,
+    VersionMismatch,
+)
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.pb.v1.tensors_pb2 import Manifest
 from heron_core.spec.run_spec import RunSpec
 from heron_core.testing.report import Checks, Report, one_line
 from heron_core.version import PROTOCOL_VERSION
@@ -81,10 +91,14 @@ class _Talk:
 
     def check_state(self) -> None:
         request = pb.FetchModelRequest(session_id=self._session, version=self._version)
-        manifest, arrays = self.first.fetch_model(request)
-        check_manifest(manifest, expected_of(arrays), "the client state")
+        seen: list[Manifest] = []
+        arrays = self.first.fetch_model(request, seen.append)
+        if len(seen) != 1:
+            raise Internal(f"accept must be called once, it was {len(seen)} times; call it before allocating anything")
+        check_manifest(seen[0], expected_of(arrays), "the client state")
         check_finite(arrays, "the client state")
-        _, again = self.first.fetch_model(request)
+        _refusal(ServerTensorError, "a state not accepted", lambda: self.first.fetch_model(request, _no_state))
+        again = self.first.fetch_model(request, _any_state)
         for name, array in arrays.items():
             if not np.array_equal(array, again[name]):
                 raise Internal(f"{name} must have the same bits in each fetch, got others; copy the bytes unchanged")
@@ -93,7 +107,7 @@ class _Talk:
 
     def check_stale(self) -> None:
         request = pb.FetchModelRequest(session_id=self._session, version=self._version + 5)
-        _refusal(StaleTerm, "FetchModel of a later version", lambda: self.first.fetch_model(request))
+        _refusal(StaleTerm, "FetchModel of a later version", lambda: self.first.fetch_model(request, _any_state))
 
     def check_name(self) -> None:
         _refusal(NameTaken, "Join by another key", lambda: self._join(self.second, key=OTHER_KEY))
@@ -103,7 +117,8 @@ class _Talk:
         if session == self._session:
             raise Internal(f"a second Join must give another session, got {session} again; ask the server each time")
         request = pb.FetchModelRequest(session_id=self._session, version=self._version)
-        _refusal(UnknownSession, "FetchModel in a session that was taken over", lambda: self.first.fetch_model(request))
+        what = "FetchModel in a session that was taken over"
+        _refusal(UnknownSession, what, lambda: self.first.fetch_model(request, _any_state))
         _refusal(NameTaken, "next_event in a session that was taken over", lambda: self._event(self.first, "finished"))
 
     def check_unknown(self) -> None:
@@ -111,7 +126,7 @@ class _Talk:
         opening = split.FrameHeader(session_id=nobody, steps=1, purpose=split.PURPOSE_TRAIN)
         calls: dict[str, Callable[[], object]] = {
             "WatchRounds": lambda: self._watched(nobody),
-            "FetchModel": lambda: self.second.fetch_model(pb.FetchModelRequest(session_id=nobody)),
+            "FetchModel": lambda: self.second.fetch_model(pb.FetchModelRequest(session_id=nobody), _any_state),
             "PushActivations": lambda: self._answer(opening),
             "SubmitUpdate": lambda: self.second.submit(pb.UpdateHeader(session_id=nobody), {}),
             "Leave": lambda: self.second.leave(pb.LeaveRequest(session_id=nobody)),
@@ -171,6 +186,14 @@ def check_run(transport: Transport, turn: Turn) -> None:
         if monotonic() > deadline:
             state = runner.session.state.name
             raise Internal(f"the run must end, the client was {state} after {PATIENCE_S:g} s; see what it waits for")
+
+
+def _any_state(manifest: Manifest) -> None:
+    """Accepts it."""
+
+
+def _no_state(manifest: Manifest) -> None:
+    raise TensorError("no client state is wanted")
 
 
 def _refusal(kind: type[HeronError], what: str, call: Callable[[], object]) -> HeronError:

@@ -1,18 +1,22 @@
 """The seam between a client and whatever carries its messages: gRPC in production, in-process for the simulator.
 
-Every call raises a PeerError: Unreachable when the connection is gone (retry), another when the server said no.
+Every call raises a PeerError: Unreachable when the connection is gone (retry), another when the server said no. A
+TensorError is what the server says of what was sent to it; a ServerTensorError is about what the server sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
 
 from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.pb.v1 import tensors_pb2 as tensors
 from heron_core.wire.frames import Bulk
+
+Accept: TypeAlias = Callable[[tensors.Manifest], None]
+"""Looks at what a bundle would hold, and raises TensorError for one that is not wanted."""
 
 
 class PushStream(Protocol):
@@ -50,8 +54,11 @@ class Transport(Protocol):
         """The place the next heartbeat shall tell."""
         ...
 
-    def fetch_model(self, request: pb.FetchModelRequest) -> tuple[tensors.Manifest, dict[str, Array]]:
-        """The bundle's manifest and arrays."""
+    def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
+        """The bundle's arrays; `accept` sees its manifest before anything is allocated.
+
+        ServerTensorError: not accepted, or not what the manifest says.
+        """
         ...
 
     def open_push(self, opening: split.FrameHeader) -> PushStream:
@@ -68,4 +75,11 @@ class Transport(Protocol):
 
     def disconnect(self) -> None:
         """Drops the session's streams; the transport can join again."""
+        ...
+
+    def stop(self) -> None:
+        """Ends every wait for the server, now and from here on, within a second: it raises Unreachable.
+
+        Only `leave` is still tried. From any thread, and in a signal handler.
+        """
         ...

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
+from heron_client.transport.received import ADVICE, from_server
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
@@ -30,20 +33,28 @@ class CutInbox:
             self._expected = upload.gradients
 
     def put(self, bulk: Bulk[pb.PushEvent]) -> None:
-        """Takes one chunk; of another step than the wanted one it is ignored. TensorError: not what was announced."""
-        chunk, origin = bulk.rest.cut_gradients, f"{ORIGIN}, step {bulk.rest.cut_gradients.step}"
+        """Takes one chunk; of another step than the wanted one it is ignored.
+
+        ServerTensorError: not what was announced, or not finite.
+        """
+        chunk = bulk.rest.cut_gradients
         self.newest_step = max(self.newest_step, chunk.step)
-        if chunk.step != self._step:
-            return
+        if chunk.step == self._step:
+            with from_server():
+                self._take_in(chunk, bulk.payload, f"{ORIGIN}, step {chunk.step}")
+
+    def _take_in(self, chunk: pb.CutGradients, payload: memoryview, origin: str) -> None:
         if chunk.offset == 0:
             check_manifest(chunk.manifest, self._expected, origin)
             self._arrays, self._loss = empty_arrays(self._expected), chunk.loss
             self._receiver = BundleReceiver(list(self._arrays.values()), origin)
         if self._receiver is None:
             raise TensorError(f"{origin}: expected the chunk at byte 0, got the one at {chunk.offset}")
-        self._receiver.write(chunk.offset, bulk.payload)
+        self._receiver.write(chunk.offset, payload)
         if self._receiver.complete:
-            check_finite(self._arrays, origin)
+            check_finite(self._arrays, origin, ADVICE)
+            if not isfinite(self._loss):
+                raise TensorError(f"{origin}: the loss must be finite, got {self._loss}; {ADVICE}")
 
     def take(self) -> CutGradients | None:
         """The wanted step's loss and gradients once they are whole; then they are the caller's alone."""

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from heron_client.transport.interface import PushStream
 from heron_client.uploads.cut_inbox import CutInbox
 from heron_client.uploads.upload import CutGradients, Upload
-from heron_core.errors import StaleTerm
+from heron_core.errors import BadReply, StaleTerm
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
@@ -64,7 +64,7 @@ class Uploader:
             pass
 
     def gradients(self, step: int, wait_s: float) -> Generator[None, None, CutGradients]:
-        """Waits for the cut gradients of the step that was pushed last; TensorError: they do not fit the upload.
+        """Waits for the cut gradients of the step that was pushed last; ServerTensorError: they do not fit the upload.
 
         WorkLost: the server has gone on to a later step.
         """
@@ -106,8 +106,17 @@ class Uploader:
             self._credit_steps, self._positioned = event.position.credit_steps, True
             self._acknowledge(event.position.sequence)
         elif kind == "acknowledged":
+            if event.acknowledged.sequence > max(self._next, self._received):
+                raise BadReply(
+                    f"the server acknowledges {event.acknowledged.sequence} micro-batches, {self._next} were sent"
+                )
             self._acknowledge(event.acknowledged.sequence)
         elif kind == "cut_gradients":
+            if event.cut_gradients.step >= self._opening.steps:
+                raise BadReply(
+                    f"the server returns cut gradients of step {event.cut_gradients.step}, "
+                    f"a round has {self._opening.steps} uploads"
+                )
             self._inbox.put(bulk)
         return True
 

@@ -175,7 +175,9 @@ def mismatches(found: Expected, wanted: Expected) -> list[str]:
     return sorted({name for name, _, _ in set(found) ^ set(wanted)})
 
 
-def check_finite(arrays: Mapping[str, Array], origin: str) -> None:
+def check_finite(
+    arrays: Mapping[str, Array], origin: str, advice: str = "lower the learning rate or check the data"
+) -> None:
     """Raises TensorError naming the tensor that holds NaN or Inf, or a bool that is neither 0 nor 1."""
     for name, array in arrays.items():
         if array.dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
@@ -183,6 +185,5 @@ def check_finite(arrays: Mapping[str, Array], origin: str) -> None:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int(array.size - np.isfinite(array).sum())
             raise TensorError(
-                f"{origin}: tensor {name} must be finite, got {bad} NaN or Inf of {array.size}; "
-                "lower the learning rate or check the data"
+                f"{origin}: tensor {name} must be finite, got {bad} NaN or Inf of {array.size}; {advice}"
             )

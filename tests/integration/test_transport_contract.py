@@ -11,7 +11,9 @@ from integration.test_transports import spec
 from integration.worlds import InProcessWorld
 
 from heron_client.testing import check_transport, transports
+from heron_client.transport.received import from_server
 from heron_core.errors import HeronError, Internal, NameTaken
+from heron_core.wire.codec import manifest_of
 
 
 class Through:
@@ -71,9 +73,18 @@ class NoEnd(Through):
 class OneState(Through):
     state: Any = None
 
-    def fetch_model(self, request: Any) -> Any:
-        self.state = self.state or self.inner.fetch_model(request)
+    def fetch_model(self, request: Any, accept: Any) -> Any:
+        if self.state is None:
+            self.state = self.inner.fetch_model(request, accept)
+        else:
+            with from_server():
+                accept(manifest_of(self.state))
         return self.state
+
+
+class AnyState(Through):
+    def fetch_model(self, request: Any, accept: Any) -> Any:
+        return self.inner.fetch_model(request, lambda manifest: None)
 
 
 class NoFrames(Through):
@@ -95,6 +106,7 @@ class NoLeave(Through):
         (NoText, "the refusal must name versions .*, got refused; keep its text"),
         (NoEvents, "the event round_begins must come, nothing like it came"),
         (OneState, r"\S+ must be the caller's own to write to, two fetches share it; copy it"),
+        (AnyState, "accept must be called once, it was 0 times; call it before allocating anything"),
         (OneReply, "a second Join must give another session, got .* again; ask the server each time"),
         (NoEnd, "next_event in a session that was taken over must raise NameTaken, got .*finished must come"),
         (NoLeave, "Leave in a session that the server does not know must raise UnknownSession, got None; raise what"),

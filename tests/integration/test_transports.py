@@ -14,7 +14,6 @@ from integration.worlds import GrpcWorld, InProcessWorld, Member, World
 
 from heron_client.testing import check_transport
 from heron_client.transport.interface import PushStream, Transport
-from heron_core.errors import TensorError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
@@ -164,11 +163,10 @@ class TransportSuite:
         bad = Member("bad", through=lambda inner: Spoiled(inner, **spoiled))
         world = open_world(spec(federation={"clients": 3}), grace_s=0.0)
         summary = world.run(Member("a"), bad, Member("c"))
-        first = summary["history"][0]
-        assert (first["participants"], first["dropped"]) == (2, 1)
-        assert re.search(reason, first["dropped_reasons"]["bad"])
-        assert set(summary["errors"]) <= {"bad"}
-        assert all(isinstance(error, TensorError) for error in summary["errors"].values())
+        assert summary["errors"] == {}, "it is not the end of its sender's process"
+        for record in summary["history"]:
+            assert (record["participants"], record["dropped"]) == (2, 1)
+            assert re.search(reason, record["dropped_reasons"]["bad"])
         assert np.isfinite(summary["loss"])
 
 

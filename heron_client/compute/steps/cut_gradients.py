@@ -25,7 +25,6 @@ class CutGradientStepper:
         answer = yield cut.activations()
         assert answer is not None, "whoever drives a step answers it with its cut gradients"
         loss, gradients = answer
-        batch.finite(loss, "server's")
         gradient_D = cut.backward(gradients)
         del cut, answer, gradients
         self._moving.step(gradient_D)

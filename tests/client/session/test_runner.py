@@ -11,7 +11,7 @@ from integration.worlds import InProcessWorld, Member
 from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner, _Abandoned
 from heron_client.session.session import Assignment, Session, State
-from heron_client.transport.interface import PushStream
+from heron_client.transport.interface import Accept, PushStream
 from heron_core.errors import Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
@@ -172,10 +172,10 @@ def test_a_method_without_uploads_opens_no_push_stream() -> None:
 class Fetching(Wrapped):
     """Counts how much of what was fetched is still held when the uploads begin."""
 
-    def fetch_model(self, request: pb.FetchModelRequest) -> Any:
-        manifest, arrays = self._transport.fetch_model(request)
+    def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> Any:
+        arrays = self._transport.fetch_model(request, accept)
         self.fetched = [weakref.ref(array) for array in arrays.values()]
-        return manifest, arrays
+        return arrays
 
     def open_push(self, opening: split.FrameHeader) -> Any:
         assert self.fetched and not [ref for ref in self.fetched if ref() is not None]

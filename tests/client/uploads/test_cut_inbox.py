@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_uploader import FakeStream, attached, upload, waits
+from test_uploader import OPENING, FakeStream, attached, upload, waits
 
 from heron_client.uploads.cut_inbox import CutInbox
 from heron_client.uploads.upload import Upload
 from heron_client.uploads.uploader import Uploader, WorkLost
 from heron_core.arrays import Array
-from heron_core.errors import TensorError
+from heron_core.errors import BadReply, ServerTensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.codec import chunks, manifest_of
 from heron_core.wire.frames import Bulk
@@ -120,18 +120,32 @@ def test_the_last_upload_of_an_earlier_life_is_answered_with_what_is_sent_again(
         ({"activations": np.full((2, 3), np.nan, np.float32)}, "tensor activations must be finite, got 6 NaN or Inf"),
     ],
 )
-def test_gradients_that_do_not_fit_the_upload_are_a_tensor_error(tensors: dict[str, Array], expected: str) -> None:
+def test_gradients_that_do_not_fit_the_upload_are_the_server_s_fault(tensors: dict[str, Array], expected: str) -> None:
     uploader, stream = pushed()
     stream.events += bundle(0, tensors)
-    with pytest.raises(TensorError, match="the server's cut gradients, step 0") as error:
+    with pytest.raises(ServerTensorError, match="the server's cut gradients, step 0") as error:
         list(uploader.gradients(0, 0))
     assert expected in str(error.value)
+
+
+def test_a_loss_that_is_not_finite_is_the_server_s_fault() -> None:
+    uploader, stream = pushed()
+    stream.events += bundle(0, gradient(1.0), loss=float("nan"))
+    with pytest.raises(ServerTensorError, match="step 0: the loss must be finite, got nan; look at the server's log"):
+        list(uploader.gradients(0, 0))
+
+
+def test_cut_gradients_of_a_step_that_the_round_does_not_have_are_refused() -> None:
+    uploader, stream = pushed()
+    stream.events += bundle(OPENING.steps, gradient(1.0))
+    with pytest.raises(BadReply, match="cut gradients of step 9, a round has 9 uploads"):
+        list(uploader.gradients(0, 0))
 
 
 def test_a_bundle_that_does_not_begin_at_its_start_is_a_tensor_error() -> None:
     uploader, stream = pushed(width=200_000)
     stream.events += bundle(0, gradient(1.0, 200_000))[1:]
-    with pytest.raises(TensorError, match="expected the chunk at byte 0, got the one at 1048576"):
+    with pytest.raises(ServerTensorError, match="expected the chunk at byte 0, got the one at 1048576"):
         list(uploader.gradients(0, 0))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from heron_client.uploads.upload import Upload
 from heron_client.uploads.uploader import Uploader
-from heron_core.errors import StaleTerm, Unreachable
+from heron_core.errors import BadReply, StaleTerm, Unreachable
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.frames import Bulk
 from heron_core.wire.window import MAX_UNACKNOWLEDGED, UNACKNOWLEDGED_BYTES
@@ -107,6 +107,16 @@ def test_a_second_large_micro_batch_waits_for_the_first_one_s_acknowledgement() 
     assert waits(pushing) and stream.sent == [0]
     stream.acknowledge(1)
     assert not waits(pushing) and stream.sent == [0, 1]
+
+
+def test_what_was_never_sent_cannot_be_acknowledged() -> None:
+    stream = FakeStream()
+    uploader = attached(stream, sequence=2)
+    stream.acknowledge(2)
+    assert not waits(uploader.push(upload(2), 0))
+    stream.acknowledge(4)
+    with pytest.raises(BadReply, match="acknowledges 4 micro-batches, 3 were sent"):
+        uploader.listen()
 
 
 def test_nothing_is_sent_beyond_the_credit() -> None:
