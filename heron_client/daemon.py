@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from heron_client.session.runner import Runner
 from heron_client.session.session import State
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_core.errors import ConfigError, Interrupted
+from heron_core.files import replace_file
 
 log = logging.getLogger("heron.client")
 
@@ -53,21 +55,27 @@ def run_daemon(settings: ClientSettings, *, once: bool) -> None:
 
 
 def instance_key(state_dir: Path | None) -> bytes:
-    """This client's identity: 16 random bytes, kept in the state folder if there is one."""
+    """This client's identity: 16 random bytes, kept in the state folder if there is one. Raises ConfigError."""
     if state_dir is None:
         return os.urandom(16)
     path = state_dir / "instance_key"
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            path.write_text(os.urandom(16).hex())
-            path.chmod(0o600)
-        key = bytes.fromhex(path.read_text().strip())
-    except (OSError, ValueError) as error:
+            replace_file(path, _write_new_key)
+        found = path.read_bytes().strip()
+    except OSError as error:
         raise ConfigError(f"state_dir {state_dir} cannot be used: {error}; make it writable or take another") from None
-    if len(key) != 16:
-        raise ConfigError(f"{path} must hold 32 hex digits, got {2 * len(key)}; remove it to get a new identity")
-    return key
+    if not re.fullmatch(rb"[0-9A-Fa-f]{32}", found):
+        what = f"got {len(found)} bytes that are not" if found else "it is empty, as an early power cut leaves it"
+        raise ConfigError(f"{path} must hold 32 hex digits, {what}; remove it, and this client gets a new identity")
+    return bytes.fromhex(found.decode())
+
+
+def _write_new_key(path: Path) -> None:
+    """Nobody else may read it, from its first byte on."""
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(os.urandom(16).hex())
 
 
 class SignOfLife:
