@@ -7,11 +7,13 @@ from threading import TIMEOUT_MAX
 
 from heron_client.session.session import Assignment
 from heron_core.config import validate
-from heron_core.errors import BadReply
+from heron_core.errors import BadReply, Internal, RunFailed, UnknownSession, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 
 SHORTEST_BEAT_S = 0.05
+LOST = (Unreachable, UnknownSession, Internal, RunFailed)
+"""Errors of a session after which a client comes back: the connection broke, or the server failed and may resume."""
 
 
 def run_spec_of(reply: pb.JoinReply) -> RunSpec:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from heron_client.compute.meter import PeakMeter
 from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
-from heron_client.session.answers import check_assignment, check_session, run_spec_of
+from heron_client.session.answers import LOST, check_assignment, check_session, run_spec_of
 from heron_client.session.back_off import BackOff
 from heron_client.session.in_hand import RoundInHand
 from heron_client.session.session import ENDED, Assignment, Session, State
@@ -22,7 +22,7 @@ from heron_client.transport.interface import Transport
 from heron_client.transport.received import ADVICE, from_server
 from heron_client.uploads.uploader import Uploader, WorkLost
 from heron_core.arrays import Array
-from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, TensorError, UnknownSession, Unreachable
+from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, TensorError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.methods import method_of, uploads_per_round
@@ -119,7 +119,7 @@ class Runner:
     def _meet(self, error: HeronError) -> None:
         """Comes back after a break, gives up this round where that is all that the error costs, or ends."""
         session, working = self.session, self.session.state in (State.TRAINING, State.EVALUATING)
-        if isinstance(error, Unreachable | UnknownSession):
+        if isinstance(error, LOST):
             log.warning("lost the server: %s", error)
             self._transport.disconnect()
             session.connection_lost()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf
-from time import monotonic
+from time import monotonic, sleep
 from typing import TypeVar
 
 import grpc
@@ -28,6 +28,8 @@ from heron_core.wire.frames import Bulk, deserializer, serialize
 
 M = TypeVar("M", bound=Message)
 R = TypeVar("R")
+REJOIN_S = 0.5
+"""From a Join that was answered to the next: a server whose sessions break at once is not asked without a pause."""
 FAREWELL_S = 1.0
 """How long a Leave may take once the transport is stopped."""
 MOST_CHUNKS = 2
@@ -40,14 +42,20 @@ class GrpcTransport:
     def __init__(self, address: str, rpc_deadline_s: float) -> None:
         self._address, self._deadline_s = address, rpc_deadline_s
         self._silence_s = 30.0
-        self._stopped_at = inf
+        self._stopped_at, self._joined_at = inf, -inf
         self._control = grpc.insecure_channel(self._address, CLIENT_OPTIONS)
         self._bulk = grpc.insecure_channel(self._address, CLIENT_OPTIONS)
         self._watch: GrpcWatch | None = None
 
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
-        """As in Transport, within the deadline of a unary call."""
-        return self._unary("Join", request, pb.JoinReply)
+        """As in Transport, within the deadline of a unary call; a little later where the last was just answered."""
+        waits_since = monotonic()
+        while monotonic() < self._joined_at + REJOIN_S:
+            self._check_patience(waits_since)
+            sleep(POLL_S)
+        reply = self._unary("Join", request, pb.JoinReply)
+        self._joined_at = monotonic()
+        return reply
 
     def leave(self, request: pb.LeaveRequest) -> None:
         """As in Transport, within the deadline of a unary call."""

@@ -12,11 +12,12 @@ from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner, _Abandoned
 from heron_client.session.session import Assignment, Session, State
 from heron_client.transport.interface import Accept, PushStream
-from heron_core.errors import Unreachable
+from heron_core.errors import HeronError, Internal, RunFailed, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.frames import Bulk
+from heron_simulator.forwarding import Forwarding
 from heron_simulator.simulator import simulate
 
 MINE = Assignment(term=1, round=1, rank=0, clients=2, version=0)
@@ -167,6 +168,23 @@ def test_a_method_without_uploads_opens_no_push_stream() -> None:
     _, wrapped = simulated("fedavg")
     assert [w.pushes for w in wrapped] == [0, 0]
     assert all({n.split(".")[0] for n in update} == {"front", "back"} for w in wrapped for update in w.updates)
+
+
+@pytest.mark.parametrize("kind", [Internal, RunFailed])
+def test_a_server_that_failed_is_one_that_may_come_back(kind: type[HeronError], tmp_path: Path) -> None:
+    failures = [kind("its log says why")]
+
+    class FailingOnce(Forwarding):
+        def submit(self, header: pb.UpdateHeader, arrays: Any) -> pb.SubmitUpdateReply:
+            if failures:
+                raise failures.pop()
+            return super().submit(header, arrays)
+
+    world = InProcessWorld(spec_of("heron"), tmp_path)
+    summary = world.run(Member("a", through=FailingOnce), Member("b"))
+    world.close()
+    assert not failures
+    assert (summary["errors"], summary["rounds_done"]) == ({}, 2)
 
 
 class Fetching(Wrapped):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -145,3 +146,14 @@ def test_any_failure_of_a_reader_is_raised_where_its_messages_are_waited_for() -
         with pytest.raises(ZeroDivisionError):
             reader.next(PATIENCE_S)
     assert call.cancelled.is_set()
+
+
+def test_a_server_that_answers_a_join_is_not_asked_again_at_once() -> None:
+    with client_of(Join=says(pb.JoinReply().SerializeToString())) as transport:
+        transport.join(pb.JoinRequest())
+        began = monotonic()
+        transport.join(pb.JoinRequest())
+        assert monotonic() - began >= 0.4
+        transport.stop()
+        with pytest.raises(Unreachable, match="stopped"):
+            transport.join(pb.JoinRequest())
