@@ -53,8 +53,8 @@ class ServerSettings(Settings):
     micro-batches, each MiB of a client state); without, it is dropped from the round after step_deadline_s, or 4 times
     what its own local steps of an upload take, whichever is longer. drop: a turn lasts step_deadline_s at most."""
     round_deadline_s: PositiveFloat = 3600.0
-    """Once a round has lasted this long, progress no longer counts: a turn lasts step_deadline_s at most. One piece of the
-    server's own work, such as an average or a checkpoint, ends the run where it takes longer than this."""
+    """Once a round has lasted this long, progress no longer counts: a turn lasts step_deadline_s at most. One piece of
+    the server's own work, such as an average or a checkpoint, ends the run where it takes longer than this."""
     heartbeat_s: Annotated[float, Strict(), Field(ge=0.05, allow_inf_nan=False)] = 5.0
     """Seconds between a client's heartbeats."""
     silence_s: PositiveFloat = 30.0

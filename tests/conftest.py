@@ -1,1 +1,35 @@
-"""Puts this folder on the path, so that every test may `import tiny`."""
+"""Puts this folder on the path, so that every test may `import tiny`, and looks at every state machine after each
+test that made one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+MACHINES = ("heron_server.rounds.machine.Rounds", "heron_server.uploads.scheduler.Scheduler")
+
+
+@pytest.fixture(autouse=True)
+def every_machine_is_sound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Rounds machines and schedulers keep their invariants, whatever a test has done to them."""
+    made: list[Any] = []
+    for path in MACHINES:
+        module, _, name = path.rpartition(".")
+        if module in sys.modules:
+            _remember(getattr(sys.modules[module], name), made, monkeypatch)
+    yield
+    for machine in made:
+        machine.check()
+
+
+def _remember(kind: type, made: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    initialise = kind.__init__
+
+    def initialised(self: Any, *arguments: Any, **named: Any) -> None:
+        initialise(self, *arguments, **named)
+        made.append(self)
+
+    monkeypatch.setattr(kind, "__init__", initialised)

@@ -14,6 +14,9 @@ class Tell:
     session_id: str
     event: pb.RoundEvent
 
+    def __str__(self) -> str:
+        return f"Tell({self.session_id}: {self.event.WhichOneof('event')})"
+
 
 @dataclass(frozen=True)
 class Fence:

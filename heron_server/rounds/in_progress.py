@@ -15,6 +15,7 @@ from heron_server.rounds.lineup import Lineup
 from heron_server.rounds.members import Member, Members
 from heron_server.rounds.phase import IllegalEvent, Phase
 from heron_server.rounds.rules import Rules
+from heron_server.text.story import Story, told
 
 
 @dataclass
@@ -33,8 +34,14 @@ class RoundInProgress:
     """Of the round in progress, or of the last one."""
     abandoned: Abandoned = field(default_factory=Abandoned)
     """Attempts at the round in progress that came to nothing."""
+    story: Story = field(default_factory=Story, repr=False)
+    """The last events, each with where the run stood and what it asked of its driver."""
     _since: float = inf
     """When the present phase began; inf: at its first tick."""
+
+    def where(self) -> str:
+        """Where the run stands, in a few words."""
+        return f"round {self.rounds_done + 1}, term {self.term}, {self.phase.name}"
 
     def is_active(self, name: str) -> bool:
         """Takes part in the round in progress and has not submitted."""
@@ -42,6 +49,7 @@ class RoundInProgress:
 
     # -- what the driver reports ---------------------------------------------------------------------------------
 
+    @told
     def update_received(self, name: str) -> list[Action]:
         """A whole, checked update, all uploads of its client consumed; the driver has refused repeated ones."""
         self._require(Phase.TRAINING)
@@ -50,12 +58,14 @@ class RoundInProgress:
         self.lineup.submitted.add(name)
         return self._close_if_complete()
 
+    @told
     def aggregated(self, now: float) -> list[Action]:
         """The round's client state is there, not yet durable."""
         self._require(Phase.AGGREGATING)
         self.phase, self._since = Phase.EVALUATING, now
         return [Evaluate(tuple(name for name in self.lineup.counted if self.members.is_connected(name)))]
 
+    @told
     def clients_evaluate(self, names: tuple[str, ...]) -> list[Action]:
         """The server has no test set: it takes the evaluations of these clients."""
         self._require(Phase.EVALUATING)
@@ -65,6 +75,7 @@ class RoundInProgress:
         members = [self.members[name] for name in names if name in self.lineup.evaluating]
         return [events.evaluation_begins(member.session_id, self._place(member)) for member in members]
 
+    @told
     def client_evaluated(self, name: str) -> list[Action]:
         """All that the client has to evaluate is counted."""
         self._require(Phase.EVALUATING)
@@ -73,6 +84,7 @@ class RoundInProgress:
         self.lineup.evaluating.discard(name)
         return [] if self.lineup.evaluating else self.evaluated()
 
+    @told
     def evaluated(self) -> list[Action]:
         """The round's client state is evaluated."""
         self._require(Phase.EVALUATING)

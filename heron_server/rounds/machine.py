@@ -27,10 +27,12 @@ from heron_core.errors import NameTaken
 from heron_server.rounds import events
 from heron_server.rounds.actions import Action, Fence, Finish, OpenRound, Tell
 from heron_server.rounds.gathering import Abandoned, all_here, candidates, check_place
+from heron_server.rounds.invariants import check
 from heron_server.rounds.lineup import Lineup, drawn
 from heron_server.rounds.members import Member
 from heron_server.rounds.phase import IllegalEvent, Phase
 from heron_server.rounds.storing import StoringRounds
+from heron_server.text.story import told
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Rounds(StoringRounds):
 
     # -- clients come, stay and go -------------------------------------------------------------------------------
 
+    @told
     def join(self, name: str, key: bytes, session_id: str, now: float) -> list[Action]:
         """A place for `name`; raises NameTaken or JoinRefused."""
         old = self.members.get(name)
@@ -62,8 +65,10 @@ class Rounds(StoringRounds):
             if old.key != key and self.is_active(name):
                 actions += self._drop(name, "restarted as a new instance")
         self.members.put(Member(name, key, session_id, now))
+        self.story.call(session_id, name)
         return actions
 
+    @told
     def watch_opened(self, session_id: str, now: float) -> list[Action]:
         """The session's event stream is open: the client is here. Raises UnknownSession."""
         member = self.members.of_session(session_id)
@@ -84,6 +89,7 @@ class Rounds(StoringRounds):
         if member.connected:
             member.last_seen = now
 
+    @told
     def watch_lost(self, session_id: str, now: float) -> list[Action]:
         """The session's event stream broke; it may come back within the grace."""
         member = self.members.find(session_id)
@@ -91,16 +97,19 @@ class Rounds(StoringRounds):
             member.connected, member.last_seen = False, now
         return []
 
+    @told
     def leave(self, session_id: str, reason: str) -> list[Action]:
         """The client ends in good order. Raises UnknownSession."""
         member = self.members.of_session(session_id)
         self.members.remove(member.name)
         return [Fence(session_id), *self._lose(member.name, f"left: {reason}")]
 
+    @told
     def client_failed(self, name: str, reason: str) -> list[Action]:
         """The client sent something unusable: it is out of this round."""
         return self._lose(name, reason)
 
+    @told
     def tick(self, now: float) -> list[Action]:
         """Time passes: the silent are lost, and waits for clients end. Who is late is the driver's to say, by
         `client_failed`: it knows what each client owes."""
@@ -116,12 +125,18 @@ class Rounds(StoringRounds):
             actions += self._gather(now)
         return actions + self._tick_driver(now)
 
+    @told
     def drain(self, reason: str) -> list[Tell]:
         """The server stops."""
         return events.draining(self.members.connected, reason)
 
+    def check(self) -> None:
+        """AssertionError, with the story, where something does not hold that always must."""
+        check(self)
+
     # -- what the driver reports ---------------------------------------------------------------------------------
 
+    @told
     def restored(self, term: int, now: float) -> list[Action]:
         """The last checkpoint is loaded, and `term` is durable."""
         self._require(Phase.RESTORING)
@@ -134,6 +149,7 @@ class Rounds(StoringRounds):
         told = [self._pauses(member) for member in self.members.connected] if pause_s else []
         return [*told, *self._gather(now)]
 
+    @told
     def committed(self, now: float) -> list[Action]:
         """The round is durable: it is over."""
         self._require(Phase.COMMITTING)

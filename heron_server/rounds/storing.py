@@ -9,6 +9,7 @@ from heron_server.rounds import events
 from heron_server.rounds.actions import Action, Fail, NoteFullDisk, TryAgain
 from heron_server.rounds.in_progress import RoundInProgress
 from heron_server.rounds.phase import Phase
+from heron_server.text.story import told
 
 STORAGE_RETRY_S = 5.0
 """Between two attempts at a full disk."""
@@ -40,6 +41,7 @@ class StoringRounds(RoundInProgress):
     full_disk: FullDisk | None = None
     """From the first attempt that found the disk full to the one that succeeds."""
 
+    @told
     def out_of_space(self, why: str, now: float) -> list[Action]:
         """The disk is full: what was to be made durable is not. It is tried again every few seconds."""
         self._require(Phase.COMMITTING, Phase.RESTORING)

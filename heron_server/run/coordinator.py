@@ -35,6 +35,7 @@ from heron_server.run.phases.reporting_worker import ReportingWorker
 from heron_server.run.phases.reports import ClientFailed
 from heron_server.run.phases.training import Update
 from heron_server.run.sessions import Sessions, Watcher
+from heron_server.run.story import run_story
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.commands import Commands
 from heron_server.training.worker import Worker
@@ -73,7 +74,9 @@ class Coordinator:
         self._worker = ReportingWorker(
             worker, lambda report: self._loop.report(report), clock, settings.round_deadline_s
         )
-        self._phases = make_phases(spec, settings, trainer, self.states, self.ledger, checkpoints, self._worker)
+        self._phases = make_phases(
+            spec, settings, trainer, self.states, self.ledger, checkpoints, self._worker, clock
+        )
         self._sessions = Sessions(self._rounds.members)
         self._loop = Loop(self.run_id, self._rounds, self._phases, self._sessions, self._journal, clock)
         self._deadlines = Deadlines(patience(spec, settings), self._rounds, self._phases)
@@ -244,6 +247,10 @@ class Coordinator:
         self._loop.tell(self._rounds.drain(reason))
 
     # -- looking -------------------------------------------------------------------------------------------------
+
+    def story(self) -> str:
+        """Tables and last events, for whoever wonders what the run waits for."""
+        return run_story(self._rounds, self._phases.uploads, self._deadlines, self._clock())
 
     @property
     def expected_update(self) -> Expected:

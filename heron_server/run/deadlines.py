@@ -45,6 +45,9 @@ class Deadlines:
         """By name, why the client's time is over."""
         return self._of_phase(now).late(self._owing(), now)
 
+    def __str__(self) -> str:
+        return str(self._turns)
+
     def _of_phase(self, now: float) -> Turns:
         if self._phases.uploads is not self._uploads:
             self._uploads = self._phases.uploads

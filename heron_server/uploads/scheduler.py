@@ -7,9 +7,11 @@ and the next ones in order. The upload whose turn it is comes first in that wind
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from heapq import heappop, heappush
 from typing import Literal
+
+from heron_server.text.story import Story, told
 
 Order = Literal["canonical", "arrival"]
 Turn = tuple[str, int]
@@ -24,8 +26,14 @@ def upload_slots(byte_budget: int, upload_bytes: int, clients: int) -> int:
 class Scheduler:
     """One round's (or evaluation's) uploads."""
 
-    def __init__(self, counts: Mapping[str, int], slots: int, order: Order = "canonical") -> None:
+    def __init__(
+        self, counts: Mapping[str, int], slots: int, order: Order = "canonical",
+        clock: Callable[[], float] | None = None,
+    ) -> None:  # fmt: skip
+        """`clock`: seconds, for the story alone."""
         assert slots >= 2, "a budget below two whole uploads is refused by validate"
+        self.story = Story(clock)
+        """The last events."""
         self._names = list(counts)
         self._counts = dict(counts)
         self._slots = slots
@@ -44,17 +52,20 @@ class Scheduler:
         self._skip_finished()
         self._grant()
 
+    @told
     def complete(self, name: str, number: int) -> list[Turn]:
         """A whole upload is here; returns what the worker shall take now, in order."""
         self._complete.add((name, number))
         return self._release()
 
+    @told
     def consumed(self, name: str) -> None:
         """The worker is done with a released upload; its bytes are free."""
         self._consumed[name] += 1
         self._free += 1
         self._grant()
 
+    @told
     def drop(self, name: str) -> list[Turn]:
         """The client is gone: its unreleased uploads are discarded; returns what its absence releases."""
         if name not in self._counts:
@@ -96,6 +107,39 @@ class Scheduler:
     def credit(self, name: str) -> int:
         """How many uploads from the round's start the client may have sent; never falls."""
         return self._granted[name]
+
+    def where(self) -> str:
+        """Whose turn it is."""
+        if self.all_released or self._order == "arrival":
+            return f"{self._unreleased} uploads to come"
+        return "upload {1} of {0} is next".format(*self._next())
+
+    def __str__(self) -> str:
+        """A line for each client."""
+        return "\n".join(
+            f"{name}: of {self._counts[name]} uploads {self._granted[name]} may come, {self._released[name]} went to "
+            f"the worker, {self._consumed[name]} are consumed{', gone' if name in self._gone else ''}"
+            for name in self._names
+        )
+
+    def check(self) -> None:
+        """AssertionError, with the story, where something does not hold that always must."""
+        for holds, claim in self._claims():
+            assert holds, f"{claim} does not hold\n{self}\nwhat came before:\n{self.story.tell()}"
+
+    def _claims(self) -> Iterator[tuple[bool, str]]:
+        held = {name: self._granted[name] - self._consumed[name] for name in self._names}
+        for name in self._names:
+            numbers = (0, self._consumed[name], self._released[name], self._granted[name], self._counts[name])
+            yield list(numbers) == sorted(numbers), f"{name}: nothing is consumed, released or granted out of order"
+        yield self._free >= 0 and self._free + sum(held.values()) == self._slots, "a slot is free, or one upload's"
+        left = sum(self._counts[name] - self._released[name] for name in self._names)
+        yield self._unreleased == left, "what is to come is what was not released"
+        for name, number in self._complete:
+            yield self._released[name] <= number < self._granted[name], f"{name}: what waits was granted"
+        if self._unreleased and not any(self._released[n] - self._consumed[n] for n in self._names):
+            wanted = [name for name, number in self.owing().items() if number < self._counts[name]]
+            yield bool(wanted), "somebody owes an upload while the worker has nothing to do"
 
     def take_raised(self) -> list[str]:
         """Clients whose credit has risen since the last call."""

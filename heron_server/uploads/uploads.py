@@ -23,10 +23,11 @@ class Uploads:
     def __init__(
         self, purpose: pb.Purpose, term: int, round_number: int, assemblies: Mapping[str, Assembly], slots: int,
         order: Order, ledger: Ledger, on_upload: Callable[[str, Upload], None],
+        clock: Callable[[], float] | None = None,
     ) -> None:  # fmt: skip
         self.purpose, self.term, self.round = purpose, term, round_number
         self._assemblies = dict(assemblies)
-        self.scheduler = Scheduler({name: a.count for name, a in assemblies.items()}, slots, order)
+        self.scheduler = Scheduler({name: a.count for name, a in assemblies.items()}, slots, order, clock)
         self._ledger, self._on_upload = ledger, on_upload
         self._whole: dict[tuple[str, int], Upload] = {}
         self._streams: dict[str, Send] = {}

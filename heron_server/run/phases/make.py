@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from heron_core.spec.methods import uploads_per_round
@@ -22,7 +23,7 @@ from heron_server.uploads.assembly import UploadShape
 
 def make_phases(
     spec: RunSpec, settings: ServerSettings, trainer: Commands, states: ClientStates, ledger: Ledger,
-    checkpoints: Checkpoints, worker: ReportingWorker,
+    checkpoints: Checkpoints, worker: ReportingWorker, clock: Callable[[], float],
 ) -> Phases:  # fmt: skip
     """Uploads as the method has them, in the order and within the budget of the settings."""
     rules = UploadRules(
@@ -31,7 +32,7 @@ def make_phases(
     )  # fmt: skip
     rule = RULES[spec.federation.aggregation]
     aggregation = partial(aggregate, aggregator=rule, states=states, trainer=trainer)
-    return Phases(trainer, UploadDesk(rules, ledger, worker), aggregation, checkpoints, worker)
+    return Phases(trainer, UploadDesk(rules, ledger, worker, clock), aggregation, checkpoints, worker)
 
 
 def _upload_shape(spec: RunSpec, trainer: Commands, purpose: Purpose) -> UploadShape:

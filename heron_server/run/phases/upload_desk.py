@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -52,8 +52,10 @@ class UploadRules:
 class UploadDesk:
     """Opens the uploads of each phase, over one pool of buffers for each shape of upload."""
 
-    def __init__(self, rules: UploadRules, ledger: Ledger, worker: ReportingWorker) -> None:
-        self.rules, self._ledger, self._worker = rules, ledger, worker
+    def __init__(
+        self, rules: UploadRules, ledger: Ledger, worker: ReportingWorker, clock: Callable[[], float]
+    ) -> None:
+        self.rules, self._ledger, self._worker, self._clock = rules, ledger, worker, clock
         self._pools = {shape: BufferPool(shape) for shape in (rules.shape, rules.evaluation_shape)}
 
     def open(
@@ -68,7 +70,7 @@ class UploadDesk:
         order = rules.order if training else "arrival"
         uploads: Uploads = Uploads(
             purpose, term, round_number, assemblies, slots, order, self._ledger,
-            lambda name, upload: self._submit(phase, uploads, pool, name, upload),
+            lambda name, upload: self._submit(phase, uploads, pool, name, upload), self._clock,
         )  # fmt: skip
         return uploads
 

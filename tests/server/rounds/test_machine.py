@@ -8,6 +8,7 @@ from server.rounds.by_hand import (
     come,
     commit,
     facts,
+    in_phase,
     kinds,
     of,
     submit_all,
@@ -149,8 +150,7 @@ def test_a_restart_without_a_higher_term_is_illegal_and_changes_nothing(term: in
 @pytest.mark.parametrize("event", DRIVER_EVENTS)
 @pytest.mark.parametrize("phase", Phase)
 def test_a_driver_s_event_belongs_to_one_phase_and_elsewhere_changes_nothing(event: str, phase: Phase) -> None:
-    rounds = training()
-    rounds.phase = phase
+    rounds = in_phase(phase)
     home, send = DRIVER_EVENTS[event]
     if phase is home:
         send(rounds)
