@@ -89,12 +89,27 @@ class World(Protocol):
     def close(self) -> None: ...
 
 
+class MovedClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class _Base:
-    def __init__(self, spec: RunSpec, folder: Path, worker: Worker, settings: ServerSettings) -> None:
+    def __init__(
+        self, spec: RunSpec, folder: Path, worker: Worker, settings: ServerSettings,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:  # fmt: skip
         trainer, self.model = prepare(spec, settings)
         self.directory, self.rounds = RunDir(folder), Rounds()
         observers = Observers([self.rounds])
-        self.coordinator = Coordinator(spec, settings, trainer, self.directory, worker, observers=observers)
+        self.coordinator = Coordinator(
+            spec, settings, trainer, self.directory, worker, observers=observers, clock=clock
+        )
 
     def finish(self, errors: dict[str, HeronError]) -> dict[str, Any]:
         assert self.coordinator.finished, self.coordinator.failure or errors
@@ -139,10 +154,12 @@ class InProcessWorld(_Base):
 class GrpcWorld(_Base):
     """The server's loop in a thread, its worker in another, each client in one of its own; loopback between them."""
 
-    def __init__(self, spec: RunSpec, folder: Path, **settings: Any) -> None:
+    def __init__(
+        self, spec: RunSpec, folder: Path, clock: Callable[[], float] = monotonic, **settings: Any
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._worker = WorkerThread(self._loop.call_soon_threadsafe)
-        super().__init__(spec, folder, self._worker, ServerSettings(**settings))
+        super().__init__(spec, folder, self._worker, ServerSettings(**settings), clock)
         self._transports: list[GrpcTransport] = []
         ready: Future[str] = Future()
         self._stop = asyncio.Event()
@@ -171,6 +188,12 @@ class GrpcWorld(_Base):
 
     def turn(self) -> None:
         """Its loop has a thread of its own."""
+
+    def tick(self) -> None:
+        """Time passes for the server now, whatever its own rhythm."""
+        done: Future[None] = Future()
+        self._loop.call_soon_threadsafe(lambda: done.set_result(self.coordinator.tick()))
+        done.result(PATIENCE_S)
 
     def run(self, *members: Member) -> dict[str, Any]:
         errors: dict[str, HeronError] = {}
