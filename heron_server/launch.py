@@ -12,6 +12,7 @@ from heron_server.config import ServerSettings
 from heron_server.display.choose import make_display
 from heron_server.display.report import print_final_table
 from heron_server.metrics.figures import Summary
+from heron_server.run.failure import failing
 from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir
 
@@ -22,11 +23,12 @@ def run_dir_of(spec: RunSpec, settings: ServerSettings) -> Path:
 
 def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str) -> Summary:
     """Serves the run and prints the final table."""
-    directory = RunDir(run_dir_of(spec, settings), settings.keep_checkpoints)
-    try:
-        summary = serve(spec, settings, directory, resume=resume, observers=[make_display(log_format, sys.stdout)])
-    finally:
-        directory.close()
+    with failing():
+        directory = RunDir(run_dir_of(spec, settings), settings.keep_checkpoints)
+        try:
+            summary = serve(spec, settings, directory, resume=resume, observers=[make_display(log_format, sys.stdout)])
+        finally:
+            directory.close()
     show([summary], log_format)
     return summary
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
-from heron_core.errors import ConfigError, HeronError, Interrupted
+from heron_core.errors import ConfigError, Interrupted
 from heron_core.spec.run_spec import RunSpec
 from heron_server.api.server import listen
 from heron_server.config import ServerSettings
@@ -15,7 +15,7 @@ from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
 from heron_server.planning.facts import ModelFacts
 from heron_server.run.coordinator import Coordinator
-from heron_server.run.failure import failure_of
+from heron_server.run.failure import failing
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Trainer
@@ -43,14 +43,9 @@ def serve(
             "encrypted nor authenticated yet; say server.insecure = true (--insecure) inside a network you trust, or "
             'listen on "127.0.0.1:50051"'
         )
-    with Observers(observers) as told:
-        try:
-            trainer, facts = prepare(spec, settings)
-            return asyncio.run(_serve(spec, settings, directory, trainer, facts, resume, told))
-        except HeronError:
-            raise
-        except Exception as error:
-            raise failure_of(error) from error
+    with failing(), Observers(observers) as told:
+        trainer, facts = prepare(spec, settings)
+        return asyncio.run(_serve(spec, settings, directory, trainer, facts, resume, told))
 
 
 async def _serve(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -19,6 +19,8 @@ from heron_server.text.units import (
     printable,
     seconds_text,
 )
+
+log = logging.getLogger("heron.server")
 
 Row = tuple[str, ...]
 Figure = tuple[str, Callable[[Summary], str]]
@@ -52,10 +54,12 @@ def final_table(summaries: Sequence[Summary]) -> str:
 
 
 def print_final_table(summaries: Sequence[Summary], file: TextIO) -> None:
-    """One run, or several side by side, as suits the file. A finished run does not fail where nobody can read this:
-    summary.json has it all."""
-    with suppress(OSError, ValueError, SystemExit):  # rich leaves the program where a pipe is broken
+    """One run, or several side by side, as suits the file. A finished run never fails for its table: summary.json has
+    it all."""
+    try:
         print_sections(final_sections(summaries), file)
+    except (Exception, SystemExit) as error:  # rich leaves the program where a pipe is broken
+        log.warning("no final table: %r", error)
 
 
 def write_curves(folder: Path, history: Sequence[RoundRecord], title: str) -> tuple[str | None, str]:

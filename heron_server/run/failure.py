@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from heron_core.errors import CheckpointError, ConfigError, DataError, HeronError, ModelError, RunFailed
 
@@ -24,3 +26,14 @@ def failure_of(error: BaseException) -> HeronError:
     )
     failure.__cause__ = error
     return failure
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """Around all of a run: what nobody expected ends it as RunFailed, too."""
+    try:
+        yield
+    except HeronError:
+        raise
+    except Exception as error:
+        raise failure_of(error) from error

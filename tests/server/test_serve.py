@@ -17,6 +17,7 @@ from heron_client.transport.grpc_transport import GrpcTransport
 from heron_core import files
 from heron_core.errors import HeronError, RunFailed
 from heron_core.pb.v1 import federation_pb2 as pb
+from heron_server import launch
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer
 from heron_server.rounds import storing
@@ -135,6 +136,12 @@ def test_a_worker_that_hangs_ends_the_server(tmp_path: Path, monkeypatch: pytest
     go.set()
     directory.close()
     clients.join()
+
+
+def test_a_bug_before_anything_is_set_up_has_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "RunDir", plant)
+    with pytest.raises(RunFailed, match="a bug in the server: ZeroDivisionError"):
+        launch.run_server(tiny.spec(), ServerSettings(run_dir=tmp_path), resume=False, log_format="json")
 
 
 def test_a_bug_outside_of_any_round_has_the_exit_code_of_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

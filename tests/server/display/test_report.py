@@ -232,3 +232,10 @@ def test_a_picture_that_fails_in_any_way_is_left_out(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(curves, "draw", broken)
     assert write_curves(tmp_path, history(2), "t") == (None, "no curves.png: no font")
+
+
+def test_a_table_that_cannot_be_made_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    torn = summary()
+    del torn["client_step"]
+    print_final_table([torn], io.StringIO())
+    assert "no final table: KeyError('client_step')" in caplog.text
