@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_core import files
-from heron_core.errors import HeronError, RunFailed
+from heron_core.errors import RunFailed
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server import launch
 from heron_server.config import ServerSettings
@@ -43,10 +42,11 @@ class Hearing(GrpcTransport):
 
 
 class Clients(Observer):
-    """Two clients, begun as the server listens; each runs until it hears that the server stops, or fails."""
+    """Two clients, begun as the server listens; each runs until it hears that the server stops."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self._over = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def listening(self, address: str, run_id: str) -> None:
@@ -57,14 +57,15 @@ class Clients(Observer):
     def _run(self, name: str, address: str) -> None:
         transport = Hearing(address, rpc_deadline_s=20.0)
         runner = Runner(ClientSettings(name=name), transport, name.encode() * 16, measure_memory=False)
-        with suppress(HeronError):
-            for _ in runner.run():
-                if transport.stops:
-                    break
+        for _ in runner.run():
+            if transport.stops or self._over.is_set():
+                break
         self.heard.append(transport.stops)
         transport.close()
 
     def join(self) -> None:
+        """They would come back to a server that failed; here none comes back."""
+        self._over.set()
         for thread in self._threads:
             thread.join(30)
             assert not thread.is_alive()
