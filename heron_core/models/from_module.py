@@ -50,7 +50,7 @@ def split_cut_module(made: CutModule, *, cut: str = "", auxiliary: str = "gap_li
     """
     place, task = cut or made.cut, made.task or Classification(made.classes)
     with seeded_torch(0, "init", "probe"):
-        front = split_module(made.module_factory(), place)[0].eval()
+        front = split_module(_whole(made), place)[0].eval()
         inputs = (TensorSpec("input", tuple(made.input_shape), made.input_dtype),)
         activations = probe_shapes(front, inputs, f"the model up to {place}")
     if len(activations) != 1:
@@ -58,14 +58,27 @@ def split_cut_module(made: CutModule, *, cut: str = "", auxiliary: str = "gap_li
             f"{place} gives {len(activations)} tensors, one may cross the cut; cut elsewhere or return a SplitModel"
         )
     model = SplitModel(
-        front=lambda: split_module(made.module_factory(), place)[0],
+        front=lambda: split_module(_whole(made), place)[0],
         auxiliary=auxiliary_factory(made.auxiliary or auxiliary, activations[0].shape, task.output_shape),
-        back=lambda: split_module(made.module_factory(), place)[1],
+        back=lambda: split_module(_whole(made), place)[1],
         inputs=inputs,
         activations=activations,
         task=task,
     )
     return model, front
+
+
+def _whole(made: CutModule) -> nn.Module:
+    try:
+        module = made.module_factory()
+    except Exception as error:
+        raise ModelError(
+            f"CutModule.module_factory must build the network without arguments, it raised {type(error).__name__}: "
+            f"{error}; give a function, such as lambda: Net()"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"CutModule.module_factory must return an nn.Module, it returned {type(module).__name__}")
+    return module
 
 
 def split_module(module: nn.Module, cut: str) -> tuple[nn.Module, nn.Module]:

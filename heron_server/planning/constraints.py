@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heron_core.errors import ConfigError
-from heron_core.spec.methods import method_of
+from heron_core.spec.methods import method_of, moves
 from heron_core.spec.run_spec import DataSpec, MethodSpec, RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.facts import ModelFacts
@@ -17,6 +17,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
     probes = method_of(spec.method).front == "zeroth_order"
     for reason in (
         *_task(spec.data, spec.method, settings.test_data, facts),
+        *_nothing_moves(spec.method, facts),
         *_upload_period(spec.method),
         *(_byte_budget(spec.method, settings.byte_budget, facts) if receives else ()),
         *_cut_gradients(spec.method, facts),
@@ -68,6 +69,16 @@ def _built_in(chosen: DataSpec, facts: ModelFacts) -> Iterator[str]:
 
 def _names(facts: ModelFacts) -> str:
     return ", ".join(spec.name for spec in facts.inputs)
+
+
+def _nothing_moves(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
+    row = method_of(method)
+    trainable = [p.name for part in row.client_parts for p in facts.parts[part].trainable]
+    if row.client_learns and not any(moves(method, name) for name in trainable):
+        yield (
+            f"{method.name} lets the client learn, and no parameter of its {' and '.join(row.client_parts)} is its own "
+            'to move; cut later, or take method.name = "frozen"'
+        )
 
 
 def _upload_period(method: MethodSpec) -> Iterator[str]:

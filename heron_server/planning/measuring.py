@@ -92,7 +92,7 @@ def _forward(module: nn.Module, inputs: Sequence[TensorSpec]) -> _Pass:
 
     hooks = [h for layer in names for h in (layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave))]
     sample = [torch.zeros(1, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs]
-    with torch.inference_mode(), counter:
+    with torch.no_grad(), counter:  # in inference mode the counter breaks parametrized weights, such as weight_norm's
         module(*sample)
     for hook in hooks:
         hook.remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -214,3 +215,15 @@ def test_train_and_eval_reach_the_submodules() -> None:
 def test_a_wrong_input_shape_names_it() -> None:
     with pytest.raises(ModelError, match=r"the model up to embed does not accept input \[7\]"):
         split(Net, "embed", (7,))
+
+
+@pytest.mark.parametrize(
+    ("factory", "says"),
+    [
+        (sequential(), "must build the network without arguments, it raised .*; give a function, such as lambda"),
+        (lambda: "a network", "must return an nn.Module, it returned str"),
+    ],
+)
+def test_what_is_no_factory_is_named(factory: Any, says: str) -> None:
+    with pytest.raises(ModelError, match=rf"CutModule\.module_factory {says}"):
+        split_cut_module(CutModule(factory, "2", (1, 8, 8), 4))

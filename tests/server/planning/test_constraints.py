@@ -63,3 +63,32 @@ def test_block_wise_directions_want_a_front_of_stages(tmp_path: Any, monkeypatch
     spec = digits(model={"name": "plain_net:net"}, method={"zo": {"block_wise": True}})
     with pytest.raises(ConfigError, match=r"needs a front made of stages.*that of plain_net:net is a "):
         describe(spec, ServerSettings(device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("method", "refused"),
+    [
+        ({"name": "sflv2"}, True),
+        ({"name": "fsl_sage"}, True),
+        ({"name": "heron", "auxiliary_update": "server"}, True),
+        ({"name": "heron"}, False),
+        ({"name": "fedavg"}, False),
+        ({"name": "frozen"}, False),
+    ],
+)
+def test_a_client_that_learns_wants_parameters_of_its_own(
+    method: dict[str, Any], refused: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "from torch import nn\nfrom heron_core.models import CutModule\n"
+        "def net():\n    whole = lambda: nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))\n"
+        "    return CutModule(whole, '0', (1, 8, 8), 10)\n"
+    )
+    (tmp_path / "pooling_net.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = digits(model={"name": "pooling_net:net"}, method=method)
+    if not refused:
+        describe(spec, ServerSettings(device="cpu"))
+        return
+    with pytest.raises(ConfigError, match=r"lets the client learn, and no parameter of its front .*cut later"):
+        describe(spec, ServerSettings(device="cpu"))

@@ -185,3 +185,12 @@ def test_measuring_leaves_the_random_state_alone() -> None:
     before = torch.get_rng_state()
     measure_model(tiny.mlp(dropout=0.5), 0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_front_with_parametrized_weights_is_measured() -> None:
+    def front() -> nn.Module:
+        return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 6)), nn.Tanh())
+
+    facts = measure_model(replace(tiny.mlp(), front=front), 0)
+    names = [p.name.rpartition(".")[2] for p in facts.parts["front"].parameters]
+    assert sorted(names) == ["bias", "original0", "original1"]
