@@ -1,5 +1,20 @@
-"""`python -m heron_client`: the same as the command heron-client."""
+"""The command heron-client, and `python -m heron_client`. Signals come first, before all that takes time."""
 
-from heron_client.cli import main
+from __future__ import annotations
 
-main()
+from typing import NoReturn
+
+from heron_core.process import signals
+
+
+def main() -> NoReturn:
+    """The command."""
+    signals.install("heron-client")
+    from heron_client.cli import app
+    from heron_core.process.console import run_command
+
+    run_command("heron-client", app)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from heron_core.console import EXIT_CODES, run_command
 from heron_core.errors import ConfigError
+from heron_core.process.console import EXIT_CODES
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -77,12 +77,3 @@ def check(
     from heron_client.check import run_check
 
     run_check(settings, typer.echo)
-
-
-def main() -> None:
-    """The command heron-client."""
-    run_command("heron-client", app)
-
-
-if __name__ == "__main__":
-    main()

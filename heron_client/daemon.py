@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import signal
 import threading
 from pathlib import Path
 from time import monotonic
@@ -16,6 +15,7 @@ from heron_client.session.session import State
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_core.errors import ConfigError, Interrupted
 from heron_core.files import replace_file
+from heron_core.process import signals
 
 log = logging.getLogger("heron.client")
 
@@ -25,33 +25,31 @@ BETWEEN_RUNS_S = 5.0
 
 def run_daemon(settings: ClientSettings, *, once: bool) -> None:
     """Runs until the run ends (`once`), a signal comes, or an error is final. Raises that error, or Interrupted."""
-    stop = threading.Event()
-    runner: Runner | None = None
-
-    def on_signal(number: int, _: object) -> None:
-        stop.set()
-        if runner is not None:
-            runner.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
     key = instance_key(settings.state_dir)
     alive = SignOfLife(settings.state_dir)
     transport = GrpcTransport(settings.server, settings.rpc_deadline_s)
+    stop = threading.Event()
     try:
-        while not stop.is_set():
-            runner = Runner(settings, transport, key, on_alive=alive)
-            for _ in runner.run():
-                alive()
-                stop.wait(IDLE_S)
-            if runner.session.state is State.DONE:
-                if once:
-                    return
-                log.info("waiting for the next run")
-                stop.wait(BETWEEN_RUNS_S)
+        runner = Runner(settings, transport, key, on_alive=alive)  # loads torch: a signal meanwhile ends the process
+        with signals.stopping(stop.set):
+            while not stop.is_set():
+                _drive(runner, alive, stop)
+                if runner.session.state is State.DONE:
+                    if once:
+                        return
+                    log.info("waiting for the next run")
+                    stop.wait(BETWEEN_RUNS_S)
+                runner = Runner(settings, transport, key, on_alive=alive)
     finally:
         transport.close()
     raise Interrupted("stopped by a signal; the server goes on without this client until it comes back")
+
+
+def _drive(runner: Runner, alive: SignOfLife, stop: threading.Event) -> None:
+    with signals.stopping(runner.stop):
+        for _ in runner.run():
+            alive()
+            stop.wait(IDLE_S)
 
 
 def instance_key(state_dir: Path | None) -> bytes:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from heron_core.process.signals import in_the_making
+
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Has `write` make a file beside `path`, flushes it to the disk and renames it to `path`.
@@ -14,13 +16,11 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     not take it: the old file stays.
     """
     beside = path.with_name(f".{path.name}.tmp")
-    try:
+    with in_the_making(beside):
         write(beside)
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

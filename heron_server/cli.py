@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from heron_core.console import EXIT_CODES, run_command
 from heron_core.errors import ConfigError
+from heron_core.process.console import EXIT_CODES
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -75,11 +75,3 @@ def validate(run_file: RunFile, overrides: Overrides = None) -> None:
 
     spec, settings = load_run_file(run_file, overrides)
     typer.echo(describe(spec, settings))
-
-
-def main() -> None:
-    run_command("heron-server", app)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from heron_core.config import apply_overrides, load_toml
 from heron_core.errors import Internal
+from heron_core.process.children import let_go, start_child
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import as_method, file_tables
 from heron_server.config import split_run_file
@@ -25,8 +26,6 @@ from heron_server.storage.run_dir import RunDir
 from heron_server.text.toml import to_toml
 
 DEMO_FILE = Path(__file__).with_name("demo.toml")
-CLIENT_PATIENCE_S = 20.0
-"""The demo's clients give up after this long without their server, so that none is ever left behind."""
 
 
 def run_demo(folder: Path, overrides: list[str], *, resume: bool, log_format: str) -> None:
@@ -56,16 +55,22 @@ def run_control(spec: RunSpec) -> Summary:
     Where that fails, what it said goes to stderr, and SystemExit has its exit code; Internal: it was killed.
     """
     with tempfile.TemporaryDirectory(prefix="heron-control-") as name:
-        run_file, run_dir = Path(name) / "run.toml", Path(name) / "run"
+        folder = Path(name)
+        run_file, run_dir, said = folder / "run.toml", folder / "run", folder / "said.txt"
         tables = {**file_tables(as_method(spec, "frozen")), "server": {"run_dir": str(run_dir)}}
         run_file.write_text(to_toml(tables), encoding="utf-8")
-        command = [sys.executable, "-m", "heron_simulator", str(run_file), "--log-format", "json"]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        if done.returncode < 0:
-            raise Internal(f"the control's process was ended by signal {-done.returncode}; the run before it is saved")
-        if done.returncode:
-            print(done.stderr, end="", file=sys.stderr)
-            sys.exit(done.returncode)
+        command = ("-m", "heron_simulator", str(run_file), "--log-format", "json")
+        with said.open("wb") as stderr:
+            control = start_child(*command, stdout=subprocess.DEVNULL, stderr=stderr, folder=folder)
+            try:
+                code = control.wait()
+            finally:
+                let_go(control)
+        if code < 0:
+            raise Internal(f"the control's process was ended by signal {-code}; the run before it is saved")
+        if code:
+            print(said.read_text(encoding="utf-8", errors="replace"), end="", file=sys.stderr)
+            sys.exit(code)
         summary: Summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
         return summary
 
@@ -94,12 +99,12 @@ class Clients:
     def start(self, address: str) -> None:
         """Starts them; where this machine cannot, the server is stopped."""
         for i in range(self._count):
-            command = [
-                sys.executable, "-m", "heron_client", "run", "--once", "--log-level", "warning",
-                "--set", f"name=client-{i}", "--set", f"server={address}", "--set", f"retry_for_s={CLIENT_PATIENCE_S}",
-            ]  # fmt: skip
+            command = (
+                "-m", "heron_client", "run", "--once", "--log-level", "warning",
+                "--set", f"name=client-{i}", "--set", f"server={address}",
+            )  # fmt: skip
             try:
-                self._processes.append(subprocess.Popen(command, start_new_session=True))
+                self._processes.append(start_child(*command))
             except OSError as error:
                 _stop_server(f"A client of the demo cannot be started: {error}.")
                 return
@@ -132,6 +137,7 @@ class Clients:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            let_go(process)
 
 
 def _stop_server(why: str) -> None:

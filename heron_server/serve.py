@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
 from heron_core.errors import ConfigError, Interrupted
+from heron_core.process import signals
 from heron_core.spec.run_spec import RunSpec
 from heron_server.api.server import listen
 from heron_server.config import ServerSettings
@@ -32,10 +32,12 @@ def serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, *, resume: bool = False,
     observers: Sequence[Observer] = (),
 ) -> Summary:
-    """Serves one run to its end and returns its summary. Raises Interrupted on SIGINT or SIGTERM, state saved,
-    and RunFailed where a part of the server or its storage has failed.
+    """Serves one run to its end and returns its summary.
 
-    The observers hear what happens, and are closed at the end.
+    Raises Interrupted, state saved, where this is a command that a signal ends, and RunFailed where a part of the
+    server or its storage has failed. In a program of your own, signals do what you have set up, and the
+    KeyboardInterrupt of Ctrl-C ends the run with its state saved. The observers hear what happens, and are closed at
+    the end.
     """
     if not settings.is_loopback and not settings.insecure:
         raise ConfigError(
@@ -52,11 +54,16 @@ async def _serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, facts: ModelFacts, resume: bool,
     observers: Observers,
 ) -> Summary:
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    worker = WorkerThread(loop.call_soon_threadsafe)
+    stopped, post = asyncio.Event(), asyncio.get_running_loop().call_soon_threadsafe
+    with signals.stopping(lambda: post(stopped.set)):  # before anything is written
+        return await _run(spec, settings, directory, trainer, facts, resume, observers, stopped)
+
+
+async def _run(
+    spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, facts: ModelFacts, resume: bool,
+    observers: Observers, stopped: asyncio.Event,
+) -> Summary:
+    worker = WorkerThread(asyncio.get_running_loop().call_soon_threadsafe)
     try:
         coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observers)
         server, address = await listen(coordinator, settings.address, settings.reflection)
@@ -64,7 +71,7 @@ async def _serve(
         try:
             await _until_over(coordinator, stopped)
             worker.end()
-            await _farewell(coordinator)
+            await _farewell(coordinator, stopped)
         finally:
             with suppress(TimeoutError):
                 await asyncio.wait_for(server.stop(0.5), STOP_S)
@@ -97,12 +104,13 @@ async def _until_over(coordinator: Coordinator, stopped: asyncio.Event) -> None:
             await asyncio.wait_for(stopped.wait(), TICK_S)
 
 
-async def _farewell(coordinator: Coordinator) -> None:
+async def _farewell(coordinator: Coordinator, stopped: asyncio.Event) -> None:
     """Lets the clients hear how it ended."""
     if coordinator.failure is not None:
         coordinator.drain(f"the server has failed: {coordinator.failure}")
     elif not coordinator.finished:
         coordinator.drain("the server was stopped; it keeps its state")
-    deadline = asyncio.get_running_loop().time() + (FAREWELL_S if coordinator.finished else 1.0)
-    while coordinator.clients_present and asyncio.get_running_loop().time() < deadline:
+    finished, time = coordinator.finished, asyncio.get_running_loop().time
+    deadline = time() + (FAREWELL_S if finished else 1.0)
+    while coordinator.clients_present and time() < deadline and not (finished and stopped.is_set()):
         await asyncio.sleep(0.02)

@@ -1,5 +1,20 @@
-"""`python -m heron_simulator`: the same as the command heron-simulate."""
+"""The command heron-simulate, and `python -m heron_simulator`. Signals come first, before all that takes time."""
 
-from heron_simulator.cli import main
+from __future__ import annotations
 
-main()
+from typing import NoReturn
+
+from heron_core.process import signals
+
+
+def main() -> NoReturn:
+    """The command."""
+    signals.install("heron-simulate")
+    from heron_core.process.console import run_command
+    from heron_simulator.cli import app
+
+    run_command("heron-simulate", app)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from heron_core.console import EXIT_CODES, run_command
 from heron_core.errors import ConfigError
+from heron_core.process.console import EXIT_CODES
 from heron_server.cli import Format, LogFormat, Overrides, Resume
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -56,11 +56,3 @@ def simulate(
         run_sweep(sweep, overrides or [], out, jobs)
     else:
         raise ConfigError("heron-simulate wants a run file, or --sweep and a sweep file: one of the two")
-
-
-def main() -> None:
-    run_command("heron-simulate", app)
-
-
-if __name__ == "__main__":
-    main()

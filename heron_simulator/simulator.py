@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -24,10 +25,11 @@ from heron_client.transport.received import from_server
 from heron_core.arrays import Array
 from heron_core.config import validate
 from heron_core.data import Shares
-from heron_core.errors import ConfigError, HeronError, Internal, UnknownSession
+from heron_core.errors import ConfigError, HeronError, Internal, Interrupted, UnknownSession
 from heron_core.models.split_model import AssembledModel
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.process import signals
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.bulk import state_chunks, update_chunks
 from heron_core.wire.codec import manifest_of
@@ -78,12 +80,15 @@ def simulate(
 
     `client_settings` are keys of the client's file (such as data) for every client, or one such table for each.
     The observers hear what happens, and are closed at the end. `around` may wrap each client's transport. Without
-    `run_dir` nothing is left on the disk. Raises the HeronError that ended the run or one of the clients.
+    `run_dir` nothing is left on the disk. Raises the HeronError that ended the run or one of the clients; Interrupted,
+    within a local step, where this is a command that a signal ends. A program of your own gets its KeyboardInterrupt.
     """
     if clients is not None:
         run_spec = with_clients(run_spec, clients)
     participants = _participants(run_spec.federation.clients, client_settings or {})
+    stopped = threading.Event()
     with ExitStack() as stack:
+        stack.enter_context(signals.stopping(stopped.set))
         told = stack.enter_context(Observers(observers))
         folder = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heron-")))
         settings = (settings or ServerSettings()).model_copy(update={"run_dir": folder, **NO_DEADLINES})
@@ -91,7 +96,10 @@ def simulate(
         stack.callback(directory.close)
         trainer, facts = prepare(run_spec, settings)
         coordinator = Coordinator(run_spec, settings, trainer, directory, InlineWorker(), resume, told)
-        _run_clients(coordinator, participants, around or (lambda transport: transport))
+        try:
+            _run_clients(coordinator, participants, around or (lambda transport: transport), stopped)
+        except _Stopped:
+            raise _interrupted(coordinator, run_dir) from None
         summary = finish_run(coordinator, facts, directory, curves=run_dir is not None)
         trained = trainer.trained()
         return Simulation(summary, AssembledModel(trained.front, trained.back).eval(), facts)
@@ -120,14 +128,29 @@ def _participants(count: int, given: ClientTables | Sequence[ClientTables]) -> l
     return found
 
 
+def _interrupted(coordinator: Coordinator, run_dir: Path | None) -> Interrupted:
+    done, rounds = coordinator.rounds_done, coordinator.spec.rounds
+    kept = f"everything up to there is saved in {run_dir}: go on with --resume" if run_dir else "nothing is kept"
+    return Interrupted(f"stopped by a signal after round {done} of {rounds}; {kept}")
+
+
+class _Stopped(Exception):
+    """A signal has come. No error of Heron's: a client would tell its server of that."""
+
+
 def _run_clients(
-    coordinator: Coordinator, participants: list[ClientSettings], around: Callable[[Transport], Transport]
-) -> None:
+    coordinator: Coordinator, participants: list[ClientSettings], around: Callable[[Transport], Transport],
+    stopped: threading.Event,
+) -> None:  # fmt: skip
+    def go_on() -> None:
+        if stopped.is_set():
+            raise _Stopped
+
     runners, shares = [], Shares()
     for settings in participants:
         key = hashlib.blake2b(settings.name.encode(), digest_size=16).digest()
         transport = around(InProcess(coordinator))
-        client = Runner(settings, transport, key, measure_memory=False, shares=shares)
+        client = Runner(settings, transport, key, measure_memory=False, on_alive=go_on, shares=shares)
         runners.append((settings.name, client.run()))
     while runners:
         coordinator.tick()

@@ -73,7 +73,7 @@ class Runner:
         self._stopping = False
 
     def stop(self) -> None:
-        """Ends the session where that is legal, soon. Safe in a signal handler, which may come at any place."""
+        """Ends the session where that is legal, soon. Any thread may call it, at any moment."""
         self._stopping = True
         self._transport.stop()
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from heron_core.arrays import Array
+from heron_core.process.signals import in_the_making
 
 LAYOUT = 1  # of the cached arrays; raise it whenever what `read` gives changes
 
@@ -92,13 +93,10 @@ def _fill(place: Path, arrays: Mapping[str, Streamed]) -> None:
         torn.unlink()
     for name, array in arrays.items():
         handle, temporary = tempfile.mkstemp(dir=place, suffix=".tmp")
-        try:
+        with in_the_making(Path(temporary)):
             with os.fdopen(handle, "wb") as out:
                 _write(array, out)
             os.replace(temporary, place / f"{name}.npy")  # noqa: PTH105 (atomic on every platform)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
 
 
 def _write(array: Streamed, out: Any) -> None:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from heron_core.errors import DataError
+from heron_core.process.signals import stopping
 from heron_server.display.report import MISSING_PLOTS
 from heron_simulator.sweep.figures import Gathered, csv_rows, gather
 from heron_simulator.sweep.page import command_of, page
@@ -18,17 +19,20 @@ from heron_simulator.sweep.progress import Progress
 from heron_simulator.sweep.store import Store, write_csv
 
 RESULTS = Path("docs/results")
+PAGE_WITHIN_S = 20.0
+"""After a signal: to draw the picture and write the page of what has finished."""
 
 
 def run_sweep(path: Path, overrides: Sequence[str], out: Path | None = None, jobs: int | None = None) -> None:
-    """Raises ConfigError before the first run, and DataError at the end where runs have failed."""
+    """Raises ConfigError before the first run, Interrupted after a signal, and DataError at the end where runs have
+    failed."""
     sweep = load_sweep(path, list(overrides))
     runs = sweep.runs
     with closing(Store(out or RESULTS / sweep.name)) as store:
         missing = {key: run for key, run in runs.items() if not store.has(key)}
         try:
             _run(sweep, store, missing, len(runs), jobs or default_jobs(runs.values()))
-        finally:  # after Ctrl-C too, the page shows the runs that have finished
+        finally:  # after a signal too, the page shows the runs that have finished
             gathered = write(sweep, store, command_of(path, overrides))
         failed = [reason for g in gathered for reason in g.failed]
         print(f"{store.folder / 'README.md'}", flush=True)
@@ -43,7 +47,10 @@ def _run(sweep: Sweep, store: Store, missing: dict[str, Run], count: int, jobs: 
     for point in sweep.points:
         for run in point.controls:
             names.setdefault(run.fingerprint, f"frozen control of {point.name}, seed {run.spec.seed}")
-    with Progress(sys.stdout, count, count - len(missing)) as progress, Pool(jobs) as pool:
+    with (
+        Progress(sys.stdout, count, count - len(missing)) as progress, Pool(jobs) as pool,
+        stopping(pool.stop, PAGE_WITHIN_S),
+    ):  # fmt: skip
         for fingerprint, row in pool.results(missing):
             store.add(fingerprint, row)
             progress.finished(names[fingerprint], row)

@@ -1,20 +1,20 @@
 """One run of a sweep, in a process of its own: `python -m heron_simulator.sweep.job FOLDER`.
 
-Reads FOLDER/job.json, writes FOLDER/row.json. It ends when its standard input does: no run outlives its sweep.
+Reads FOLDER/job.json, writes FOLDER/row.json. It ends when its standard input does, and the folder with it: no run
+outlives its sweep.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from heron_core.errors import HeronError
+from heron_core.process.signals import end_with_parent
 from heron_simulator.sweep.store import Row
 
 if TYPE_CHECKING:  # these import torch, which is loaded only once the parent is watched
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # these import torch, which is loaded only once the parent is
 
 def main(folder: Path) -> None:
     """Reads the job, performs it and writes its row; a HeronError becomes a row that says why it failed."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     try:
         row: Row = perform(job)
@@ -87,11 +87,6 @@ def row_of(summary: Summary, clients: int, network: Figures, wall_s: float) -> R
         "model_sha256": summary["model_sha256"],
         "failed": "",
     }
-
-
-def _end_with_parent() -> None:
-    os.read(sys.stdin.fileno(), 1)  # the end of the pipe: nothing is ever written to it
-    os._exit(5)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import IO
 
+from heron_core.errors import Interrupted
+from heron_core.process.children import let_go, start_child
 from heron_simulator.sweep.plan import Run
 from heron_simulator.sweep.store import Figure, Row
 
@@ -32,35 +33,45 @@ class Pool:
         self._over = False
 
     def results(self, runs: Mapping[str, Run]) -> Iterator[tuple[str, Row]]:
-        """(fingerprint, row) as each ends."""
-        pending: dict[Future[Row], str] = {
+        """(fingerprint, row) as each ends; raises Interrupted once the pool was stopped."""
+        pending: dict[Future[Row | None], str] = {
             self._threads.submit(self._run, run): fingerprint for fingerprint, run in runs.items()
         }
         while pending:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                yield pending.pop(future), future.result()
+                row = future.result()
+                if row is None:
+                    raise Interrupted("interrupted: runs that have finished are kept; call again for the others")
+                yield pending.pop(future), row
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._threads.shutdown(cancel_futures=True)
+
+    def stop(self) -> None:
+        """Ends the runs in hand, and begins no more. Any thread may call it."""
         with self._lock:
             self._over = True
             for process in self._processes:
                 process.kill()
-        self._threads.shutdown(cancel_futures=True)
 
-    def _run(self, run: Run) -> Row:
+    def _run(self, run: Run) -> Row | None:
+        """None for a run that was ended with the pool."""
         with tempfile.TemporaryDirectory(prefix="heron-sweep-") as folder:
             return self._row(run, Path(folder))
 
-    def _row(self, run: Run, folder: Path) -> Row:
+    def _row(self, run: Run, folder: Path) -> Row | None:
         job = {part: getattr(run, part).model_dump(mode="json") for part in ("spec", "server", "simulate")}
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         began, said = perf_counter(), folder / "said.txt"
         with said.open("wb") as output:
             code = self._wait(folder, output)
+        if self._over and code != 0:
+            return None
         row = folder / "row.json"
         if code == 0 and row.exists():
             found: dict[str, Figure] = json.loads(row.read_text(encoding="utf-8"))
@@ -72,23 +83,20 @@ class Pool:
             found["failed"] = without_machine(str(found["failed"]), folder)
         return found
 
-    def _wait(self, folder: Path, output: IO[bytes]) -> int:
+    def _wait(self, folder: Path, output: IO[bytes]) -> int | None:
         with self._lock:
             if self._over:
-                return -1
-            # In a session of its own: Ctrl-C on the terminal is for the sweep, which then ends its processes.
-            process = subprocess.Popen(
-                [sys.executable, "-m", "heron_simulator.sweep.job", str(folder)], stdin=subprocess.PIPE, stdout=output,
-                stderr=output, start_new_session=True, env={**os.environ, "TMPDIR": str(folder)},
-            )  # fmt: skip
+                return None
+            process = start_child(
+                "-m", "heron_simulator.sweep.job", str(folder), stdout=output, stderr=output, folder=folder
+            )
             self._processes.add(process)
         try:
             return process.wait()
         finally:
-            self._processes.discard(process)
-            if process.stdin is not None:
-                with suppress(OSError):
-                    process.stdin.close()
+            with self._lock:
+                self._processes.discard(process)
+            let_go(process)
 
 
 def without_machine(text: str, folder: Path) -> str:

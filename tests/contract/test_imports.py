@@ -117,10 +117,10 @@ def test_importing_the_codec_takes_neither_grpc_nor_pydantic() -> None:
 
 HELP = """
 import sys
-from {package}.cli import main
+from {package}.cli import app
 sys.argv = ["{command}", *sys.argv[1:]]
 try:
-    main()
+    app()
 except SystemExit as end:
     assert not end.code, end.code
 print("LOADED", *(n for n in ("torch", "numpy", "grpc", "matplotlib") if n in sys.modules))

@@ -16,7 +16,6 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
         "core: ground": (
             "heron_core.arrays",
             "heron_core.config",
-            "heron_core.console",
             "heron_core.device",
             "heron_core.errors",
             "heron_core.files",
@@ -25,6 +24,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
             "heron_core.measures",
             "heron_core.own_code",
             "heron_core.pb",
+            "heron_core.process",
             "heron_core.streams",
             "heron_core.version",
         ),

@@ -117,8 +117,9 @@ class Program:
 class Server(Program):
     """`heron-server run`, with JSON lines."""
 
-    def __init__(self, run_file: Path, run_dir: Path, *flags: str) -> None:
-        super().__init__("-m", "heron_server", "run", str(run_file), "--log-format", "json", *flags)
+    def __init__(self, run_file: Path, run_dir: Path, *flags: str, start: tuple[str, ...] = ("-m",)) -> None:
+        """`start`: the arguments of Python before the package's name."""
+        super().__init__(*start, "heron_server", "run", str(run_file), "--log-format", "json", *flags)
         self.run_dir = run_dir
 
     def event(self, kind: str, patience_s: float = PATIENCE_S, **facts: Any) -> dict[str, Any]:
@@ -289,31 +290,33 @@ class Bench:
     def server(self, tables: dict[str, Any], *flags: str) -> Server:
         """A server that runs these tables."""
         run_dir = Path(tables.get("server", {}).get("run_dir", self.run_dir))
-        return self._keep(Server(self.run_file(tables), run_dir, *flags))
+        return self.keep(Server(self.run_file(tables), run_dir, *flags))
 
     def client(
-        self, name: str, address: str, *flags: str, command: str = "run", once: bool = True, **settings: Any
-    ) -> Program:
-        """A client of that name; `settings` are keys of its file."""
+        self, name: str, address: str, *flags: str, command: str = "run", once: bool = True,
+        start: tuple[str, ...] = ("-m",), **settings: Any,
+    ) -> Program:  # fmt: skip
+        """A client of that name; `settings` are keys of its file, `start` is as for Server."""
         given = {"name": name, "server": address, "retry_max_s": 0.5, "retry_for_s": PATIENCE_S, **settings}
         path = self.folder / f"{name}.toml"
         path.write_text(to_toml({key: value for key, value in given.items() if value is not None}))
         mode = ["--once"] if once and command == "run" else []
-        return self.program("-m", "heron_client", command, str(path), *mode, *flags)
+        return self.program(*start, "heron_client", command, str(path), *mode, *flags)
 
     def clients(self, count: int, address: str, **settings: Any) -> list[Program]:
         """client-0, client-1, ...: the names that the simulator gives."""
         return [self.client(f"client-{i}", address, **settings) for i in range(count)]
 
     def program(self, *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> Program:
-        return self._keep(Program(*arguments, env=env, cwd=cwd))
+        return self.keep(Program(*arguments, env=env, cwd=cwd))
 
     def relay(self, target: str | None = None, latency_s: float = 0.0) -> Relay:
         relay = DelayingRelay(target, latency_s) if latency_s else Relay(target)
         self._ends.callback(relay.close)
         return relay
 
-    def _keep(self, program: Any) -> Any:
+    def keep(self, program: Any) -> Any:
+        """Ends it with the bench."""
         self._ends.callback(program.show)
         self._ends.callback(program.kill)
         return program

@@ -117,8 +117,8 @@ def test_missing_settings_file_is_named(bench: Bench, program: str) -> None:
 def test_help_imports_no_torch(bench: Bench, program: str, command: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['x', *{command!r}, '--help']\n"
-        f"from {program}.cli import main\n"
-        "try:\n    main()\n"
+        f"from {program}.cli import app\n"
+        "try:\n    app()\n"
         "except SystemExit as end:\n    sys.exit('torch was imported' if 'torch' in sys.modules else end.code)\n"
     )
     helped = bench.program("-c", code)
@@ -225,7 +225,10 @@ def test_server_that_is_not_there_is_named_once_patience_ends(bench: Bench) -> N
 
 
 def test_other_protocol_version_is_refused_with_both_named(bench: Bench, waiting: str) -> None:
-    code = "from heron_core import version; version.PROTOCOL_VERSION = 99; from heron_client.cli import main; main()"
+    code = (
+        "from heron_core import version; version.PROTOCOL_VERSION = 99; "
+        "from heron_client.__main__ import main; main()"
+    )
     settings = ["--set", "name=newer", "--set", f"server={waiting}"]
     client = bench.program("-c", code, "run", "--log-level", "error", *settings)
     named = f"this server speaks protocol version {PROTOCOL_VERSION}, the client 99"

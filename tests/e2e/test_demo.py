@@ -24,6 +24,7 @@ from heron_simulator.simulator import simulate
 
 pytestmark = pytest.mark.slow
 ROUNDS = 4
+GONE_WITHIN_S = 10.0
 SUMMARY = {
     "schema", "run_id", "method", "model", "rounds", "rounds_done", "clients", "accuracy", "loss", "majority_accuracy",
     "wall_s", "model_sha256", "ledger", "client_step", "history",
@@ -99,6 +100,23 @@ def test_interrupted_demo_leaves_no_process_and_resumes_to_the_undisturbed_bits(
     assert resumed.ends() == 0, resumed.stderr
     spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo", Path())
     assert read_summary(bench)["model_sha256"] == simulate(spec).summary["model_sha256"]
+
+
+@pytest.mark.parametrize("where", ["round 1/4 ", "Now the control"])
+def test_what_the_demo_has_started_ends_with_it_however_it_ends(
+    bench: Bench, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = bench.folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    demo = start_demo(bench)
+    demo.line(where)
+    started = psutil.Process(demo.pid).children(recursive=True)
+    assert started
+    demo.signal(signal.SIGKILL)
+    assert demo.ends() == -signal.SIGKILL
+    assert psutil.wait_procs(started, timeout=GONE_WITHIN_S)[1] == []
+    assert list(temporary.glob("heron*")) == []
 
 
 def test_demo_interrupted_in_its_control_has_its_model_and_exits_5(bench: Bench) -> None:

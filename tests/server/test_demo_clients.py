@@ -19,7 +19,7 @@ def test_a_client_that_cannot_be_started_stops_the_server(
     def refuse(*_: object, **__: object) -> None:
         raise OSError("Resource temporarily unavailable")
 
-    monkeypatch.setattr(demo.subprocess, "Popen", refuse)
+    monkeypatch.setattr(demo, "start_child", refuse)
     monkeypatch.setattr(demo.os, "kill", lambda pid, number: signals.append(number))
     with Clients(3) as clients:
         Observers([StartClients(clients)]).listening("127.0.0.1:4711", "run-1")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -85,6 +86,25 @@ def test_ctrl_c_ends_every_process_and_leaves_a_page(tmp_path: Path) -> None:
     assert code == 5, err
     assert "interrupted" in err
     assert "runs are missing" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGHUP])
+def test_however_a_sweep_ends_its_runs_and_their_folders_go_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    process = start(tmp_path, "--jobs", "2")
+    assert process.stdout is not None
+    process.stdout.readline()  # a run has finished, others are in progress
+    runs = psutil.Process(process.pid).children(recursive=True)
+    assert runs
+    process.send_signal(how)
+    code, _, err = finish(process)
+    assert code == (-how if how is signal.SIGKILL else 5), err
+    assert psutil.wait_procs(runs, timeout=PATIENCE_S)[1] == []
+    assert list(temporary.glob("heron*")) == []
 
 
 def test_a_failing_point_is_recorded_and_shown_and_the_others_go_on(tmp_path: Path) -> None:

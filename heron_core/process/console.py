@@ -8,17 +8,20 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from heron_core.errors import HeronError, meaning_of
+from heron_core.process.signals import leaving
 
 EXIT_CODES = """Exit codes: 0 done, 2 usage or config, 3 cannot reach or was refused by the peer, 4 data or model error,
-5 interrupted with state saved, 6 a part of the program or its storage failed, the last checkpoint is usable."""
-
-CTRL_C = 130
-"""What typer makes of a KeyboardInterrupt."""
+5 interrupted with state saved, 6 a part of the program or its storage failed, the last checkpoint is usable,
+130 ended at once by a second Ctrl-C."""
 
 
 def run_command(program: str, command: Callable[[], object]) -> NoReturn:
-    """Runs a typer app to its end; a HeronError becomes one line on stderr and its exit code."""
+    """Runs a typer app to its end; a HeronError becomes one line on stderr and its exit code.
+
+    Whatever does not stop then, the process ends soon after, if its signals are installed.
+    """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on stderr would stand beside ours
+    code = 1  # what Python makes of an error that nobody expected
     try:
         command()
         code = 0
@@ -26,8 +29,8 @@ def run_command(program: str, command: Callable[[], object]) -> NoReturn:
         print(f"{program}: {error}", file=sys.stderr)
         code = meaning_of(error).exit_code
     except SystemExit as end:
-        if end.code != CTRL_C:
-            raise
-        print(f"{program}: interrupted; what was saved stays", file=sys.stderr)
-        code = 5
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+    finally:
+        leaving(code)
     sys.exit(code)

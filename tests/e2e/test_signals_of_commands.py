@@ -1,0 +1,157 @@
+"""Whatever a command is at, a signal ends it with the documented code, within five seconds, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from processes import Bench, Program, Relay, Server
+
+pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent
+HELD = str(HERE / "held.py")
+WITHIN_S = 5.0
+INTERRUPTED, AT_ONCE = 5, 130
+SIGNALS = {
+    "TERM": (signal.SIGTERM,), "INT": (signal.SIGINT,), "INT twice": (signal.SIGINT, signal.SIGINT),
+    "HUP": (signal.SIGHUP,),
+}  # fmt: skip
+PHASES = ("start-up", "gathering", "training", "evaluating", "committing")
+
+
+@pytest.fixture(autouse=True)
+def _sighup_is_heard() -> Iterator[None]:
+    """Also where these tests themselves were started with nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def run_tables(clients: int = 1) -> dict[str, Any]:
+    return {
+        "rounds": 2,
+        "model": {"name": "own_parts:fitting"},
+        "data": {"source": "client"},
+        "method": {"local_steps": 4, "batch_size": 8},
+        "federation": {"clients": clients},
+        "server": {"python_path": [str(HERE)]},
+    }
+
+
+def client_settings(folder: Path) -> dict[str, Any]:
+    """Of a client that has data and lets the run's model be imported."""
+    rng = np.random.default_rng(0)
+    path = folder / "data.npz"
+    np.savez(path, x=rng.normal(size=(40, 5)).astype(np.float32), y=np.arange(40) % 3)
+    return {
+        "data": {"source": "npz", "path": str(path)}, "python_path": [str(HERE)],
+        "allow_model_code": ["own_parts:fitting"],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    """The address at which a client daemon looks for one server after another."""
+    with Bench(tmp_path_factory.mktemp("door")) as bench:
+        relay = bench.relay()
+        bench.client("a", relay.address, once=False, retry_for_s=0.0, **client_settings(bench.folder))
+        yield relay
+
+
+def at_the_start(bench: Bench, *command: str) -> Program:
+    """A command that stands still at the first import that takes time."""
+    slow = bench.folder / "slow"
+    slow.mkdir()
+    (slow / "typer.py").write_text("import threading\nprint('held', flush=True)\nthreading.Event().wait()\n")
+    path = os.pathsep.join(filter(None, [str(slow), os.environ.get("PYTHONPATH")]))
+    program = bench.program(*command, env={"PYTHONPATH": path})
+    program.line("^held")
+    return program
+
+
+def a_server(bench: Bench, door: Relay, phase: str) -> Program:
+    file = str(bench.run_file(run_tables()))
+    arguments = ("heron_server", "run", file, "--log-format", "json")
+    if phase == "start-up":
+        return at_the_start(bench, "-m", *arguments)
+    if phase == "gathering":
+        server = bench.server(run_tables())
+        server.address()
+        return server
+    held: Server = bench.keep(Server(Path(file), bench.run_dir, start=(HELD, phase)))
+    door.lead_to(held.address())
+    held.line("^held")
+    return held
+
+
+def a_client(bench: Bench, phase: str) -> Program:
+    if phase == "start-up":
+        return at_the_start(bench, "-m", "heron_client", "run", "--set", "name=a", "--set", "server=127.0.0.1:1")
+    held_server = (HELD, phase) if phase == "committing" else ("-m",)
+    file = bench.run_file(run_tables(clients=2 if phase == "gathering" else 1))
+    server = bench.keep(Server(file, bench.run_dir, start=held_server))
+    held_client = (HELD, phase) if phase in ("training", "evaluating") else ("-m",)
+    own = {"state_dir": str(bench.folder / "state"), **client_settings(bench.folder)}
+    client = bench.client("a", server.address(), start=held_client, **own)
+    if phase == "gathering":
+        client.line("1 of 2 clients are here")
+    else:
+        (server if phase == "committing" else client).line("^held")
+    return client
+
+
+def end_by(program: Program, signals: tuple[signal.Signals, ...]) -> None:
+    """Each signal is sent once the one before has arrived: two that wait at the same time would be one."""
+    for number in signals:
+        program.signal(number)
+        while program.running and is_pending(program.pid, number):
+            pass
+
+
+def is_pending(pid: int, number: int) -> bool:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    masks = [int(line.split()[1], 16) for line in text.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def check_its_end(program: Program, own_folder: Path, phase: str, how: str) -> None:
+    started = psutil.Process(program.pid).children(recursive=True)
+    end_by(program, SIGNALS[how])
+    code = program.ends(WITHIN_S)
+    at_once = how == "INT twice" and phase != "start-up"
+    assert code == (AT_ONCE if at_once else INTERRUPTED), program.stderr
+    assert sum(line.startswith("heron-") for line in program.stderr) == 1, program.stderr
+    assert not any("Traceback" in line for line in program.stderr), program.stderr
+    assert psutil.wait_procs(started, timeout=WITHIN_S)[1] == []
+    assert list(own_folder.rglob("*.tmp")) == []
+    assert list(Path(os.environ["TMPDIR"]).glob("heron*")) == []
+
+
+@pytest.fixture
+def own_temporary(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bench.folder / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+
+
+@pytest.mark.usefixtures("own_temporary")
+@pytest.mark.parametrize("how", SIGNALS)
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_ends_a_server(bench: Bench, door: Relay, phase: str, how: str) -> None:
+    check_its_end(a_server(bench, door, phase), bench.run_dir, phase, how)
+
+
+@pytest.mark.usefixtures("own_temporary")
+@pytest.mark.parametrize("how", SIGNALS)
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_ends_a_client(bench: Bench, phase: str, how: str) -> None:
+    check_its_end(a_client(bench, phase), bench.folder / "state", phase, how)
