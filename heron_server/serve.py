@@ -63,13 +63,15 @@ async def _run(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, facts: ModelFacts, resume: bool,
     observers: Observers, stopped: asyncio.Event,
 ) -> Summary:
-    worker = WorkerThread(asyncio.get_running_loop().call_soon_threadsafe)
+    post = asyncio.get_running_loop().call_soon_threadsafe
+    worker = WorkerThread(post)
     try:
         coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observers)
         server, address = await listen(coordinator, settings.address, settings.reflection)
         observers.listening(address, coordinator.run_id)
         try:
-            await _until_over(coordinator, stopped)
+            with signals.on_user_signal(lambda: post(_write_story, coordinator, directory, observers)):
+                await _until_over(coordinator, stopped)
             worker.end()
             await _farewell(coordinator, stopped)
         finally:
@@ -87,6 +89,15 @@ async def _run(
             f"{directory.path}: go on with --resume"
         )
     return finish_run(coordinator, facts, directory)
+
+
+def _write_story(coordinator: Coordinator, directory: RunDir, observers: Observers) -> None:
+    """As somebody asked for it. It is only for people to read: what fails here costs the story, not the run."""
+    try:
+        said = f"{directory.write_story(coordinator.story())} says what the run waits for"
+    except Exception as error:
+        said = f"the run's story cannot be written: {error!r}"
+    observers.note(said)
 
 
 async def _last_calls() -> None:

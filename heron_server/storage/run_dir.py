@@ -11,6 +11,7 @@ from typing import IO
 
 from heron_core.config import load_toml, validate
 from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy, RunFailed
+from heron_core.files import replace_file
 from heron_core.json_text import to_json
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import file_tables
@@ -110,6 +111,12 @@ class RunDir:
         """Writes summary.json."""
         self.check_held()
         write_durably(self.path / "summary.json", to_json(summary, indent=2).encode())
+
+    def write_story(self, story: str) -> Path:
+        """Writes story.txt and returns its path; raises OSError."""
+        path = self.path / "story.txt"
+        replace_file(path, lambda beside: beside.write_text(story, encoding="utf-8"))
+        return path
 
     def check_held(self) -> None:
         """Raises RunFailed where the folder was deleted, moved or put there anew since this server took it."""

@@ -155,3 +155,17 @@ def test_a_signal_ends_a_server(bench: Bench, door: Relay, phase: str, how: str)
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_signal_ends_a_client(bench: Bench, phase: str, how: str) -> None:
     check_its_end(a_client(bench, phase), bench.folder / "state", phase, how)
+
+
+def test_sigusr1_writes_what_the_run_waits_for_and_ends_nobody(bench: Bench) -> None:
+    server = bench.server(run_tables(clients=2))
+    address = server.address()
+    client = bench.client("a", address, **client_settings(bench.folder))
+    client.line("1 of 2 clients are here")
+    story = bench.run_dir / "story.txt"
+    for program in (client, server):
+        program.signal(signal.SIGUSR1)
+    assert server.event("note", text=f"{story} says what the run waits for")
+    assert "a: no rank yet, connected" in story.read_text()
+    bench.client("b", address, **client_settings(bench.folder))
+    assert server.ends() == 0 and client.ends() == 0
