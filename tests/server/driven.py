@@ -27,7 +27,7 @@ from heron_server.run.coordinator import Coordinator
 from heron_server.run.peer import Peer
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Trainer
-from heron_server.training.worker import InlineWorker
+from heron_server.training.worker import InlineWorker, Worker
 
 MODEL = tiny.mlp()
 HELD_OUT = 6
@@ -36,11 +36,12 @@ PEER = Peer("driven")
 
 
 class Server:
-    """A coordinator on an inline worker and a clock that the test turns."""
+    """A coordinator on a clock that the test turns, and on an inline worker if the test brings no other."""
 
     def __init__(
-        self, folder: Path, spec: RunSpec, resume: bool = False, model: SplitModel | None = None, **settings: Any
-    ) -> None:
+        self, folder: Path, spec: RunSpec, resume: bool = False, model: SplitModel | None = None,
+        worker: Worker | None = None, **settings: Any,
+    ) -> None:  # fmt: skip
         self.now, self.heard = 0.0, Heard()
         self.directory = RunDir(folder)
         test = None if spec.data.source == "client" else tiny.source(MODEL)
@@ -48,8 +49,8 @@ class Server:
         chosen = ServerSettings.model_validate({"abandoned_pause_s": 0.0, **settings})
         try:
             self.coordinator = Coordinator(
-                spec, chosen, self.trainer, self.directory, InlineWorker(), resume, Observers([self.heard]),
-                clock=lambda: self.now,
+                spec, chosen, self.trainer, self.directory, worker or InlineWorker(), resume,
+                Observers([self.heard]), clock=lambda: self.now,
             )  # fmt: skip
         except HeronError:
             self.directory.close()
@@ -98,7 +99,7 @@ class Client:
         return self.heard("round_begins")[-1]
 
     def tensors(self, step: int, rows: int = 4) -> dict[str, Array]:
-        rng = np.random.Generator(np.random.Philox([ord(self.name[0]), self.begins.round, step]))
+        rng = np.random.Generator(np.random.Philox([ord(self.name[0]), self.place["round"], step]))
         labels = rng.integers(0, tiny.CLASSES, rows)
         return {"activations": rng.standard_normal((rows, 6), dtype=np.float32), "labels": labels}
 
