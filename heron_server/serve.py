@@ -14,6 +14,7 @@ from heron_server.config import ServerSettings
 from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
 from heron_server.planning.facts import ModelFacts
+from heron_server.run.clock import RunClock
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.failure import failing
 from heron_server.run.prepare import finish_run, prepare
@@ -64,14 +65,14 @@ async def _run(
     observers: Observers, stopped: asyncio.Event,
 ) -> Summary:
     post = asyncio.get_running_loop().call_soon_threadsafe
-    worker = WorkerThread(post)
+    worker, clock = WorkerThread(post), RunClock()
     try:
-        coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observers)
+        coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observers, clock)
         server, address = await listen(coordinator, settings.address, settings.reflection)
         observers.listening(address, coordinator.run_id)
         try:
             with signals.on_user_signal(lambda: post(_write_story, coordinator, directory, observers)):
-                await _until_over(coordinator, stopped)
+                await _until_over(coordinator, clock, stopped)
             worker.end()
             await _farewell(coordinator, stopped)
         finally:
@@ -107,9 +108,10 @@ async def _last_calls() -> None:
         await asyncio.wait(rest, timeout=1.0)
 
 
-async def _until_over(coordinator: Coordinator, stopped: asyncio.Event) -> None:
+async def _until_over(coordinator: Coordinator, clock: RunClock, stopped: asyncio.Event) -> None:
     """Ticks until the run is finished, has failed, or a signal came."""
     while not (coordinator.finished or coordinator.failure or stopped.is_set()):
+        clock.turn()
         coordinator.tick()
         with suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), TICK_S)

@@ -1,4 +1,4 @@
-"""Numbers, tables and TOML as text.
+"""Numbers, tables, TOML and what state machines were told, as text.
 
 The ground floor: knows nothing of runs.
 """
