@@ -111,9 +111,12 @@ class Turns:
         patience = self._patience
         turn_s, over = patience.turn_s, now - self._opened > patience.round_deadline_s
         if patience.straggler == "wait" and not over:
-            allowed_s = patience.without_progress_s(self._step_s.get(name, 0.0))
-            late = now - debt.progress > allowed_s
-            return f"late: no progress for {allowed_s:g} s while it was its turn" if late else None
+            step_s = self._step_s.get(name, 0.0)
+            allowed_s = patience.without_progress_s(step_s)
+            if now - debt.progress <= allowed_s:
+                return None
+            advice = "" if step_s else "; if one local step of it takes longer, raise server.step_deadline_s"
+            return f"late: no progress for {allowed_s:g} s while it was its turn{advice}"
         if now - debt.since <= turn_s:
             return None
         took = f"its turn took more than {turn_s:g} s"

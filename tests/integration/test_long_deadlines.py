@@ -81,7 +81,7 @@ def test_a_client_from_which_nothing_comes_in_its_turn_is_dropped_after_120_s_an
         world.moves_to(120)
         assert world.owes("a") and world.server.coordinator.rounds_done == 0
         world.moves_to(120.25)
-        assert world.comes("dropped").reason == "late: no progress for 120 s while it was its turn"
+        assert world.comes("dropped").reason.startswith("late: no progress for 120 s while it was its turn")
         assert world.ends()["dropped_reasons"].keys() == {"a"}
 
 

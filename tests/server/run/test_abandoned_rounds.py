@@ -109,3 +109,20 @@ def test_while_the_checkpoint_is_loaded_no_update_is_taken(start: Start, monkeyp
     assert server.coordinator.failure is None and slow.begins.term == 2
     play_round([failing, slow])
     assert server.coordinator.rounds_done == 1
+
+
+def test_one_bad_client_without_whom_no_round_goes_on_abandons_a_handful_of_attempts_and_is_named(start: Start) -> None:
+    server = start(federation={"clients": 2, "min_clients": 2}, server={"abandoned_pause_s": 1.0, "silence_s": 1e9})
+    bad, _ = server.clients("ab")
+    attempted = 0
+    while server.now < 15:
+        if bad.begins.term > attempted:
+            attempted = bad.begins.term
+            server.coordinator.client_failed("a", "its activations are NaN")
+        server.now += 0.25
+        server.coordinator.tick()
+    assert attempted == 4, "at 0, 1, 3 and 7 s; the next is at 15 s"
+    (last,) = server.heard.of("note")[-1:]
+    assert last[1].endswith("it begins again after 8 s; abandoned 4 times in a row, dropped most often: a 4 times")
+    told = [event.reason for event in bad.heard("waiting")]
+    assert told[-1].startswith("round 1 was abandoned 4 times in a row; it begins again")

@@ -60,7 +60,7 @@ def test_bytes_that_trickle_are_no_progress(start: Start) -> None:
         next(bytes_of_it)
         at(server, server.now + 2)
         assert server.now < 130
-    assert reason(bad) == "late: no progress for 120 s while it was its turn" and not reason(good)
+    assert reason(bad).startswith("late: no progress for 120 s while it was its turn") and not reason(good)
 
 
 def test_at_the_round_s_deadline_only_the_one_whose_turn_it_is_loses_the_round(start: Start) -> None:

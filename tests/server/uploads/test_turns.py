@@ -14,7 +14,10 @@ def test_a_client_that_owes_is_late_once_it_has_made_no_progress_for_the_deadlin
     clocks = turns()
     assert clocks.late({"a": 0}, 100) == {}, "its clock begins as it begins to owe"
     assert clocks.late({"a": 0}, 220) == {}
-    assert clocks.late({"a": 0}, 220.5) == {"a": "late: no progress for 120 s while it was its turn"}
+    assert clocks.late({"a": 0}, 220.5) == {
+        "a": "late: no progress for 120 s while it was its turn; if one local step of it takes longer, raise "
+        "server.step_deadline_s"
+    }
 
 
 def test_a_place_further_on_is_progress_and_the_same_place_again_is_none() -> None:
