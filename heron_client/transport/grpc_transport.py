@@ -5,6 +5,7 @@ Errors of gRPC become Heron's here: by the `heron-reason` of the trailing metada
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from math import inf
 from time import monotonic, sleep
@@ -32,6 +33,8 @@ REJOIN_S = 0.5
 """From a Join that was answered to the next: a server whose sessions break at once is not asked without a pause."""
 FAREWELL_S = 1.0
 """How long a Leave may take once the transport is stopped."""
+CLOSE_S = 2.0
+"""How long the end of the connections may take: gRPC waits there for its calls, however long they take to end."""
 MOST_CHUNKS = 2
 """Of a client state, read and not yet stored."""
 
@@ -137,8 +140,13 @@ class GrpcTransport:
         self._stopped_at = monotonic()
 
     def close(self) -> None:
-        """Ends all connections; the transport cannot be used again."""
+        """Ends all connections; the transport cannot be used again. Waits CLOSE_S for gRPC at most."""
         self.disconnect()
+        closing = threading.Thread(target=self._close, name="heron-closing", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+
+    def _close(self) -> None:
         self._control.close()
         self._bulk.close()
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from client.transport.odd_server import odd_server
 
+from heron_client.transport import grpc_transport
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_core.errors import HeronError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -92,3 +93,12 @@ def test_a_leave_that_is_answered_goes_through_after_the_stop() -> None:
     with odd_server(Leave=answer) as (_, address), closing(GrpcTransport(address, LONG_S)) as transport:
         transport.stop()
         transport.leave(pb.LeaveRequest())
+
+
+def test_connections_that_grpc_does_not_end_hold_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(grpc_transport, "CLOSE_S", 0.05)
+    transport = GrpcTransport("127.0.0.1:1", rpc_deadline_s=LONG_S)
+    monkeypatch.setattr(transport._control, "close", over.wait)
+    transport.close()
+    over.set()
