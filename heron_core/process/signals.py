@@ -144,8 +144,8 @@ class Signals:
         self.end(self._code, f"ended; what did not stop was left as it was: {_threads()}")
 
     def last_hook(self) -> None:
-        """As the last of all exit hooks: what remains is Python's own taking apart, which computes for seconds where torch
-        is loaded, and can wait for ever for a thread of another library."""
+        """As the last of all exit hooks: what remains is Python's own taking apart, which computes for seconds where
+        torch is loaded, and can wait for ever for a thread of another library."""
         if self._code is not None:
             for stream in (sys.stdout, sys.stderr):
                 with suppress(Exception):
