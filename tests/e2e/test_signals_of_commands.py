@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -169,3 +170,62 @@ def test_sigusr1_writes_what_the_run_waits_for_and_ends_nobody(bench: Bench) -> 
     assert "a: no rank yet, connected" in story.read_text()
     bench.client("b", address, **client_settings(bench.folder))
     assert server.ends() == 0 and client.ends() == 0
+
+
+@pytest.mark.parametrize("how", ["TERM", "INT", "HUP"])
+def test_a_signal_ends_a_simulation_between_two_local_steps_and_it_can_be_resumed(bench: Bench, how: str) -> None:
+    file = str(bench.run_file(simulated(rounds=10_000)))
+    simulation = bench.program("-m", "heron_simulator", file, "--log-format", "json")
+    simulation.line('"round_done"')
+    end_by(simulation, SIGNALS[how])
+    assert simulation.ends(WITHIN_S) == INTERRUPTED, simulation.stderr
+    assert len(simulation.stderr) == 1 and "go on with --resume" in simulation.stderr[0], simulation.stderr
+    done = max((bench.run_dir / "checkpoints").glob("round-*"))
+    resumed = bench.program("-m", "heron_simulator", file, "--log-format", "json", "--resume")
+    assert int(done.stem.removeprefix("round-")) < int(json.loads(resumed.line('"round_done"'))["round"])
+
+
+def simulated(rounds: int) -> dict[str, Any]:
+    return {
+        "rounds": rounds,
+        "model": {"name": "mlp", "input_shape": [1, 8, 8]},
+        "data": {"train_limit": 100, "test_limit": 20},
+        "method": {"local_steps": 2, "batch_size": 8},
+        "federation": {"clients": 2},
+    }
+
+
+A_USERS_OWN_PROGRAM = """
+import signal, sys
+from contextlib import closing
+from pathlib import Path
+from heron_server.config import load_run_file
+from heron_server.serve import serve
+from heron_server.storage.run_dir import RunDir
+from heron_server.metrics.observers import Observer
+from heron_simulator import simulate
+
+class Says(Observer):
+    def listening(self, address, run_id): print("listening", flush=True)
+    def round_done(self, record): print("round_done", flush=True)
+
+spec, settings = load_run_file(Path(sys.argv[1]))
+before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)}
+try:
+    if sys.argv[2] == "simulate":
+        simulate(spec, settings=settings, run_dir=settings.run_dir, observers=[Says()])
+    else:
+        with closing(RunDir(settings.run_dir)) as directory:
+            serve(spec, settings, directory, observers=[Says()])
+except KeyboardInterrupt:
+    print("interrupted", before == {n: signal.getsignal(n) for n in before})
+"""
+
+
+@pytest.mark.parametrize(("call", "under_way"), [("simulate", "round_done"), ("serve", "listening")])
+def test_a_users_own_program_keeps_its_signals_and_gets_its_ctrl_c(bench: Bench, call: str, under_way: str) -> None:
+    program = bench.program("-c", A_USERS_OWN_PROGRAM, str(bench.run_file(simulated(rounds=10_000))), call)
+    program.line(under_way)
+    program.signal(signal.SIGINT)
+    assert (program.ends(), program.stdout[-1], program.stderr) == (0, "interrupted True", [])
+    assert list(bench.run_dir.rglob("*.tmp")) == []
