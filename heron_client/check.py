@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from time import perf_counter
@@ -13,10 +12,9 @@ from heron_client.compute.local_round import LocalRound
 from heron_client.compute.meter import PeakMeter, resident_bytes
 from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
+from heron_client.session.answers import check_times, run_spec_of
 from heron_client.transport.grpc_transport import GrpcTransport
-from heron_core.config import validate
 from heron_core.pb.v1 import federation_pb2 as pb
-from heron_core.spec.run_spec import RunSpec
 from heron_core.version import PROTOCOL_VERSION, __version__
 
 
@@ -34,7 +32,8 @@ def run_check(settings: ClientSettings, say: Callable[[str], None]) -> None:
     finally:
         transport.close()
     say(f"server       {settings.server} answers, run {reply.run_id}, protocol {PROTOCOL_VERSION}, Heron {__version__}")
-    spec = validate(RunSpec, json.loads(reply.run_spec_json), "the server's run spec")
+    check_times(reply)
+    spec = run_spec_of(reply)
     backend = build_torch_backend(settings, spec)
     workspace, task = Workspace(settings, spec, backend), backend.modules.model.task
     workspace.prepare(0, spec.federation.clients)

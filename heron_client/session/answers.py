@@ -29,6 +29,11 @@ def check_session(reply: pb.JoinReply) -> None:
     """Raises BadReply unless the reply gives a session, and times by which one can live."""
     if not reply.session_id or not reply.run_id:
         raise BadReply("the answer to Join must name a session and a run; look at what answers at server")
+    check_times(reply)
+
+
+def check_times(reply: pb.JoinReply) -> None:
+    """Raises BadReply for heartbeats that nobody can send, or between which the server takes its client for lost."""
     if not (SHORTEST_BEAT_S <= reply.heartbeat_s <= TIMEOUT_MAX and reply.heartbeat_s < reply.silence_s):
         raise BadReply(
             f"the server asks for a heartbeat every {reply.heartbeat_s:g} s and takes {reply.silence_s:g} s of silence "

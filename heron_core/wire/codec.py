@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from heron_core.arrays import Array, TensorSpec
-from heron_core.errors import TensorError
+from heron_core.errors import ModelError, TensorError
 from heron_core.pb.v1 import tensors_pb2 as pb
 
 Expected = Sequence[tuple[str, str, tuple[int, ...]]]
@@ -39,11 +39,11 @@ assert sys.byteorder == "little", "the wire is little-endian; big-endian hosts n
 
 
 def manifest_of(arrays: Mapping[str, Array]) -> pb.Manifest:
-    """What `arrays` are; raises TensorError for a dtype the wire does not know."""
+    """What `arrays` are; raises ModelError for a dtype the wire does not know: they are the sender's own."""
     manifest = pb.Manifest()
     for name, array in arrays.items():
         if array.dtype.name not in CODES:
-            raise TensorError(f"tensor {name} has dtype {array.dtype}; the wire carries {', '.join(sorted(CODES))}")
+            raise ModelError(f"tensor {name} has dtype {array.dtype}; the wire carries {', '.join(sorted(CODES))}")
         manifest.tensors.add(name=name, dtype=pb.DType.ValueType(CODES[array.dtype.name]), shape=array.shape)
     return manifest
 

@@ -19,6 +19,7 @@ from heron_client.compute.role import Role, role_of
 from heron_client.config import ClientSettings
 from heron_core.arrays import Array, TensorSpec
 from heron_core.device import resolve_device
+from heron_core.errors import ModelError
 from heron_core.labels import LabelSpec
 from heron_core.models import build_split_model
 from heron_core.models.families.stages import stage_of
@@ -171,5 +172,12 @@ def build_torch_backend(settings: ClientSettings, spec: RunSpec) -> TorchBackend
     ModelError, DataError, ConfigError: a model, weights or device that cannot be had here.
     """
     find_code_in(settings.python_path)
-    model = build_split_model(spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder)
-    return TorchBackend(model, role_of(spec), resolve_device(settings.device))
+    try:
+        model = build_split_model(spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder)
+        return TorchBackend(model, role_of(spec), resolve_device(settings.device))
+    except (MemoryError, RuntimeError) as error:  # torch raises a RuntimeError where there is no memory for a tensor
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ModelError(
+            f"the run's model {spec.model.name} cannot be built here: {reason}; see whether {settings.device} has "
+            "memory for it"
+        ) from error

@@ -15,7 +15,7 @@ from integration.worlds import InProcessWorld, Member
 from heron_client.session.session import State
 from heron_client.transport.interface import Accept, Transport
 from heron_core.arrays import Array
-from heron_core.errors import BadReply, HeronError, ServerTensorError, Unreachable
+from heron_core.errors import BadReply, HeronError, ModelError, ServerTensorError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 from heron_simulator.forwarding import Forwarding
@@ -75,6 +75,13 @@ def test_times_by_which_nobody_can_live_are_refused(
 def test_a_run_spec_that_is_no_json_is_refused(ended: Callable[..., HeronError], text: str) -> None:
     error = ended(joins(run_spec_json=text))
     assert type(error) is BadReply and "run spec must be JSON" in str(error)
+
+
+def test_a_model_for_which_there_is_no_memory_is_named(ended: Callable[..., HeronError]) -> None:
+    tables = SPEC.model_dump()
+    tables["model"]["widths"] = [1 << 44, 8]
+    error = ended(joins(run_spec_json=RunSpec.model_validate(tables).model_dump_json()))
+    assert type(error) is ModelError and str(error).startswith("the run's model mlp cannot be built here: ")
 
 
 @pytest.mark.parametrize("field", ["session_id", "run_id"])

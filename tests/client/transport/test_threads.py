@@ -15,7 +15,7 @@ from client.transport.odd_server import Act, odd_server
 
 from heron_client.transport.grpc_reader import Reader
 from heron_client.transport.grpc_transport import GrpcTransport
-from heron_core.errors import BadReply, HeronError, ServerTensorError, TensorError, Unreachable
+from heron_core.errors import BadReply, HeronError, ModelError, ServerTensorError, TensorError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.pb.v1 import tensors_pb2 as tensors
@@ -118,7 +118,7 @@ def test_a_failure_in_the_beats_is_raised_where_events_are_waited_for() -> None:
 
 
 def test_an_update_that_cannot_be_sent_is_no_lost_server() -> None:
-    with client_of() as transport, pytest.raises(TensorError, match="tensor w has dtype complex64"):
+    with client_of() as transport, pytest.raises(ModelError, match="tensor w has dtype complex64"):
         transport.submit(pb.UpdateHeader(), {"w": np.zeros(3, np.complex64)})
 
 

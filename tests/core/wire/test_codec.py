@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from heron_core.arrays import Array
-from heron_core.errors import TensorError
+from heron_core.errors import ModelError, TensorError
 from heron_core.pb.v1 import tensors_pb2 as pb
 from heron_core.wire.codec import (
     CHUNK_BYTES,
@@ -126,7 +126,7 @@ def test_a_piece_of_the_default_size_stays_far_below_the_message_cap() -> None:
 
 @pytest.mark.parametrize("dtype", ["complex64", "uint16", "datetime64[s]", "S3", "object"])
 def test_a_dtype_that_the_wire_does_not_know_is_refused_by_name(dtype: str) -> None:
-    with pytest.raises(TensorError, match=r"tensor strange has dtype .*; the wire carries bool, float16"):
+    with pytest.raises(ModelError, match=r"tensor strange has dtype .*; the wire carries bool, float16"):
         manifest_of({"strange": np.zeros(2, dtype=dtype)})
 
 
