@@ -175,7 +175,7 @@ class Coordinator:
         with self._costs_the_round(name):
             self.states.check_values(state, f"client {name!r}, update of round {header.round}")
         if self._rounds.is_active(name):
-            self._deadlines.round_done(name, header.figures.step_seconds_median)
+            self._deadlines.measured(name, header.figures.step_seconds_median)
             self._phases.update(name, Update(header.num_samples, header.held_out_samples, state, header.figures))
 
     def _check_place(self, header: pb.UpdateHeader) -> None:

@@ -21,7 +21,7 @@ class Deadlines:
         self._step_seconds: dict[str, float] = {}
         """Median of the last round that each client was in, by its own word."""
 
-    def round_done(self, name: str, step_seconds: float) -> None:
+    def measured(self, name: str, step_seconds: float) -> None:
         """What a local step took, as the client's update says."""
         if step_seconds > 0:  # NaN is not
             self._step_seconds[name] = step_seconds
