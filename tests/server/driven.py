@@ -134,13 +134,14 @@ class Client:
         names = [name for name, _, _ in self.coordinator.expected_update]
         return {n: (fetched[n] + letter).astype(fetched[n].dtype) for n in names}
 
-    def submit(self, state: dict[str, Array] | None = None, **header: Any) -> bool:
+    def submit(self, state: dict[str, Array] | None = None, step_seconds: float = 0.0, **header: Any) -> bool:
         state = state if state is not None else self.state()
         fields = {
             "run_id": self.reply.run_id, "term": self.begins.term, "round": self.begins.round,
             "session_id": self.session, "num_samples": 10, "held_out_samples": HELD_OUT, **header,
         }  # fmt: skip
-        update = pb.UpdateHeader(**fields, figures=pb.ClientFigures(mean_loss=1.0, forward_passes=8))
+        figures = pb.ClientFigures(mean_loss=1.0, forward_passes=8, step_seconds_median=step_seconds)
+        update = pb.UpdateHeader(**fields, figures=figures)
         fresh = self.coordinator.check_update(self.peer, update, manifest_of(state))
         if fresh:
             self.coordinator.submit(self.peer, update, state)

@@ -155,6 +155,23 @@ def test_each_mib_of_an_update_on_its_way_is_progress_and_a_trickle_is_none(star
     assert reason(trickling) and not reason(coming)
 
 
+@pytest.mark.parametrize(("step_seconds", "allowed_s"), [(100.0, 400.0), (float("nan"), 120.0), (-1.0, 120.0)])
+def test_what_its_steps_took_in_the_last_round_counts_in_the_next(
+    start: Start, step_seconds: float, allowed_s: float
+) -> None:
+    server = start(server=SILENT_IS_FINE)
+    slow, other = clients = server.clients("ab")
+    play_but_for_updates(clients)
+    slow.submit(step_seconds=step_seconds)
+    other.submit()
+    assert slow.begins.round == 2
+    at(server, 0)
+    at(server, allowed_s)
+    assert not reason(slow)
+    at(server, allowed_s + 0.5)
+    assert reason(slow).startswith(f"late: no progress for {allowed_s:g} s") and not reason(other)
+
+
 def test_a_beat_of_another_term_says_nothing(start: Start) -> None:
     server = start(rounds=1, server=SILENT_IS_FINE)
     client, _ = server.clients("ab")
