@@ -144,7 +144,7 @@ class Runner:
         try:
             reply = self._transport.join(request)
         except (Unreachable, Internal, NameTaken) as error:
-            if isinstance(error, NameTaken) and not self._back_off.offline:
+            if self._stopping or (isinstance(error, NameTaken) and not self._back_off.offline):
                 raise
             self._missed(error)
             return
