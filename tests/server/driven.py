@@ -89,6 +89,8 @@ class Client:
         self.answers: list[split.PushEvent] = []
         self.bulks: list[Bulk[split.PushEvent]] = []
         self.cut = False
+        self.place: dict[str, int] = {}
+        """Of the stream that was opened last."""
         coordinator.watch(peer, self.session, self.events.append, lambda _: setattr(self, "cut", True))
 
     def heard(self, kind: str) -> list[Any]:
@@ -99,7 +101,7 @@ class Client:
         return self.heard("round_begins")[-1]
 
     def tensors(self, step: int, rows: int = 4) -> dict[str, Array]:
-        rng = np.random.Generator(np.random.Philox([ord(self.name[0]), self.place["round"], step]))
+        rng = np.random.Generator(np.random.Philox([ord(self.name[0]), self.place.get("round") or self.begins.round, step]))
         labels = rng.integers(0, tiny.CLASSES, rows)
         return {"activations": rng.standard_normal((rows, 6), dtype=np.float32), "labels": labels}
 
