@@ -101,7 +101,8 @@ class Client:
         return self.heard("round_begins")[-1]
 
     def tensors(self, step: int, rows: int = 4) -> dict[str, Array]:
-        rng = np.random.Generator(np.random.Philox([ord(self.name[0]), self.place.get("round") or self.begins.round, step]))
+        number = self.place.get("round") or self.begins.round
+        rng = np.random.Generator(np.random.Philox([ord(self.name[0]), number, step]))
         labels = rng.integers(0, tiny.CLASSES, rows)
         return {"activations": rng.standard_normal((rows, 6), dtype=np.float32), "labels": labels}
 
