@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+import grpc
+
 from heron_core.errors import ConfigError, Interrupted
 from heron_core.process import signals
 from heron_core.spec.run_spec import RunSpec
@@ -27,6 +29,8 @@ FAREWELL_S = 5.0
 """How long clients may take to hear that the run is over."""
 STOP_S = 2.0
 """How long the server may take to end the calls of those who have not."""
+_ended: list[grpc.aio.Server] = []
+"""Never taken apart: gRPC does that on the event loop, and waits without a limit for what is pending in them."""
 
 
 def serve(
@@ -69,6 +73,7 @@ async def _run(
     try:
         coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observers, clock)
         server, address = await listen(coordinator, settings.address, settings.reflection)
+        _ended.append(server)
         observers.listening(address, coordinator.run_id)
         try:
             with signals.on_user_signal(lambda: post(_write_story, coordinator, directory, observers)):

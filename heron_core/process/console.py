@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from heron_core.errors import HeronError, meaning_of
-from heron_core.process.signals import leaving
+from heron_core.errors import MEANINGS, HeronError, RunFailed, meaning_of
+from heron_core.process.signals import AT_ONCE, leaving
 
 EXIT_CODES = """Exit codes: 0 done, 2 usage or config, 3 cannot reach or was refused by the peer, 4 data or model error,
 5 interrupted with state saved, 6 a part of the program or its storage failed, the last checkpoint is usable,
@@ -18,16 +18,23 @@ EXIT_CODES = """Exit codes: 0 done, 2 usage or config, 3 cannot reach or was ref
 def run_command(program: str, command: Callable[[], object]) -> NoReturn:
     """Runs a typer app to its end; a HeronError becomes one line on stderr and its exit code.
 
+    So does an error that nobody expected: its traceback, a line, and the exit code of RunFailed.
+
     Whatever does not stop then, the process ends soon after, if its signals are installed.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on stderr would stand beside ours
-    code = 1  # what Python makes of an error that nobody expected
+    code = AT_ONCE  # of what nobody sees end here: a KeyboardInterrupt
     try:
         command()
         code = 0
     except HeronError as error:
         print(f"{program}: {error}", file=sys.stderr)
         code = meaning_of(error).exit_code
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        said = str(error).partition("\n")[0]
+        print(f"{program}: a bug: {type(error).__name__}{said and f': {said}'}", file=sys.stderr)
+        code = MEANINGS[RunFailed].exit_code
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise

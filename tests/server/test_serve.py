@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 import tiny
 
@@ -17,6 +20,7 @@ from heron_core import files
 from heron_core.errors import RunFailed
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server import launch
+from heron_server.api import server as server_module
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer
 from heron_server.rounds import storing
@@ -114,6 +118,23 @@ class Disk(Observer):
     def fsync(self, descriptor: int) -> None:
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_server_is_never_taken_apart_on_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC waits there without a limit for what is pending in it; on a busy machine that can hang."""
+    servers: list[weakref.ref[grpc.aio.Server]] = []
+
+    async def listen(*arguments: Any) -> tuple[grpc.aio.Server, str]:
+        server, address = await server_module.listen(*arguments)
+        servers.append(weakref.ref(server))
+        return server, address
+
+    monkeypatch.setattr("heron_server.serve.listen", listen)
+    clients, directory = Clients(), RunDir(tmp_path)
+    serve(tiny.spec(rounds=1), ServerSettings(address="127.0.0.1:0"), directory, observers=[clients])
+    directory.close()
+    clients.join()
+    assert servers[0]() is not None
 
 
 def test_a_full_disk_pauses_a_served_run_and_its_clients_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

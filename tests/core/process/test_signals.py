@@ -138,10 +138,10 @@ run_command("program", lambda: print("said"))
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["said", "hook"], "")
 
 
-def test_an_error_that_nobody_expected_is_shown_and_ends_with_1() -> None:
+def test_an_error_that_nobody_expected_is_shown_and_ends_with_6() -> None:
     done = ends("from heron_core.process.console import run_command; run_command('program', lambda: 1 / 0)")
-    assert done.returncode == 1
-    assert "ZeroDivisionError" in done.stderr
+    assert done.returncode == 6
+    assert "Traceback" in done.stderr and done.stderr.endswith("program: a bug: ZeroDivisionError: division by zero\n")
 
 
 def test_a_fork_of_the_process_is_ended_by_its_own_signal_and_the_process_hears_nothing_of_it() -> None:
