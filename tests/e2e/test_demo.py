@@ -111,8 +111,8 @@ def test_what_the_demo_has_started_ends_with_it_however_it_ends(
     monkeypatch.setenv("TMPDIR", str(temporary))
     demo = start_demo(bench)
     demo.line(where)
-    started = psutil.Process(demo.pid).children(recursive=True)
-    assert started
+    while not (started := psutil.Process(demo.pid).children(recursive=True)):
+        assert demo.running  # the line comes just before the process
     demo.signal(signal.SIGKILL)
     assert demo.ends() == -signal.SIGKILL
     assert psutil.wait_procs(started, timeout=GONE_WITHIN_S)[1] == []
