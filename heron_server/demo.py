@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
 from heron_core.config import apply_overrides, load_toml
 from heron_core.errors import Internal
-from heron_core.process.children import let_go, start_child
+from heron_core.process.children import kept_folder, let_go, start_child
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import as_method, file_tables
 from heron_server.config import split_run_file
@@ -54,14 +53,14 @@ def run_control(spec: RunSpec) -> Summary:
 
     Where that fails, what it said goes to stderr, and SystemExit has its exit code; Internal: it was killed.
     """
-    with tempfile.TemporaryDirectory(prefix="heron-control-") as name:
-        folder = Path(name)
+    with kept_folder("heron-control-") as kept:
+        folder = kept.path
         run_file, run_dir, said = folder / "run.toml", folder / "run", folder / "said.txt"
         tables = {**file_tables(as_method(spec, "frozen")), "server": {"run_dir": str(run_dir)}}
         run_file.write_text(to_toml(tables), encoding="utf-8")
         command = ("-m", "heron_simulator", str(run_file), "--log-format", "json")
         with said.open("wb") as stderr:
-            control = start_child(*command, stdout=subprocess.DEVNULL, stderr=stderr, folder=folder)
+            control = start_child(*command, stdout=subprocess.DEVNULL, stderr=stderr, folder=kept)
             try:
                 code = control.wait()
             finally:

@@ -33,7 +33,7 @@ LEAVE_WITHIN_S = 5.0
 """From the end of a command to the end of its process."""
 SHOW_CURSOR = b"\x1b[?25h"
 WITH_PARENT = "HERON_ENDS_WITH_STANDARD_INPUT"
-"""In the environment of a process that ends when its standard input does: the folder that goes with it, or nothing."""
+"""In the environment of a process that ends when its standard input does."""
 
 Told = Callable[[], object]
 """Called in the thread that hears the signals; it must not wait."""
@@ -189,14 +189,11 @@ class Signals:
 
     def end_with_parent(self) -> None:
         """Where this process was started by `start_child`: it ends with its parent."""
-        folder = os.environ.pop(WITH_PARENT, None)  # not for what this process starts in its turn
-        if folder is not None:
-            threading.Thread(target=self._await_parent, args=(folder,), name="heron-parent", daemon=True).start()
+        if os.environ.pop(WITH_PARENT, None) is not None:  # not for what this process starts in its turn
+            threading.Thread(target=self._await_parent, name="heron-parent", daemon=True).start()
 
-    def _await_parent(self, folder: str) -> None:
+    def _await_parent(self) -> None:
         os.read(0, 1)  # returns at the end of the pipe: nothing is ever written to it
-        if folder:
-            os.execvp("rm", ["rm", "-rf", "--", folder])  # ends all threads: none makes new files, or ends the process
         self.end(INTERRUPTED)
 
     def _listen(self, pipe: int) -> None:

@@ -1,7 +1,6 @@
 """One run of a sweep, in a process of its own: `python -m heron_simulator.sweep.job FOLDER`.
 
-Reads FOLDER/job.json, writes FOLDER/row.json. It ends when its standard input does, and the folder with it: no run
-outlives its sweep.
+Reads FOLDER/job.json, writes FOLDER/row.json. It ends when its standard input does: no run outlives its sweep.
 """
 
 from __future__ import annotations

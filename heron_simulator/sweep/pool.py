@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -15,7 +14,7 @@ from time import perf_counter
 from typing import IO
 
 from heron_core.errors import Interrupted
-from heron_core.process.children import let_go, start_child
+from heron_core.process.children import KeptFolder, kept_folder, let_go, start_child
 from heron_simulator.sweep.plan import Run
 from heron_simulator.sweep.store import Figure, Row
 
@@ -61,15 +60,16 @@ class Pool:
 
     def _run(self, run: Run) -> Row | None:
         """None for a run that was ended with the pool."""
-        with tempfile.TemporaryDirectory(prefix="heron-sweep-") as folder:
-            return self._row(run, Path(folder))
+        with kept_folder("heron-sweep-") as kept:
+            return self._row(run, kept)
 
-    def _row(self, run: Run, folder: Path) -> Row | None:
+    def _row(self, run: Run, kept: KeptFolder) -> Row | None:
+        folder = kept.path
         job = {part: getattr(run, part).model_dump(mode="json") for part in ("spec", "server", "simulate")}
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         began, said = perf_counter(), folder / "said.txt"
         with said.open("wb") as output:
-            code = self._wait(folder, output)
+            code = self._wait(kept, output)
         if self._over and code != 0:
             return None
         row = folder / "row.json"
@@ -83,12 +83,12 @@ class Pool:
             found["failed"] = without_machine(str(found["failed"]), folder)
         return found
 
-    def _wait(self, folder: Path, output: IO[bytes]) -> int | None:
+    def _wait(self, kept: KeptFolder, output: IO[bytes]) -> int | None:
         with self._lock:
             if self._over:
                 return None
             process = start_child(
-                "-m", "heron_simulator.sweep.job", str(folder), stdout=output, stderr=output, folder=folder
+                "-m", "heron_simulator.sweep.job", str(kept.path), stdout=output, stderr=output, folder=kept
             )
             self._processes.add(process)
         try:

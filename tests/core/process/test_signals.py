@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from heron_core.process.children import let_go, start_child
 from heron_core.process.signals import Signals
 
 INT, TERM, HUP, USER = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
@@ -162,20 +161,6 @@ def test_what_was_started_with_nohup_stays_deaf_to_sighup() -> None:
         capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert (done.returncode, done.stdout.split()) == (0, ["1"])
-
-
-@pytest.mark.parametrize("has_folder", [False, True])
-def test_a_child_ends_once_its_parent_lets_go_and_takes_its_folder_with_it(tmp_path: Path, has_folder: bool) -> None:
-    folder = tmp_path / "own"
-    folder.mkdir()
-    code = "import threading; print('here', flush=True); threading.Event().wait()"
-    child = start_child("-c", INSTALLED + code, stdout=subprocess.PIPE, folder=folder if has_folder else None)
-    assert child.stdout is not None
-    with child.stdout:
-        assert child.stdout.readline() == b"here\n"
-        let_go(child)
-        child.wait(PATIENCE_S)
-    assert folder.exists() is not has_folder
 
 
 def test_importing_it_takes_nothing_that_is_not_pythons_own() -> None:

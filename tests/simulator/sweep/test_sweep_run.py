@@ -98,9 +98,11 @@ def test_however_a_sweep_ends_its_runs_and_their_folders_go_with_it(
     process = start(tmp_path, "--jobs", "2")
     assert process.stdout is not None
     process.stdout.readline()  # a run has finished, others are in progress
+    process.send_signal(signal.SIGSTOP)  # so that it starts nothing between these two lines
     runs = psutil.Process(process.pid).children(recursive=True)
     assert runs
     process.send_signal(how)
+    process.send_signal(signal.SIGCONT)
     code, _, err = finish(process)
     assert code == (-how if how is signal.SIGKILL else 5), err
     assert psutil.wait_procs(runs, timeout=PATIENCE_S)[1] == []
