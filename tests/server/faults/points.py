@@ -19,7 +19,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -231,8 +231,3 @@ def _last_name(node: ast.expr) -> str:
 def _text(node: ast.expr, most: int = 60) -> str:
     text = " ".join(ast.unparse(node).split())
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def of_packages(points: Iterable[Point], *packages: str) -> list[Point]:
-    """Those of these packages."""
-    return [point for point in points if point.module.startswith(packages)]
