@@ -212,8 +212,18 @@ class FederationSpec(Settings):
     """Clients drawn for each round (seeded). 0: all."""
     min_clients: Positive = 1
     """A round needs at least this many participants; below it the round is abandoned."""
-    aggregation: Literal["uniform", "samples"] = "uniform"
-    """Weights of the average: uniform (the paper's 1/N), or by each client's sample count."""
+    aggregation: Literal[
+        "uniform", "samples", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "norm_clipping",
+        "bulyan",
+    ] = "uniform"  # fmt: skip
+    """What is made of the clients' states. uniform (the paper's 1/N) and samples (by each client's sample count)
+    average whatever comes; the others bear `hostile` clients, see docs/hostile.md."""
+    hostile: Count = 0
+    """f: so many of a round's clients may send what they like. Each rule needs a number of clients for it."""
+    most_samples: Count = 0
+    """With aggregation = samples: no client weighs more than this many samples, whatever it says. 0: no limit."""
+    clip_norm: NonNegative = 0.0
+    """With aggregation = norm_clipping: the longest change of the weights that counts whole. 0: the clients' median."""
 
     @model_validator(mode="after")
     def _enough_clients(self) -> Self:

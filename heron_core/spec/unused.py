@@ -42,6 +42,10 @@ def _rule(table: str) -> dict[str, Use]:
 _ZO = _methods("heron", lambda m: m.name == "heron")
 _LEARNS = _methods("a method whose clients learn", lambda m: method_of(m).client_learns)
 _UPLOADS = _methods("a method that uploads activations", lambda m: method_of(m).uploads)
+_ROBUST = Use(
+    "with a rule that bears hostile clients", lambda s: s.federation.aggregation not in ("uniform", "samples"),
+    lambda s: f'with federation.aggregation = "{s.federation.aggregation}"',
+)  # fmt: skip
 _EXPERIMENT = Use("with experiment data", lambda s: s.data.source != "client", lambda _: 'with data.source = "client"')
 USERS: Mapping[str, Use] = {
     "method.zo": _ZO,
@@ -67,6 +71,9 @@ USERS: Mapping[str, Use] = {
     **dict.fromkeys(("data.partition", "data.train_range", "data.train_limit", "data.test_limit"), _EXPERIMENT),
     "data.alpha": _where("data.partition", "dirichlet"),
     "data.shards_per_client": _where("data.partition", "shards"),
+    "federation.hostile": _ROBUST,
+    "federation.most_samples": _where("federation.aggregation", "samples"),
+    "federation.clip_norm": _where("federation.aggregation", "norm_clipping"),
     "data.holdout": _where("data.source", "client"),
 }
 """Setting that not every run uses -> who does. A table stands before its own settings.

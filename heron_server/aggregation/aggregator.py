@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from heron_core.arrays import Array
+
+
+@dataclass(frozen=True)
+class Updates:
+    """All whose updates count in one round, at least as many as the rule needs."""
+
+    states: Mapping[int, Mapping[str, Array]]
+    """By rank, every tensor that is averaged: weights, moments, buffers; it may hold none."""
+    num_samples: Mapping[int, int]
+    """By rank, what each client says it trained on."""
+    before: Mapping[str, Array]
+    """The same tensors as each client fetched them when the round began."""
+    buffers: frozenset[str] = field(default_factory=frozenset)
+    """Names of those that are buffers."""
+
+    @property
+    def ranks(self) -> list[int]:
+        """In rank order."""
+        return sorted(self.states)
+
+    @property
+    def in_order(self) -> list[Mapping[str, Array]]:
+        """The states in rank order."""
+        return [self.states[rank] for rank in self.ranks]
 
 
 @dataclass(frozen=True)
@@ -20,12 +44,8 @@ class Aggregated:
 
 
 class Aggregator(Protocol):
-    """A rule. It depends on nothing but its arguments and leaves them as they are."""
+    """A rule. It depends on nothing but its settings and arguments, and leaves these as they are."""
 
-    def aggregate(self, states: Mapping[int, Mapping[str, Array]], num_samples: Mapping[int, int]) -> Aggregated:
-        """One client state of all whose updates count, at least one.
-
-        `states`: by rank, every tensor that is averaged, weights and buffers; it may hold none. `num_samples`: by rank,
-        what each client says it trained on.
-        """
+    def aggregate(self, updates: Updates) -> Aggregated:
+        """One client state of all whose updates count."""
         ...

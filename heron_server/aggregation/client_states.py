@@ -44,8 +44,13 @@ class ClientStates:
     ) -> None:
         """`tensors`: the initial client state without moments, in the client's order. `most_steps`: a client's local
         steps in the whole run."""
-        self._most_steps = most_steps
+        self._most_steps, self.buffers = most_steps, buffers
         start = {**tensors, **zero_moments(method, tensors, buffers)}
+        most_batches = most_steps * (method.batch_size // method.micro_batch_rows)
+        self._counters = {
+            n: (int(t), int(t) + most_batches) for n, t in tensors.items() if n.endswith(".num_batches_tracked")
+        }
+        """The least and the most that a normalisation of the client can have counted."""
         self._places: dict[str, Place] = {n: place_of(method, n, buffer=n in buffers) for n in start}
         self._start = {n: t for n, t in start.items() if self._places[n] in ("kept", "own")}
         self.versions = {0: Snapshot({n: t for n, t in start.items() if n not in self._start})}
@@ -64,7 +69,7 @@ class ClientStates:
         return {name: held[name] for name in self._places}
 
     def check_values(self, update: Mapping[str, Array], origin: str) -> None:
-        """Raises TensorError for NaN, Inf, and moments that no optimiser reaches."""
+        """Raises TensorError for NaN, Inf, and moments and counters that no client reaches."""
         check_finite(update, origin)
         for name in ("moments.second", "moments.steps"):
             if name in update and update[name].size and update[name].min() < 0:
@@ -74,6 +79,11 @@ class ClientStates:
                 f"{origin}: tensor moments.steps must be at most {self._most_steps}, the run's local steps, got "
                 f"{update['moments.steps']}"
             )
+        for name, (least, most) in self._counters.items():
+            if name in update and not least <= update[name] <= most:
+                raise TensorError(
+                    f"{origin}: tensor {name} must lie in {least}..{most}, the run's batches, got {update[name]}"
+                )
 
     def averaged_part(self, update: Mapping[str, Array]) -> Arrays:
         """Those of an update's tensors that aggregation makes one of."""

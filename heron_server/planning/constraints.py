@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from heron_core.errors import ConfigError
 from heron_core.spec.methods import method_of, moves
-from heron_core.spec.run_spec import DataSpec, MethodSpec, RunSpec
+from heron_core.spec.run_spec import DataSpec, FederationSpec, MethodSpec, RunSpec
+from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.macs import probed_stages
@@ -23,6 +24,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *_cut_gradients(spec.method, facts),
         *(_probes(spec.method, spec.model.name, facts) if probes else ()),
         *_evaluation(spec.data.validation, settings),
+        *_hostile(spec.federation),
     ):
         raise ConfigError(reason)
 
@@ -181,3 +183,21 @@ def _evaluation(validation: float, settings: ServerSettings) -> Iterator[str]:
             f"data.validation = {validation:g} sets training samples apart for evaluation, but "
             f'server.test_data = "{settings.test_data}" names another test set; remove one of the two'
         )
+
+
+def _hostile(federation: FederationSpec) -> Iterator[str]:
+    """A rule's promise holds for so many clients in every round, also in one that goes on with the fewest."""
+    rule, hostile = federation.aggregation, federation.hostile
+    needed, chosen = RULES[rule].fewest(hostile), f'federation.aggregation = "{rule}" with hostile = {hostile}'
+    if federation.participants < needed:
+        yield (
+            f"{chosen} needs {needed} clients in a round, here there are {federation.participants}; "
+            "lower hostile, add clients or take another rule"
+        )
+    if federation.min_clients < needed:
+        yield (
+            f"{chosen} needs {needed} clients in every round, and a round may go on with federation.min_clients = "
+            f"{federation.min_clients}; set min_clients = {needed}, or lower hostile"
+        )
+    if rule == "trimmed_mean" and not hostile:
+        yield f'{chosen} trims nothing; say how many clients may be hostile, or take aggregation = "uniform"'

@@ -96,8 +96,8 @@ def sflv1(spec, folder=None, shares=None):
             for c in clients:
                 with_cut_gradient(run, c, round_, m, *copies[c.rank])
         state = run.aggregate(clients, "front")
-        ranks = [c.rank for c in clients]
-        common = average([copies[i][0].state_dict() for i in ranks], run.weights(ranks))
+        chosen = [(copies[c.rank][0], w) for c, w in zip(clients, run.weights, strict=True) if w]
+        common = average([back.state_dict() for back, _ in chosen], [w for _, w in chosen])
         for back, _ in copies:
             back.load_state_dict(common)
     return run.sha256(state, copies[0][0])

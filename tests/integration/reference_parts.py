@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from integration import reference_aggregation
 from integration.reference_rules import Rule
 from torch import nn
 
@@ -44,7 +45,7 @@ def make_optimizer(spec, params):
 
 
 def average(states, weights):
-    """The Fed-Server's mean in float64, in rank order; counters by maximum.  Eq. 8."""
+    """A weighted mean in float64, in rank order; counters by maximum.  Eq. 8."""
     return {
         name: sum(s[name].double() * w for s, w in zip(states, weights, strict=True)).float()
         if first.is_floating_point()
@@ -82,6 +83,10 @@ def restore_buffers(net, kept):
         b.copy_(kept[n])
 
 
+def as_arrays(state):
+    return {n: t.numpy() for n, t in state.items()}
+
+
 class Run:
     """Model, data shares, the server's back and its optimiser."""
 
@@ -107,12 +112,6 @@ class Run:
         """Ranks that train in this round, drawn by the seed."""
         drawn = generator(self.seed, "participants", "round", round_).permutation(self.N)
         return sorted(int(i) for i in drawn[: self.spec.federation.clients_per_round or self.N])
-
-    def weights(self, ranks):
-        if self.spec.federation.aggregation == "uniform":
-            return [1.0 / len(ranks)] * len(ranks)
-        sizes = [len(self.shares[i]) for i in ranks]
-        return [n / sum(sizes) for n in sizes]
 
     def pieces(self, rank, round_, m):
         """The local step's batch as micro-batches of (the model's inputs, labels)."""
@@ -160,19 +159,36 @@ class Run:
         for c in clients:
             c.net.load_state_dict(state, strict=False)
             fill([c.theta], flat(c.params))
+            c.start = {n: t.clone() for n, t in state.items()}
             key = c.rank if self.method.moments == "kept" else "all"
             if key in self.moments:
                 c.rule.load(self.moments[key])
         return clients
 
     def aggregate(self, clients, *parts):
-        """The new client state; the moments are put by for the next round."""
-        weights = self.weights([c.rank for c in clients])
+        """The new client state; the moments are put by for the next round. `self.weights`: the clients' part in it."""
+        moments = [{f"moments.{n}": t for n, t in c.rule.moments().items()} for c in clients]
+        states = [c.state(*parts) for c in clients]
+        if self.method.moments == "averaged":
+            states = [{**state, **own} for state, own in zip(states, moments, strict=True)]
+            started = {f"moments.{n}": t for n, t in self.moments.get("all", self.no_moments(clients)).items()}
+        else:
+            started = {}
         if self.method.moments == "kept":
             self.moments |= {c.rank: c.rule.moments() for c in clients}
-        elif self.method.moments == "averaged":
-            self.moments["all"] = average([c.rule.moments() for c in clients], weights)
-        return average([c.state(*parts) for c in clients], weights)
+        new, self.weights = reference_aggregation.aggregate(
+            self.spec.federation, [as_arrays(state) for state in states],
+            as_arrays({**clients[0].started(*parts), **started}), [len(self.shares[c.rank]) for c in clients],
+            {n for n, _ in clients[0].net.named_buffers()},
+        )  # fmt: skip
+        new = {n: torch.from_numpy(np.array(t)) for n, t in new.items()}
+        if started:
+            self.moments["all"] = {n: new[f"moments.{n}"] for n in clients[0].rule.moments()}
+        return {n: t for n, t in new.items() if not n.startswith("moments.")}
+
+    def no_moments(self, clients):
+        """As every client has them at the start of the run."""
+        return Rule(self.method.optimizer, len(clients[0].theta)).moments()
 
     def sha256(self, client_state, back=None):
         back = (back or self.back).state_dict()
@@ -196,6 +212,10 @@ class Client:
         """Eq. 6."""
         self.theta = self.rule.step(self.theta, gradient)
         fill(self.params, self.theta)
+
+    def started(self, *parts):
+        """The same as the client had them when the round began."""
+        return {n: self.start[n] for n in self.state(*parts)}
 
     def state(self, *parts):
         """Copies of these parts' trainable parameters and buffers."""

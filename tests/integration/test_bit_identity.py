@@ -156,6 +156,43 @@ def test_training_a_few_layers_or_adapters_gives_the_reference_bits(name: str, t
     same_bits(method=FAMILY[name], model={"trainable": trainable})
 
 
+# -- the aggregation rules ---------------------------------------------------------------------------------------
+
+ROBUST = ("median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "norm_clipping", "bulyan")
+
+
+def robust(rule: str, **more: Any) -> Tables:
+    """One hostile client of seven in a round: what the most demanding rule bears."""
+    return {"clients": 7, "min_clients": 7, "aggregation": rule, "hostile": 1, **more}
+
+
+@pytest.mark.parametrize("rule", ROBUST)
+def test_every_aggregation_rule_gives_the_reference_bits(rule: str) -> None:
+    same_bits(federation=robust(rule))
+
+
+@pytest.mark.parametrize("rule", ROBUST)
+def test_rules_over_averaged_moments_and_running_statistics_give_the_reference_bits(rule: str) -> None:
+    federation = robust(rule, clients=9, clients_per_round=7)
+    same_bits(method={"name": "cse_fsl", "moments": "averaged"}, federation=federation, **MODELS["batch_norm"])
+
+
+@pytest.mark.parametrize("rule", ROBUST)
+def test_backs_of_the_clients_that_a_rule_selects_give_the_reference_bits(rule: str) -> None:
+    same_bits(method={"name": "sflv1"}, federation=robust(rule))
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fsl_sage"])
+def test_a_rule_with_other_methods_gives_the_reference_bits(name: str) -> None:
+    same_bits(method=FAMILY[name], federation=robust("multi_krum"))
+
+
+def test_a_bound_on_norms_and_a_cap_on_samples_give_the_reference_bits() -> None:
+    same_bits(federation=robust("norm_clipping", clip_norm=0.05))
+    dirichlet = {"partition": "dirichlet", "alpha": 1.0}
+    same_bits(data=dirichlet, federation={"clients": 3, "aggregation": "samples", "most_samples": 300})
+
+
 # -- the estimators ------------------------------------------------------------------------------------------------
 
 HEADS = ("zo", "first_order", "server", "aligned")

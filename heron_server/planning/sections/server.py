@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from heron_core.spec.methods import uploads_per_round
-from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.run_spec import FederationSpec, RunSpec
+from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
 from heron_server.planning.checks import CheckedRun
 from heron_server.planning.memory import Item, machine_memory
@@ -31,9 +32,16 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
         ("rounds", f"{spec.rounds} of {method.local_steps} local steps, {who} "
                    f"({spec.federation.min_clients} at least)"),
         *(received if uploads else [("uploads", f"none with {method.name}")]),
+        ("aggregation", _aggregation(spec.federation)),
         ("a slow client", str(patience(spec, settings))),
         ("evaluation", evaluator or "none"),
     ])  # fmt: skip
+
+
+def _aggregation(federation: FederationSpec) -> str:
+    rule, hostile = federation.aggregation, federation.hostile
+    needed = RULES[rule].fewest(hostile)
+    return f"{rule}, bears {hostile} hostile clients with {needed} in a round or more" if hostile else rule
 
 
 def memory_section(items: Sequence[Item], memory_limit: int) -> Section:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heron_server.aggregation.aggregator import Aggregator
+from heron_server.aggregation.aggregator import Aggregator, Updates
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.run.phases.training import Update
 from heron_server.training.commands import Commands
@@ -18,10 +18,12 @@ def aggregate(
     `updates`: by rank, of all that count.
     """
     given = {rank: update.state for rank, update in updates.items()}
-    made = aggregator.aggregate(
+    made = aggregator.aggregate(Updates(
         {rank: states.averaged_part(state) for rank, state in given.items()},
         {rank: update.num_samples for rank, update in updates.items()},
-    )
+        states.averaged_part(states.common(round_number - 1)),
+        states.buffers,
+    ))
     end = trainer.end_round(round_number, made.state, made.weights)
     states.advance(round_number - 1, made.state, end.client_state, given)
     if end.heads_due:

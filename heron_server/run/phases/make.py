@@ -30,7 +30,7 @@ def make_phases(
         _upload_shape(spec, trainer, "uploads"), _upload_shape(spec, trainer, "evaluation"),
         uploads_per_round(spec.method), settings.byte_budget, settings.order,
     )  # fmt: skip
-    rule = RULES[spec.federation.aggregation]
+    rule = RULES[spec.federation.aggregation].make(spec.federation)
     aggregation = partial(aggregate, aggregator=rule, states=states, trainer=trainer)
     return Phases(trainer, UploadDesk(rules, ledger, worker, clock), aggregation, checkpoints, worker)
 

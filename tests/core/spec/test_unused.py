@@ -48,6 +48,10 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("data.shards_per_client", 2, {"data.partition": "shards"}, {"data.partition": "dirichlet"}),
     *((f"data.{key}", value, {}, {"data.source": "client"})
       for key, value in {"partition": "iid", "train_range": [0, 9], "train_limit": 9, "test_limit": 9}.items()),
+    ("federation.hostile", 1, {"federation.aggregation": "median"}, {"federation.aggregation": "samples"}),
+    ("federation.hostile", 0, {"federation.aggregation": "krum"}, {}),
+    ("federation.most_samples", 9, {"federation.aggregation": "samples"}, {"federation.aggregation": "median"}),
+    ("federation.clip_norm", 1.0, {"federation.aggregation": "norm_clipping"}, {"federation.aggregation": "krum"}),
     ("data.holdout", 0.1, {"data.source": "client"}, {"data.source": "digits"}),
 ]  # fmt: skip
 """(setting, value, settings with which it is used, settings with which it is not)"""

@@ -10,8 +10,9 @@ import torch
 from heron_core.errors import TensorError
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
+from heron_server.aggregation.aggregator import Updates
 from heron_server.aggregation.client_states import ClientStates
-from heron_server.aggregation.rules import RULES
+from heron_server.aggregation.mean import Mean, uniform
 from heron_server.planning.client_state import client_state, state_bytes
 from heron_server.planning.measuring import measure_model
 from heron_server.training.trainer import Trainer
@@ -36,7 +37,8 @@ def made(spec: RunSpec) -> tuple[ClientStates, SplitModel]:
 def advance(held: ClientStates, given: dict[int, dict[str, Any]], shared: dict[str, Any] | None = None) -> None:
     """The version after the first, by the uniform mean."""
     parts = {rank: held.averaged_part(state) for rank, state in given.items()}
-    averaged = RULES["uniform"].aggregate(parts, dict.fromkeys(given, 1)).state
+    before = held.averaged_part(held.common(0))
+    averaged = Mean(uniform).aggregate(Updates(parts, dict.fromkeys(given, 1), before, held.buffers)).state
     held.advance(0, averaged, shared or {}, given)
 
 
@@ -175,3 +177,16 @@ def test_values_that_no_client_reaches_are_refused(name: str, value: float) -> N
     spoiled[name] = np.full_like(spoiled[name], value)
     with pytest.raises(TensorError, match=f"tensor {name} must"):
         held.check_values(spoiled, "client 'a'")
+
+
+def test_a_batch_counter_that_no_client_reaches_is_refused() -> None:
+    """By maximum it would be everybody's for good."""
+    spec, model = tiny.spec(method={"batch_size": 4, "micro_batch": 2, "ghost_batch_norm": True}), tiny.conv("batch")
+    start = Trainer(spec, model, torch.device("cpu")).client_tensors()
+    held = ClientStates(spec.method, 5, start.tensors, start.buffers)
+    [name, *_] = [n for n in start.tensors if n.endswith("num_batches_tracked")]
+    for count in (0, 10):
+        held.check_values({**start.tensors, name: np.array(count)}, "client 'a'")
+    for count in (-1, 11, 2**63 - 1):
+        with pytest.raises(TensorError, match=rf"tensor {name} must lie in 0\.\.10, the run's batches, got {count}"):
+            held.check_values({**start.tensors, name: np.array(count)}, "client 'a'")

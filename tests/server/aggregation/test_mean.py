@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from heron_core.arrays import Array
+from heron_server.aggregation.aggregator import Updates
 from heron_server.aggregation.mean import Mean, average, by_samples, uniform
 
 
@@ -45,7 +46,7 @@ def test_floats_are_summed_in_float64_in_client_order_and_rounded_once(
 
 def test_the_mean_selects_everyone_with_its_weight_in_rank_order() -> None:
     given = states(3)
-    made = Mean(by_samples).aggregate({7: given[1], 0: given[0], 9: given[2]}, {0: 1, 7: 1, 9: 2})
+    made = Mean(by_samples).aggregate(Updates({7: given[1], 0: given[0], 9: given[2]}, {0: 1, 7: 1, 9: 2}, given[0]))
     assert list(made.weights.items()) == [(0, 0.25), (7, 0.25), (9, 0.5)]
     expected = average(given, [0.25, 0.25, 0.5])
     assert all(np.array_equal(made.state[n], t) for n, t in expected.items())

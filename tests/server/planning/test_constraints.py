@@ -29,6 +29,19 @@ MICRO = {"batch_size": 32, "micro_batch": 8}
         ({"method": {"zo": {"normalise": True}}}, "needs two or more, here there is 1; raise num_directions"),
         ({"method": {"name": "sflv2", **MICRO}}, "micro_batch = 8 cannot be used with sflv2"),
         ({"method": {"name": "sflv1", "upload_period": 2}}, "upload_period = 2 cannot be used with sflv1"),
+        (
+            {"federation": {"clients": 10, "aggregation": "bulyan", "hostile": 2}},
+            'aggregation = "bulyan" with hostile = 2 needs 11 clients in a round, here there are 10; lower hostile',
+        ),
+        (
+            {"federation": {"clients": 9, "clients_per_round": 4, "aggregation": "krum", "hostile": 1}},
+            "needs 5 clients in a round, here there are 4",
+        ),
+        (
+            {"federation": {"clients": 10, "aggregation": "median", "hostile": 3, "min_clients": 6}},
+            "a round may go on with federation.min_clients = 6; set min_clients = 7, or lower hostile",
+        ),
+        ({"federation": {"aggregation": "trimmed_mean"}}, 'trims nothing; .* or take aggregation = "uniform"'),
     ],
 )
 def test_settings_that_contradict_each_other_or_the_model_are_refused(tables: dict[str, Any], words: str) -> None:
@@ -46,6 +59,10 @@ def test_settings_that_contradict_each_other_or_the_model_are_refused(tables: di
         {"method": {"zo": {"num_directions": 2, "normalise": True, "difference": "central"}}},
         {"method": {"name": "sflv2", "batch_size": 32, "micro_batch": 32}},
         {"method": {"name": "fedavg"}},
+        {"federation": {"clients": 7, "min_clients": 7, "aggregation": "median", "hostile": 3}},
+        {"federation": {"clients": 20, "clients_per_round": 8, "min_clients": 7, "aggregation": "bulyan",
+                        "hostile": 1}},
+        {"federation": {"aggregation": "geometric_median"}},
     ],
 )
 def test_what_fits_together_is_described(tables: dict[str, Any]) -> None:

@@ -77,3 +77,10 @@ def test_what_becomes_of_a_slow_client_is_said() -> None:
     assert "a slow client dropped from the round after a turn without progress for 120 s, or for 80 of its own" in waits
     drops = lines(describe(spec, ServerSettings(device="cpu", straggler="drop", step_deadline_s=30.0)))
     assert "a slow client dropped from the round after a turn of 30 s" in drops
+
+
+def test_a_rule_says_what_it_bears() -> None:
+    federation = {"clients": 10, "min_clients": 9, "aggregation": "multi_krum", "hostile": 3}
+    text = lines(describe(digits(federation=federation), ServerSettings(device="cpu")))
+    assert "aggregation multi_krum, bears 3 hostile clients with 9 in a round or more" in text
+    assert "aggregation uniform" in lines(describe(digits(), ServerSettings(device="cpu")))

@@ -12,7 +12,8 @@ from server.driven import Array, Client, Start, play_round
 
 from heron_core.arrays import TensorSpec
 from heron_core.measures import Metric, pair
-from heron_server.aggregation.aggregator import Aggregated
+from heron_server.aggregation.aggregator import Aggregated, Updates
+from heron_server.aggregation.rules import Rule
 from heron_server.config import ServerSettings
 from heron_server.metrics.counts import Counts
 from heron_server.run.coordinator import Coordinator
@@ -92,13 +93,13 @@ def test_a_run_asks_nothing_of_its_trainer_but_its_commands(tmp_path: Path) -> N
 class LowestRankAlone:
     """Chooses one client."""
 
-    def aggregate(self, states: Mapping[int, Mapping[str, Array]], num_samples: Mapping[int, int]) -> Aggregated:
-        rank = min(states)
-        return Aggregated(dict(states[rank]), {rank: 1.0})
+    def aggregate(self, updates: Updates) -> Aggregated:
+        rank = min(updates.states)
+        return Aggregated(dict(updates.states[rank]), {rank: 1.0})
 
 
 def test_a_rule_that_chooses_clients_chooses_their_backs_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heron_server.run.phases.make.RULES", {"uniform": LowestRankAlone()})
+    monkeypatch.setattr("heron_server.run.phases.make.RULES", {"uniform": Rule(lambda _: LowestRankAlone(), 0, 1)})
     server = start(rounds=1, method={"name": "sflv1"})
     clients = server.clients("ab")
     for client in clients:
