@@ -205,6 +205,16 @@ class MethodSpec(Settings):
         return self.micro_batch or self.batch_size
 
 
+class GuardSpec(Settings):
+    """What keeps one client's uploads from spoiling what the server trains."""
+
+    clip_gradient: NonNegative = 0.0
+    """Longest gradient of one upload: a longer one is scaled down to it before the server's step. 0: as it is."""
+    loss_outlier: NonNegative = 0.0
+    """An upload whose loss is so many standard deviations above the median of the other clients' recent uploads is not
+    trained on. 0: all are."""
+
+
 class FederationSpec(Settings):
     clients: Positive = 3
     """N: clients the run is planned for; experiment data is divided into this many parts."""
@@ -265,6 +275,7 @@ class RunSpec(Settings):
     method: MethodSpec = MethodSpec()
     server_optimizer: OptimizerSpec = OptimizerSpec()
     """The server's first-order optimiser on the back; its state persists across rounds."""
+    guard: GuardSpec = GuardSpec()
     federation: FederationSpec = FederationSpec()
     threads: ThreadSpec = ThreadSpec()
 

@@ -65,6 +65,7 @@ USERS: Mapping[str, Use] = {
     ),
     "server_optimizer": _UPLOADS,
     **_rule("server_optimizer"),
+    "guard": _UPLOADS,
     "model.auxiliary": _UPLOADS,
     "model.last_layers": _where("model.trainable", "last_n_layers"),
     "model.lora_rank": _where("model.trainable", "lora"),

@@ -51,6 +51,8 @@ class RoundRecord(Evaluation):
     client_loss_last: float | None
     server_loss: float | None
     """Mean over the round's uploads."""
+    quarantined: int
+    """Uploads that the back was not trained on, because their loss was an outlier."""
 
 
 class ClientRecord(TypedDict):

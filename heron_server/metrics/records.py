@@ -24,6 +24,8 @@ class Records:
         """The last figures of each client by name."""
         self.server_loss: float | None = None
         """Mean over the last round's uploads; None where there were none."""
+        self.quarantined = 0
+        """Of the last round's uploads."""
         self._step_seconds: list[float] = []
         self._peaks: list[int] = []
         self._passes_per_step: float = 0.0
@@ -72,6 +74,7 @@ class Records:
             "client_loss_first": _mean([f.first_loss for f in figures]),
             "client_loss_last": _mean([f.last_loss for f in figures]),
             "server_loss": self.server_loss,
+            "quarantined": self.quarantined,
             "metric": found["metric"],
             "metrics": found["metrics"],
             "auxiliary_metrics": found["auxiliary_metrics"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from heron_core.measures import Metric
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -104,9 +104,12 @@ class Journal:
             self._observers.upload_consumed(name)
         self.records.client_figures(name, figures)
 
-    def aggregated(self, server_loss: float | None) -> None:
-        """The round's mean server loss, if it had uploads."""
-        self.records.server_loss = server_loss
+    def aggregated(self, number: int, server_loss: float | None, quarantined: Mapping[str, int]) -> None:
+        """The round's mean server loss, if it had uploads; by client, uploads that nothing was trained on."""
+        self.records.server_loss, self.records.quarantined = server_loss, sum(quarantined.values())
+        for name, count in sorted(quarantined.items()):
+            uploads = "upload was" if count == 1 else "uploads were"
+            self.note(f"{count} {uploads} not trained on in round {number}: {name}'s loss was an outlier")
 
     def evaluated(self, number: int, names: Sequence[str], counts: Counts, now: float) -> None:
         """Makes the round's record, before its checkpoint, which holds it too."""

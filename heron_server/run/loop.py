@@ -121,8 +121,8 @@ class Loop:
                 return rounds.update_received(name)
             case ClientFailed(name, reason):
                 return rounds.client_failed(name, reason)
-            case Aggregated(server_loss):
-                journal.aggregated(server_loss)
+            case Aggregated(server_loss, quarantined):
+                journal.aggregated(rounds.rounds_done + 1, server_loss, quarantined)
                 return rounds.aggregated(now)
             case EvaluationOpened(names):
                 return rounds.clients_evaluate(names)

@@ -6,6 +6,7 @@ the client's newest uploads. The client then descends on what the server would h
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from heron_core.arrays import Array, TensorSpec
+from heron_core.errors import ModelError
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import AlignmentSpec, MethodSpec
 from heron_core.streams import Part, seeded_torch
@@ -22,6 +24,7 @@ from heron_server.training.heads import check_head
 from heron_server.training.optimizers import to_arrays
 from heron_server.uploads.assembly import Upload
 
+log = logging.getLogger("heron.server")
 Cut = tuple[Tensor, ...]
 """The cut's tensors [B, ...]."""
 Streams = Callable[..., AbstractContextManager[None]]
@@ -134,6 +137,23 @@ class AlignedHeads:
     def ranks_due(self, round_number: int) -> list[int]:
         """After every l-th round, each client that has uploaded, whether its update counted or not."""
         return self.buffers.ranks() if round_number % self._spec.every_rounds == 0 else []
+
+    def align_each(
+        self, heads: Mapping[int, Mapping[str, Array]], round_number: int, back: nn.Module
+    ) -> dict[int, dict[str, Array]]:
+        """By rank, in rank order. A head that its client's own uploads would make infinite is left out, and stays as it
+        was; ModelError: all would be."""
+        aligned: dict[int, dict[str, Array]] = {}
+        spoiled: list[ModelError] = []
+        for rank, head in sorted(heads.items()):
+            try:
+                aligned[rank] = self.align(rank, round_number, back, head)
+            except ModelError as error:
+                log.warning("not aligned in round %d: %s", round_number, error)
+                spoiled.append(error)
+        if spoiled and not aligned:
+            raise spoiled[0]
+        return aligned
 
     def align(self, rank: int, round_number: int, back: nn.Module, state: Mapping[str, Array]) -> dict[str, Array]:
         """The rank's head `auxiliary.*` aligned, from `state`, its head before. ModelError: it is not finite."""

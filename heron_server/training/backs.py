@@ -1,13 +1,12 @@
 """The Main-Server's models: one back for all clients, or one for each, averaged after each round.
 
-A back and its update rule are a `Trainee`. Both kinds answer the same calls, so the trainer has one way to train.
+A back and its optimiser are a `Trainee`. Both kinds answer the same calls, so the trainer has one way to train.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -16,18 +15,11 @@ from torch import Tensor, nn
 from heron_core.arrays import Array
 from heron_core.spec.run_spec import OptimizerSpec
 from heron_server.aggregation.mean import average
+from heron_server.training.guards import Trainee
 from heron_server.training.optimizers import load_state_tensors, make_optimizer, state_tensors
 
 Slots = dict[str, Tensor | float | None]
 """What an optimiser remembers of one parameter."""
-
-
-@dataclass(frozen=True)
-class Trainee:
-    """A back, and the optimiser that trains it."""
-
-    module: nn.Module
-    optimizer: torch.optim.Optimizer
 
 
 class Backs(Protocol):
@@ -98,9 +90,10 @@ class BackPerClient:
     def _begin(self, rank: int) -> Trainee:
         copy = deepcopy(self.common)
         optimizer = make_optimizer(self._spec, list(copy.parameters()))
-        for parameter, slots in zip(_moved(optimizer), self._moments.pop(rank, []), strict=False):
+        trainee = Trainee(copy, optimizer)
+        for parameter, slots in zip(trainee.parameters, self._moments.pop(rank, []), strict=False):
             optimizer.state[parameter] = slots
-        return Trainee(copy, optimizer)
+        return trainee
 
     def end_round(self, ranks: Sequence[int], weights: Sequence[float]) -> None:
         """The common back becomes the average of the counted copies, as client states are averaged; moments stay."""
@@ -110,12 +103,12 @@ class BackPerClient:
                 copies = [{name: state[name].detach().cpu().numpy()} for state in states]
                 tensor.copy_(torch.from_numpy(average(copies, weights)[name]))
         for rank, trainee in self._training.items():
-            self._moments[rank] = _slots(trainee.optimizer)
+            self._moments[rank] = _slots(trainee)
         self._training.clear()
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """`optimizers.<rank>.<parameter index>.<slot>` of each rank that has trained."""
-        held = {**self._moments, **{rank: _slots(t.optimizer) for rank, t in self._training.items()}}
+        held = {**self._moments, **{rank: _slots(t) for rank, t in self._training.items()}}
         return {
             f"optimizers.{rank}.{index}.{slot}": value
             for rank in sorted(held)
@@ -130,9 +123,9 @@ class BackPerClient:
         self._training.clear()
         self._moments.clear()
         for rank in sorted({int(n.split(".")[1]) for n in tensors if n.startswith("optimizers.")}):
-            optimizer = make_optimizer(self._spec, list(self.common.parameters()))
-            load_state_tensors(optimizer, tensors, f"optimizers.{rank}.")
-            self._moments[rank] = _slots(optimizer)
+            trainee = Trainee(self.common, make_optimizer(self._spec, list(self.common.parameters())))
+            load_state_tensors(trainee.optimizer, tensors, f"optimizers.{rank}.")
+            self._moments[rank] = _slots(trainee)
 
 
 def make_backs(kind: str, back: nn.Module, spec: OptimizerSpec) -> Backs:
@@ -148,9 +141,5 @@ def load_back(back: nn.Module, tensors: Mapping[str, Array]) -> None:
     )
 
 
-def _moved(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _slots(optimizer: torch.optim.Optimizer) -> list[Slots]:
-    return [optimizer.state[parameter] for parameter in _moved(optimizer)]
+def _slots(trainee: Trainee) -> list[Slots]:
+    return [trainee.optimizer.state[parameter] for parameter in trainee.parameters]

@@ -38,6 +38,8 @@ class RoundEnd:
     """A client's tensors as the server has them now: the aggregated ones, and those that only the server moves."""
     heads_due: tuple[int, ...]
     """Ranks whose heads are to be aligned now."""
+    quarantined: Mapping[str, int]
+    """By client, uploads that nothing was trained on: their loss was an outlier."""
 
 
 @dataclass(frozen=True)

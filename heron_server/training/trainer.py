@@ -5,7 +5,9 @@ Shape suffixes: B batch rows, K classes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,12 +24,15 @@ from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import seeded_torch
 from heron_core.wire.codec import expected_of, mismatches
 from heron_server.metrics.counts import EVALUATION_ROWS, Counts
+from heron_server.training import guards
 from heron_server.training.alignment import AlignedHeads
 from heron_server.training.backs import make_backs
 from heron_server.training.commands import ClientTensors, RoundEnd, TrainedModel
 from heron_server.training.decoding import decoded, encoded_gradients
-from heron_server.training.heads import TrainedHead, buffers_restored_on_error, finite_loss
+from heron_server.training.guards import Batch
+from heron_server.training.heads import TrainedHead
 from heron_server.training.optimizers import load_state_tensors, state_tensors, to_arrays
+from heron_server.training.outliers import RecentLosses
 from heron_server.uploads.assembly import Upload
 from heron_server.uploads.cut_gradients import CutGradients
 
@@ -56,6 +61,9 @@ class Trainer:
         self._trained_head = TrainedHead(model, self._client["auxiliary"], spec.server_optimizer) if served else None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         self._trained_uploads = 0
+        self._losses = RecentLosses(spec.guard.loss_outlier)
+        self._quarantined: Counter[str] = Counter()
+        """By client, uploads of this round that nothing was trained on."""
 
     @property
     def uploaded(self) -> tuple[TensorSpec, ...]:
@@ -123,32 +131,45 @@ class Trainer:
     def train(self, client: str, rank: int, round_number: int, upload: Upload) -> CutGradients | None:
         """One first-order step on the back from one upload, and what the method returns for it.  Eq. 7.
 
-        Raises TensorError, back and head untouched, if the upload cannot be used.
+        There is no step where its loss is an outlier. Raises TensorError, back and head untouched, if the upload cannot
+        be used.
         """
         use_threads(self._spec.threads.server)
         upload = decoded(upload, "uploads", self._model.activations)
         self.check(client, upload)
         activations, labels_B = self._move(upload)
-        trainee, head = self._backs.trainee(rank), self._trained_head
-        cut, whose = self._leaves(activations), f"client {client!r}, upload {upload.number}"
+        batch = Batch(self._leaves(activations), labels_B, f"client {client!r}, upload {upload.number}")
         path = ("server", "round", round_number, "client", rank, "step", upload.number)
-        with torch.enable_grad(), buffers_restored_on_error(trainee.module, *([head.module] if head else [])):
+        back, head = self._backs.trainee(rank), self._trained_head
+        trainees = [back, *([head.trainee] if head is not None else [])]
+        with torch.enable_grad(), guards.untouched_on_error(*trainees) as undo:
             if head is not None:
                 with seeded_torch(self._spec.seed, *path, "auxiliary"):
-                    head_loss = head.loss(activations, labels_B, whose)
+                    head.backward(replace(batch, activations=activations))
             with seeded_torch(self._spec.seed, *path):
-                loss = finite_loss(self._model, trainee.module, cut, labels_B, whose)
+                loss = guards.finite_loss(self._model, back.module, batch)
                 if loss.requires_grad:
                     loss.backward()  # type: ignore[no-untyped-call]
-        trainee.optimizer.step()
-        trainee.optimizer.zero_grad(set_to_none=True)
+            returned = self._returned(upload.number, loss, batch) if self._method.returns_cut_gradients else None
+            bound = self._spec.guard.clip_gradient
+            norms = [guards.clip(t, guards.gradient_norm(self._model, t, batch), bound) for t in trainees]
+            outlier = self._losses.is_outlier(rank, loss)
+            if outlier:
+                undo()
+            else:
+                guards.step(self._model, trainees, batch, norms)
+        self._losses.remember(rank, loss)
+        self._count_upload(client, rank, upload, loss, outlier)
+        return returned
+
+    def _count_upload(self, client: str, rank: int, upload: Upload, loss: Tensor, outlier: bool) -> None:
+        if outlier:
+            self._quarantined[client] += 1
+            return
         self._loss_sum += loss.detach().double()
         self._trained_uploads += 1
-        if head is not None:
-            head.step(head_loss)
         if self._alignment is not None:
             self._alignment.buffers.keep(rank, upload)
-        return self._returned(upload.number, loss, cut) if self._method.returns_cut_gradients else None
 
     def _leaves(self, cut: Tensors) -> Tensors:
         """The cut, whose gradients are wanted where the method returns them."""
@@ -156,8 +177,10 @@ class Trainer:
             return cut
         return tuple(t.detach().requires_grad_() if t.is_floating_point() else t for t in cut)
 
-    def _returned(self, number: int, loss: Tensor, cut: tuple[Tensor, ...]) -> CutGradients:
-        gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in cut if t.requires_grad]
+    def _returned(self, number: int, loss: Tensor, batch: Batch) -> CutGradients:
+        cut = [t for t in batch.activations if t.requires_grad]
+        gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in cut]
+        guards.check_cut_gradients(gradients, batch.whose)
         return CutGradients(number, float(loss.detach()), encoded_gradients(gradients, self._model.activations))
 
     def end_round(self, round_number: int, state: Mapping[str, Array], weights: Mapping[int, float]) -> RoundEnd:
@@ -165,18 +188,17 @@ class Trainer:
 
         Raises ModelError once the head that the server trains is not finite.
         """
-        mean_loss = self.take_mean_loss()
+        mean_loss, quarantined = self.take_mean_loss(), dict(self._quarantined)
+        self._quarantined.clear()
         self.load_client_state(state)
         self._backs.end_round(list(weights), list(weights.values()))
         due = self._alignment.ranks_due(round_number) if self._alignment is not None else []
-        return RoundEnd(mean_loss, self.client_state(), tuple(due))
+        return RoundEnd(mean_loss, self.client_state(), tuple(due), quarantined)
 
     def align(self, round_number: int, heads: Mapping[int, Mapping[str, Array]]) -> dict[int, dict[str, Array]]:
-        """Each rank's head aligned, in rank order. ModelError: one is not finite."""
+        """Each rank's head aligned, but for those that cannot be. ModelError: none can."""
         assert self._alignment is not None, "no head is due in a method without aligned heads"
-        return {
-            rank: self._alignment.align(rank, round_number, self.back, head) for rank, head in sorted(heads.items())
-        }
+        return self._alignment.align_each(heads, round_number, self.back)
 
     def take_mean_loss(self) -> float | None:
         """Mean server loss of the uploads since the last call, if any.
@@ -248,10 +270,10 @@ class Trainer:
         """Everything that the server trains with and no client state holds, by name, on the CPU."""
         named = self._backs.optimizer_tensors()
         if self._trained_head is not None:
-            named |= state_tensors(self._trained_head.optimizer, HEAD_PREFIX)
+            named |= state_tensors(self._trained_head.trainee.optimizer, HEAD_PREFIX)
         if self._alignment is not None:
             named |= self._alignment.buffers.tensors()
-        return {**self.back_tensors(), **to_arrays(named)}
+        return {**self.back_tensors(), **to_arrays(named), **self._losses.tensors()}
 
     def mismatches(self, tensors: Mapping[str, Array]) -> list[str]:
         """Names of a checkpoint's tensors that do not fit the model, or are missing."""
@@ -264,8 +286,10 @@ class Trainer:
         self.load_client_state(client_state)
         self._backs.load(tensors)
         if self._trained_head is not None:
-            load_state_tensors(self._trained_head.optimizer, tensors, HEAD_PREFIX)
+            load_state_tensors(self._trained_head.trainee.optimizer, tensors, HEAD_PREFIX)
         if self._alignment is not None:
             self._alignment.buffers.load(tensors)
+        self._losses.load(tensors)
         self._loss_sum.zero_()
         self._trained_uploads = 0
+        self._quarantined.clear()

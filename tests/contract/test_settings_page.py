@@ -46,5 +46,5 @@ def test_page_names_types_limits_and_defaults_as_the_file_has_them() -> None:
 def test_a_tables_own_keys_come_before_its_sub_tables() -> None:
     assert [table for table, _ in groupby(s.table for s in settings(SimulationFile))] == [
         "", "model", "data", "data.sensor", "method", "method.zo", "method.alignment", "method.optimizer",
-        "server_optimizer", "federation", "threads", "server", "simulate", "simulate.network",
+        "server_optimizer", "guard", "federation", "threads", "server", "simulate", "simulate.network",
     ]  # fmt: skip

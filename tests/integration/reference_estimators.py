@@ -50,6 +50,7 @@ def heron(spec, folder=None, shares=None):
                     head_rule.zero_grad()
                     with seeded_torch(spec.seed, *run.upload_path(c.rank, round_, m), "auxiliary"):
                         run.model.task.losses(heads[0](*(t.contiguous() for t in z)), y).mean().backward()
+                    run.clip(heads[0].parameters())
                     head_rule.step()
         state = run.aggregate(clients, *moves)
         if head == "aligned" and round_ % method.alignment.every_rounds == 0:

@@ -143,8 +143,18 @@ class Run:
         rule.zero_grad()
         with seeded_torch(self.seed, *self.upload_path(rank, round_, m)):
             self.model.task.losses(back(*z), y).mean().backward()
+        self.clip(back.parameters())
         rule.step()
         return [t.grad for t in floating(z)]
+
+    def clip(self, params):
+        """No upload's gradient is longer than the bound, if there is one."""
+        gradients, bound = [p.grad for p in params if p.grad is not None], self.spec.guard.clip_gradient
+        norms = torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients])
+        norm = float(torch.linalg.vector_norm(norms))
+        if bound and norm > bound:
+            for g in gradients:
+                g *= bound / norm
 
     def upload_path(self, rank, round_, m):
         return ("server", "round", round_, "client", rank, "step", m // self.method.upload_period)

@@ -193,6 +193,20 @@ def test_a_bound_on_norms_and_a_cap_on_samples_give_the_reference_bits() -> None
     same_bits(data=dirichlet, federation={"clients": 3, "aggregation": "samples", "most_samples": 300})
 
 
+# -- the guards of the back ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cse_fsl", "sflv1", "sflv2", "heron"])
+def test_gradients_clipped_upload_by_upload_give_the_reference_bits(name: str) -> None:
+    method = {"name": name, **({"auxiliary_update": "server"} if name == "heron" else {})}
+    for optimizer in ({}, SGD):
+        same_bits(method=method, server_optimizer=optimizer, guard={"clip_gradient": 0.5})
+
+
+def test_a_watch_for_outliers_that_finds_none_changes_no_bit() -> None:
+    same_bits(guard={"loss_outlier": 1e6, "clip_gradient": 1e6})
+
+
 # -- the estimators ------------------------------------------------------------------------------------------------
 
 HEADS = ("zo", "first_order", "server", "aligned")

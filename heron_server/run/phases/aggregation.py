@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from heron_server.aggregation.aggregator import Aggregator, Updates
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.run.phases.training import Update
-from heron_server.training.commands import Commands
+from heron_server.training.commands import Commands, RoundEnd
 
 
 def aggregate(
     round_number: int, updates: Mapping[int, Update], aggregator: Aggregator, states: ClientStates, trainer: Commands
-) -> float | None:
-    """Adds the round's version to the client states; returns the mean server loss, if there were uploads.  Eq. 8.
+) -> RoundEnd:
+    """Adds the round's version to the client states; returns what the server's part of the round came to.  Eq. 8.
 
     `updates`: by rank, of all that count.
     """
@@ -30,4 +30,4 @@ def aggregate(
         heads = trainer.align(round_number, {rank: states.own(round_number, rank) for rank in end.heads_due})
         for rank, head in heads.items():
             states.set_own(round_number, rank, head)
-    return end.mean_loss
+    return end

@@ -25,12 +25,12 @@ from heron_server.run.phases.training import Training, Update
 from heron_server.run.phases.upload_desk import UploadDesk
 from heron_server.storage.durable import OutOfSpace
 from heron_server.storage.facts import Facts
-from heron_server.training.commands import Commands
+from heron_server.training.commands import Commands, RoundEnd
 from heron_server.uploads.uploads import Uploads
 
 T = TypeVar("T")
-Aggregation = Callable[[int, Mapping[int, Update]], float | None]
-"""(round, updates by rank) -> the mean server loss; on the worker."""
+Aggregation = Callable[[int, Mapping[int, Update]], RoundEnd]
+"""(round, updates by rank) -> the server's part of the round; on the worker."""
 
 
 class Phases:
@@ -83,9 +83,9 @@ class Phases:
         updates = {rank: self.update_of(name) for name, rank in ranks.items()}
         self._worker.run(partial(self._aggregation, round_number, updates), self._aggregated)
 
-    def _aggregated(self, server_loss: float | None) -> Report:
+    def _aggregated(self, end: RoundEnd) -> Report:
         self._end_uploads()
-        return Aggregated(server_loss)
+        return Aggregated(end.mean_loss, end.quarantined)
 
     def evaluate(self, term: int, round_number: int, names: tuple[str, ...]) -> None:
         """On the server's own test set, or by these clients on what they hold out."""

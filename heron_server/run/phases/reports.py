@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Aggregated:
 
     server_loss: float | None
     """Mean over the round's uploads; None where there were none."""
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+    """By client, uploads that nothing was trained on."""
 
 
 @dataclass(frozen=True)

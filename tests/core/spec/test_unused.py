@@ -23,8 +23,9 @@ GIVEN: dict[str, Any] = {
     "method.running_statistics": "keep",
     "server_optimizer": {"lr": 0.1},
     "model.auxiliary": "gap_linear",
+    "guard": {"clip_gradient": 1.0},
 }
-UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary"}
+UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary", "guard"}
 LEARNS = {"method.moments", "method.optimizer"}
 USED = {
     "heron": {"method.zo", "method.auxiliary_update"} | LEARNS | UPLOADS,

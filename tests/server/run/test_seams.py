@@ -50,7 +50,7 @@ class Adding:
 
     def end_round(self, round_number: int, state: Mapping[str, Array], weights: Mapping[int, float]) -> RoundEnd:
         mean, self.trained_uploads = self.total / self.trained_uploads, 0
-        return RoundEnd(mean, dict(state), ())
+        return RoundEnd(mean, dict(state), (), {})
 
     def align(self, round_number: int, heads: Mapping[int, Mapping[str, Array]]) -> dict[int, dict[str, Array]]:
         raise AssertionError("no head is ever due")
