@@ -1,7 +1,9 @@
 # The edge client: docker build -f deploy/client.Dockerfile -t heron-client .   (from the repository's root, with BuildKit)
 #
-#   docker run --init -v "$PWD/deploy/examples/client.toml:/etc/heron/client.toml:ro" -v heron:/var/lib/heron heron-client
+#   docker run --init -v "$PWD/deploy/examples/client.toml:/etc/heron/client.toml:ro" \
+#       -v "$PWD/certs:/etc/heron/certs:ro" -v heron:/var/lib/heron heron-client
 #
+# The client file says `certs = "/etc/heron/certs"`, and uid 10001 must be able to read the key: docs/trust.md.
 # State (the instance key that lets the client rejoin as itself) lives in the volume /var/lib/heron, owned by uid 10001.
 
 FROM python:3.11-slim AS deps

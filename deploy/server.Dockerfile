@@ -1,7 +1,10 @@
 # The server: docker build -f deploy/server.Dockerfile -t heron-server .   (from the repository's root, with BuildKit)
 #
-#   docker run --init -v "$PWD/deploy/examples/run.toml:/etc/heron/run.toml:ro" -v heron:/var/lib/heron -p 50051:50051 heron-server
+#   docker run --init -v "$PWD/deploy/examples/run.toml:/etc/heron/run.toml:ro" \
+#       -v "$PWD/certs/server:/etc/heron/certs:ro" -v heron:/var/lib/heron -p 50051:50051 heron-server
 #
+# The run file says `address = "0.0.0.0:50051"` and `certs = "/etc/heron/certs"`, and uid 10001 must be able to read the
+# key: docs/trust.md.
 # State (checkpoints, metrics, the final model) lives in the volume /var/lib/heron, owned by uid 10001.
 
 FROM python:3.11-slim AS deps
@@ -51,9 +54,6 @@ WORKDIR /var/lib/heron
 VOLUME /var/lib/heron
 EXPOSE 50051
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["python", "-c", "\
-import grpc; from grpc_health.v1 import health_pb2 as pb, health_pb2_grpc as rpc; \
-reply = rpc.HealthStub(grpc.insecure_channel('127.0.0.1:50051')).Check(pb.HealthCheckRequest(), timeout=8); \
-raise SystemExit(reply.status != pb.HealthCheckResponse.SERVING)"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["heron-server", "health", "/etc/heron/run.toml"]
 ENTRYPOINT ["heron-server"]
 CMD ["run", "/etc/heron/run.toml"]

@@ -14,15 +14,16 @@ from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
 from heron_client.session.answers import check_times, run_spec_of
 from heron_client.transport.grpc_transport import GrpcTransport
+from heron_client.trust import choose_trust
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.version import PROTOCOL_VERSION, __version__
 
 
-def run_check(settings: ClientSettings, say: Callable[[str], None]) -> None:
+def run_check(settings: ClientSettings, say: Callable[[str], None], insecure: bool = False) -> None:
     """Says each thing found to work; raises the HeronError of the first that does not."""
     from heron_client.compute.backends.torch_backend import build_torch_backend  # torch
 
-    transport = GrpcTransport(settings.server, settings.rpc_deadline_s)
+    transport = GrpcTransport(settings.server, settings.rpc_deadline_s, choose_trust(settings, insecure))
     try:
         reply = transport.join(
             pb.JoinRequest(

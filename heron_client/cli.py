@@ -19,6 +19,9 @@ ClientFile = Annotated[
     Path | None, typer.Argument(metavar="CLIENT.toml", help="Local facts; may be left out if --set gives them.")
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting; repeatable.")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Send labels and activations to another machine in plain text.")
+]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 
 
@@ -27,6 +30,7 @@ def run(
     client_file: ClientFile = None,
     once: Annotated[bool, typer.Option("--once", help="End with the run instead of waiting for the next one.")] = False,
     overrides: Overrides = None,
+    insecure: Insecure = False,
     log_level: LogLevel = "info",
     log_format: Annotated[str, typer.Option(help="text, or json: one object a line.")] = "text",
 ) -> None:
@@ -38,13 +42,14 @@ def run(
     settings = load_client_file(client_file, overrides or [])
     from heron_client.daemon import run_daemon
 
-    run_daemon(settings, once=once)
+    run_daemon(settings, once=once, insecure=insecure)
 
 
 @app.command(short_help="Try server, data and one step, without taking part; or your own model and data alone.")
 def check(
     client_file: ClientFile = None,
     overrides: Overrides = None,
+    insecure: Insecure = False,
     model: Annotated[
         str | None, typer.Option(metavar="package.module:factory", help="Check this model; asks no server.")
     ] = None,
@@ -76,4 +81,4 @@ def check(
     settings = load_client_file(client_file, overrides or [])
     from heron_client.check import run_check
 
-    run_check(settings, typer.echo)
+    run_check(settings, typer.echo, insecure)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from heron_core.config import apply_overrides, host_and_port, load_toml, validate
-from heron_core.spec.run_spec import NonNegative, PositiveFloat, Settings
+from heron_core.spec.run_spec import Flag, NonNegative, PositiveFloat, Settings
+from heron_core.trust.names import NAME
 
 
 class OwnData(Settings):
@@ -23,10 +24,18 @@ class OwnData(Settings):
 
 
 class ClientSettings(Settings):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     """This client's name, unique in the run. The sorted names decide ranks, and with them streams and partition."""
     server: str = "127.0.0.1:50051"
-    """The server's host:port."""
+    """The server's host:port, or unix:PATH."""
+    certs: Path | None = None
+    """Folder with ca.pem, cert.pem and key.pem, from `heron-server certs client` on the server; TLS, which proves the
+    name. Empty: ./certs, where that is there and the server is another machine; on loopback plain text."""
+    token_file: Path | None = None
+    """The token of a server that asks for one (`heron-server certs token`). Empty: `token` in certs without a cert.pem.
+    Without certs, TLS believes the authorities that everybody knows."""
+    insecure: Flag = False
+    """Says --insecure again, which a public address or a name needs: labels and activations travel in plain text."""
     state_dir: Path | None = None
     """Folder that keeps this client's identity over restarts. Empty: a new identity each start."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"

@@ -13,9 +13,11 @@ from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner
 from heron_client.session.session import State
 from heron_client.transport.grpc_transport import GrpcTransport
+from heron_client.trust import choose_trust
 from heron_core.errors import ConfigError, Interrupted
 from heron_core.files import replace_file
 from heron_core.process import signals
+from heron_core.trust.addresses import is_loopback
 
 log = logging.getLogger("heron.client")
 
@@ -23,11 +25,14 @@ IDLE_S = 0.05
 BETWEEN_RUNS_S = 5.0
 
 
-def run_daemon(settings: ClientSettings, *, once: bool) -> None:
+def run_daemon(settings: ClientSettings, *, once: bool, insecure: bool = False) -> None:
     """Runs until the run ends (`once`), a signal comes, or an error is final. Raises that error, or Interrupted."""
+    trust = choose_trust(settings, insecure)
+    if insecure and not is_loopback(settings.server):
+        log.warning("INSECURE: labels and activations pass in plain text to %s, whoever that is", settings.server)
     key = instance_key(settings.state_dir)
     alive = SignOfLife(settings.state_dir)
-    transport = GrpcTransport(settings.server, settings.rpc_deadline_s)
+    transport = GrpcTransport(settings.server, settings.rpc_deadline_s, trust)
     stop = threading.Event()
     try:
         runner = Runner(settings, transport, key, on_alive=alive)  # loads torch: a signal meanwhile ends the process

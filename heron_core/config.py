@@ -47,9 +47,9 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str], flag: str 
 
 
 def host_and_port(value: str) -> str:
-    """The value, if it has the form host:port; for the validators of both sides."""
-    if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s/]+):\d{1,5}", value):
-        raise ValueError('expected host:port such as "10.0.0.5:50051"')
+    """The value, if it has the form host:port or unix:PATH; for the validators of both sides."""
+    if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s/]+):\d{1,5}|unix:\S+", value):
+        raise ValueError('expected host:port such as "10.0.0.5:50051", or unix:PATH')
     return value
 
 

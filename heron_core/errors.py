@@ -7,6 +7,7 @@ HeronError
 │   ├── VersionMismatch  the two sides speak different protocol versions
 │   ├── NameTaken        another live client holds this name
 │   ├── JoinRefused      the run has no place for this client
+│   ├── NotAdmitted      the caller proves nobody, somebody else, or somebody who is not let in any more
 │   ├── StaleTerm        work of an older term, or of a round that has ended
 │   ├── UnknownSession   the server does not know this session (it restarted, or another took over)
 │   ├── BadReply         what the peer answered breaks the protocol: no message, or a number out of its range
@@ -49,6 +50,9 @@ class NameTaken(PeerError): ...
 
 
 class JoinRefused(PeerError): ...
+
+
+class NotAdmitted(PeerError): ...
 
 
 class StaleTerm(PeerError): ...
@@ -111,6 +115,7 @@ MEANINGS: dict[type[HeronError], Meaning] = {
     VersionMismatch: Meaning("version_mismatch", "FAILED_PRECONDITION", 3),
     NameTaken: Meaning("name_taken", "ALREADY_EXISTS", 3),
     JoinRefused: Meaning("join_refused", "FAILED_PRECONDITION", 3),
+    NotAdmitted: Meaning("not_admitted", "PERMISSION_DENIED", 3),
     StaleTerm: Meaning("stale_term", "ABORTED", 3),
     UnknownSession: Meaning("unknown_session", "UNAUTHENTICATED", 3),
     BadReply: Meaning("bad_reply", "INTERNAL", 3),

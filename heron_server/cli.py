@@ -1,4 +1,4 @@
-"""heron-server: run, demo, validate. Torch is imported only once a command needs it."""
+"""heron-server: run, demo, validate, certs. Torch is imported only once a command needs it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import typer
 
 from heron_core.errors import ConfigError
 from heron_core.process.console import EXIT_CODES
+from heron_server.certs_command import app as certs
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help=f"The Main-Server and Fed-Server of split federated learning without client backpropagation.\n\n{EXIT_CODES}",
 )  # fmt: skip
+app.add_typer(certs, name="certs")
 
 
 class LogFormat(StrEnum):
@@ -25,6 +27,7 @@ class LogFormat(StrEnum):
 RunFile = Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run spec, with a [server] table beside it.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting; repeatable.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run directory's last round.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Plain text, to and from anybody.")]
 Format = Annotated[LogFormat, typer.Option(help="json: one object a line.")]
 
 
@@ -33,7 +36,7 @@ def run(
     run_file: RunFile,
     resume: Resume = False,
     overrides: Overrides = None,
-    insecure: Annotated[bool, typer.Option(help="Allow a non-loopback address without encryption.")] = False,
+    insecure: Insecure = False,
     log_format: Format = LogFormat.text,
 ) -> None:
     """Serve one run to its end."""
@@ -41,9 +44,7 @@ def run(
     from heron_server.launch import run_server
 
     spec, settings = load_run_file(run_file, overrides)
-    if insecure:
-        settings = settings.model_copy(update={"insecure": True})
-    run_server(spec, settings, resume=resume, log_format=log_format.value)
+    run_server(spec, settings, resume=resume, log_format=log_format.value, insecure=insecure)
 
 
 @app.command(short_help="Train on handwritten digits, three clients on this machine.")
@@ -65,6 +66,17 @@ def demo(
 def simulate() -> None:
     """What it was is a command of its own."""
     raise ConfigError("simulate is a command of its own: heron-simulate RUN.toml, or heron-simulate --sweep SWEEP.toml")
+
+
+@app.command()
+def health(run_file: RunFile, overrides: Overrides = None, insecure: Insecure = False) -> None:
+    """Ask the server that runs this file on this machine whether it serves; 0 if it does."""
+    from heron_server.certs.choice import choose_guard
+    from heron_server.config import load_run_file
+    from heron_server.health import check_health
+
+    _, settings = load_run_file(run_file, overrides)
+    check_health(settings, choose_guard(settings, insecure))
 
 
 @app.command()

@@ -14,9 +14,15 @@ from heron_core.spec.unused import refuse_unused, without_unused
 
 class ServerSettings(Settings):
     address: str = "127.0.0.1:50051"
-    """host:port to listen on. Another than loopback needs insecure = true. Port 0: any free port, printed at start."""
+    """host:port to listen on, or unix:PATH. Another than loopback needs certificates. Port 0: any free one, printed."""
+    certs: Path | None = None
+    """Folder with ca.pem, cert.pem and key.pem (`heron-server certs`): mutual TLS. Empty: certs/server, where that is
+    there and the address is not loopback; on loopback plain text."""
+    tokens: Path | None = None
+    """tokens.txt (`heron-server certs token`): clients prove their names by tokens instead of certificates, for a
+    server behind something that ends TLS. Together with certs: TLS that asks clients for no certificate."""
     insecure: Flag = False
-    """Listen on a non-loopback address without encryption or identity. Only inside a network you trust."""
+    """Says --insecure again, which a public address needs: plain text, from and to anybody who reaches the port."""
     run_dir: Path | None = None
     """Folder for this run's checkpoints, metrics, summary and model. Empty: runs/<name>."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
@@ -86,11 +92,6 @@ class ServerSettings(Settings):
     def names_test_set(self) -> bool:
         """Does the server bring a test set of its own?"""
         return self.test_data not in ("auto", "none")
-
-    @property
-    def is_loopback(self) -> bool:
-        host = self.address.rpartition(":")[0].strip("[]")
-        return host in ("localhost", "::1") or host.startswith("127.")
 
 
 class RunFile(RunSpec):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from heron_core.errors import ConfigError
 from heron_core.spec.run_spec import RunSpec
+from heron_core.trust.addresses import is_loopback
 from heron_server.config import ServerSettings
 from heron_server.display.choose import make_display
 from heron_server.display.report import print_final_table
@@ -16,17 +17,27 @@ from heron_server.run.failure import failing
 from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir
 
+INSECURE = (
+    "heron-server: INSECURE: {} takes anybody who reaches it, and labels and activations pass it in plain text; "
+    "certificates end that: heron-server certs init"
+)
+
 
 def run_dir_of(spec: RunSpec, settings: ServerSettings) -> Path:
     return settings.run_dir or Path("runs") / spec.name
 
 
-def run_server(spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str) -> Summary:
+def run_server(
+    spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str, insecure: bool = False
+) -> Summary:
     """Serves the run and prints the final table."""
+    if insecure and not is_loopback(settings.address):
+        print(INSECURE.format(settings.address), file=sys.stderr, flush=True)
     with failing():
         directory = RunDir(run_dir_of(spec, settings), settings.keep_checkpoints)
         try:
-            summary = serve(spec, settings, directory, resume=resume, observers=[make_display(log_format, sys.stdout)])
+            displays = [make_display(log_format, sys.stdout)]
+            summary = serve(spec, settings, directory, resume=resume, observers=displays, insecure=insecure)
         finally:
             directory.close()
     show([summary], log_format)

@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
-import grpc
-
-from heron_core.errors import ConfigError, Interrupted
+from heron_core.errors import Interrupted
 from heron_core.process import signals
 from heron_core.spec.run_spec import RunSpec
-from heron_server.api.server import listen
+from heron_server.api.server import Port, listen
+from heron_server.certs.choice import Guard, choose_guard
 from heron_server.config import ServerSettings
 from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
@@ -29,60 +28,56 @@ FAREWELL_S = 5.0
 """How long clients may take to hear that the run is over."""
 STOP_S = 2.0
 """How long the server may take to end the calls of those who have not."""
-_ended: list[grpc.aio.Server] = []
+_ended: list[Port] = []
 """Never taken apart: gRPC does that on the event loop, and waits without a limit for what is pending in them."""
 
 
 def serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, *, resume: bool = False,
-    observers: Sequence[Observer] = (),
+    observers: Sequence[Observer] = (), insecure: bool = False,
 ) -> Summary:
     """Serves one run to its end and returns its summary.
 
     Raises Interrupted, state saved, where this is a command that a signal ends, and RunFailed where a part of the
     server or its storage has failed. In a program of your own, signals do what you have set up, and the
     KeyboardInterrupt of Ctrl-C ends the run with its state saved. The observers hear what happens, and are closed at
-    the end.
+    the end. `insecure`: without certificates also where other machines reach the address; a public one must have
+    server.insecure beside it.
     """
-    if not settings.is_loopback and not settings.insecure:
-        raise ConfigError(
-            f"server.address = {settings.address!r} can be reached from other machines, and connections are neither "
-            "encrypted nor authenticated yet; say server.insecure = true (--insecure) inside a network you trust, or "
-            'listen on "127.0.0.1:50051"'
-        )
+    guard = choose_guard(settings, insecure)
     with failing(), Observers(observers) as told:
         trainer, facts = prepare(spec, settings)
-        return asyncio.run(_serve(spec, settings, directory, trainer, facts, resume, told))
+        return asyncio.run(_serve(spec, settings, directory, trainer, facts, resume, told, guard))
 
 
 async def _serve(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, facts: ModelFacts, resume: bool,
-    observers: Observers,
+    observers: Observers, guard: Guard,
 ) -> Summary:
     stopped, post = asyncio.Event(), asyncio.get_running_loop().call_soon_threadsafe
     with signals.stopping(lambda: post(stopped.set)):  # before anything is written
-        return await _run(spec, settings, directory, trainer, facts, resume, observers, stopped)
+        return await _run(spec, settings, directory, trainer, facts, resume, observers, guard, stopped)
 
 
 async def _run(
     spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, facts: ModelFacts, resume: bool,
-    observers: Observers, stopped: asyncio.Event,
+    observers: Observers, guard: Guard, stopped: asyncio.Event,
 ) -> Summary:
     post = asyncio.get_running_loop().call_soon_threadsafe
     worker, clock = WorkerThread(post), RunClock()
     try:
         coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observers, clock)
-        server, address = await listen(coordinator, settings.address, settings.reflection)
-        _ended.append(server)
+        port, address = await listen(coordinator, settings.address, settings.reflection, guard)
+        _ended.append(port)
         observers.listening(address, coordinator.run_id)
         try:
             with signals.on_user_signal(lambda: post(_write_story, coordinator, directory, observers)):
-                await _until_over(coordinator, clock, stopped)
+                await _until_over(coordinator, port, clock, stopped)
             worker.end()
             await _farewell(coordinator, stopped)
         finally:
             with suppress(TimeoutError):
-                await asyncio.wait_for(server.stop(0.5), STOP_S)
+                await asyncio.wait_for(port.stop(0.5), STOP_S)
             await _last_calls()
     finally:
         worker.stop()
@@ -113,11 +108,12 @@ async def _last_calls() -> None:
         await asyncio.wait(rest, timeout=1.0)
 
 
-async def _until_over(coordinator: Coordinator, clock: RunClock, stopped: asyncio.Event) -> None:
+async def _until_over(coordinator: Coordinator, port: Port, clock: RunClock, stopped: asyncio.Event) -> None:
     """Ticks until the run is finished, has failed, or a signal came."""
     while not (coordinator.finished or coordinator.failure or stopped.is_set()):
         clock.turn()
         coordinator.tick()
+        port.tick()
         with suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), TICK_S)
 

@@ -5,6 +5,7 @@ Errors of gRPC become Heron's here: by the `heron-reason` of the trailing metada
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from math import inf
@@ -16,16 +17,19 @@ from google.protobuf.message import Message
 
 from heron_client.transport.grpc_reader import POLL_S, Outgoing, Reader, StreamEnded, translate
 from heron_client.transport.grpc_streams import FEDERATION, GrpcPush, GrpcWatch
+from heron_client.transport.handshake import why_refused
 from heron_client.transport.interface import Accept
 from heron_client.transport.received import from_server, reading, sound
+from heron_client.transport.trust import PLAIN, Trust
 from heron_core.arrays import Array
-from heron_core.errors import BadReply, HeronError, Unreachable
+from heron_core.errors import BadReply, ConfigError, HeronError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.bulk import update_chunks
-from heron_core.wire.channel import CLIENT_OPTIONS
 from heron_core.wire.codec import BundleReceiver, announced, empty_arrays
 from heron_core.wire.frames import Bulk, deserializer, serialize
+
+log = logging.getLogger("heron.client")
 
 M = TypeVar("M", bound=Message)
 R = TypeVar("R")
@@ -42,21 +46,46 @@ MOST_CHUNKS = 2
 class GrpcTransport:
     """One client's connections to one server."""
 
-    def __init__(self, address: str, rpc_deadline_s: float) -> None:
-        self._address, self._deadline_s = address, rpc_deadline_s
+    def __init__(self, address: str, rpc_deadline_s: float, trust: Trust = PLAIN) -> None:
+        """Raises ConfigError for files of `trust` that cannot be used."""
+        self._address, self._deadline_s, self._trust = address, rpc_deadline_s, trust
         self._silence_s = 30.0
         self._stopped_at, self._joined_at = inf, -inf
-        self._control = grpc.insecure_channel(self._address, CLIENT_OPTIONS)
-        self._bulk = grpc.insecure_channel(self._address, CLIENT_OPTIONS)
+        self._connect()
         self._watch: GrpcWatch | None = None
 
+    def _connect(self) -> None:
+        self._stamp = self._trust.stamp()
+        self._control, self._bulk = (self._trust.channel(self._address) for _ in range(2))
+
+    def _renew(self) -> None:
+        """Connects anew where the certificate or the token was replaced."""
+        if self._trust.stamp() == self._stamp:
+            return
+        old = (self._control, self._bulk)
+        try:
+            self._connect()
+        except ConfigError as error:
+            log.warning("the certificate is not renewed yet: %s", error)
+            return
+        for channel in old:
+            channel.close()
+
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
-        """As in Transport, within the deadline of a unary call; a little later where the last was just answered."""
+        """As in Transport, within the deadline of a unary call; a little later where the last was just answered.
+
+        Says what certificates have to do with a server that cannot be reached.
+        """
         waits_since = monotonic()
         while monotonic() < self._joined_at + REJOIN_S:
             self._check_patience(waits_since)
             sleep(POLL_S)
-        reply = self._unary("Join", request, pb.JoinReply)
+        self._renew()
+        try:
+            reply = self._unary("Join", request, pb.JoinReply)
+        except Unreachable as error:
+            why = why_refused(self._address, self._trust) if self._stopped_at == inf else ""
+            raise Unreachable(why) if why else error from None
         self._joined_at = monotonic()
         return reply
 

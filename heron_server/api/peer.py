@@ -1,13 +1,16 @@
-"""Who is calling: the outermost interceptor makes of gRPC's context what Heron's own handlers get."""
+"""Who is calling: the outermost interceptor but one makes of gRPC's context what Heron's own handlers get."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import grpc
 
+from heron_core.errors import NotAdmitted
+from heron_server.api.access import WITHDRAWN, Access, Proof
 from heron_server.api.interceptor import Interceptor, Passing, Reply, Request
 from heron_server.run.peer import Peer
 
@@ -25,10 +28,37 @@ class Call(Generic[Answer]):
 
 
 class Peers(Interceptor[Context]):
-    """Gives every handler a `Peer`, by address: nothing is authenticated yet, so everybody is anonymous."""
+    """Gives every handler a `Peer`, whose identity is what `access` takes for proved."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._open: dict[asyncio.Task[Any], Proof] = {}
+        """Calls in progress."""
+        self._withdrawn: set[asyncio.Task[Any]] = set()
 
     async def around(
         self, rpc: str, request: Request, call: Context, proceed: Callable[..., Awaitable[Reply]]
     ) -> Reply:
-        """Runs the rest of the call with a `Call` in the place of gRPC's context."""
-        return await proceed(request, Call(Peer(call.peer()), call.write))
+        """Runs the rest of the call with a `Call` in the place of gRPC's context. Raises NotAdmitted."""
+        proof, task = self._access.prove(call), asyncio.current_task()
+        assert task is not None
+        self._open[task] = proof
+        try:
+            return await proceed(request, Call(Peer(call.peer(), proof.name), call.write))
+        except asyncio.CancelledError:
+            if task not in self._withdrawn:
+                raise
+            task.uncancel()
+            raise WITHDRAWN from None
+        finally:
+            del self._open[task]
+            self._withdrawn.discard(task)
+
+    def tick(self) -> None:
+        """Ends the calls of those who have come onto the deny list since. Call about twice a second."""
+        for task, proof in self._open.items():
+            try:
+                self._access.check(proof)
+            except NotAdmitted:
+                self._withdrawn.add(task)
+                task.cancel()

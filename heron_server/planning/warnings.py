@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from heron_core.errors import ConfigError
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec, ModelSpec
+from heron_server.certs.choice import choose_guard
 from heron_server.config import ServerSettings
 from heron_server.planning.perturbation import Perturbation
 from heron_server.text.units import number_text, percent_text
@@ -79,11 +81,10 @@ def server_warnings(settings: ServerSettings, evaluated: bool) -> Iterator[str]:
             "nobody evaluates: accuracy and loss will be unknown; set server.test_data, or data.holdout with "
             'data.source = "client"'
         )
-    if not settings.is_loopback and not settings.insecure:
-        yield (
-            f"server.address = {settings.address!r} can be reached from other machines: the run is refused unless "
-            "started with --insecure or server.insecure = true"
-        )
+    try:
+        choose_guard(settings, insecure=False)
+    except ConfigError as error:
+        yield f"the run is refused as it stands: {error}"
     if settings.order == "arrival":
         yield 'server.order = "arrival": two runs of this file will not end with the same bits'
 

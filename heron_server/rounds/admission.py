@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from heron_core.errors import ConfigError, TensorError, VersionMismatch
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import generator
+from heron_core.trust.names import NAME, RULE
 from heron_core.version import PROTOCOL_VERSION
 from heron_server.config import ServerSettings
 from heron_server.rounds.rules import Rules
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_SAMPLES = 1 << 40
 
 
@@ -25,7 +23,7 @@ def check_join(request: pb.JoinRequest) -> None:
         )
     if not NAME.fullmatch(request.client_name) or len(request.instance_key) != 16:
         raise ConfigError(
-            "a client name is 1 to 64 of [A-Za-z0-9._-] and an instance key 16 bytes, got "
+            f"{RULE}, and an instance key is 16 bytes; got "
             f"{request.client_name[:80]!r} and {len(request.instance_key)} bytes"
         )
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from heron_core.errors import JoinRefused
-from heron_server.rounds.members import Members
+from heron_core.errors import JoinRefused, NameTaken, Unreachable
+from heron_server.rounds.members import Member, Members
 from heron_server.rounds.rules import Rules
 
 
@@ -20,6 +20,23 @@ def check_place(name: str, table: Mapping[str, int], members: Members, rules: Ru
         f"the run is dealt to {rules.clients} clients and has them ({', '.join(sorted(taken))}); {name!r} has "
         "no part in it. Use one of these names, or raise federation.clients in a new run"
     )
+
+
+def check_name_free(holder: Member, proved: bool) -> None:
+    """May another process than the one that joined take its name? NameTaken while that one is here.
+
+    While it is away for a moment, or loads its data, only who is `proved` to be this client may. Raises Unreachable for
+    others: a client whose key is lost gets its name back by waiting.
+    """
+    if holder.connected:
+        raise NameTaken(
+            f"another live client holds the name {holder.name!r}; give this one another name, or stop the other"
+        )
+    if not proved:
+        raise Unreachable(
+            f"the name {holder.name!r} is kept for the client that has it, which is away for a moment or loads its "
+            "data; if this is the same client, it gets its name back soon (a state_dir or a certificate would prove it)"
+        )
 
 
 def candidates(table: Mapping[str, int], members: Members, rules: Rules) -> list[str]:

@@ -23,10 +23,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from heron_core.errors import NameTaken
 from heron_server.rounds import events
 from heron_server.rounds.actions import Action, Fence, Finish, OpenRound, Tell
-from heron_server.rounds.gathering import Abandoned, all_here, candidates, check_place
+from heron_server.rounds.gathering import Abandoned, all_here, candidates, check_name_free, check_place
 from heron_server.rounds.invariants import check
 from heron_server.rounds.lineup import Lineup, drawn
 from heron_server.rounds.members import Member
@@ -51,13 +50,14 @@ class Rounds(StoringRounds):
     # -- clients come, stay and go -------------------------------------------------------------------------------
 
     @told
-    def join(self, name: str, key: bytes, session_id: str, now: float) -> list[Action]:
-        """A place for `name`; raises NameTaken or JoinRefused."""
+    def join(self, name: str, key: bytes, session_id: str, now: float, proved: bool = False) -> list[Action]:
+        """A place for `name`; raises NameTaken, Unreachable while the name waits for its owner, or JoinRefused.
+
+        The name is its owner's. Who owns it is told by the key, or `proved` by a certificate or a token.
+        """
         old = self.members.get(name)
-        if old is not None and old.key != key and old.connected:
-            raise NameTaken(
-                f"another live client holds the name {name!r}; give this one another name, or stop the other"
-            )
+        if old is not None and old.key != key:
+            check_name_free(old, proved)
         check_place(name, self.table, self.members, self.rules)
         actions: list[Action] = []
         if old is not None:

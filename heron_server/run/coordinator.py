@@ -29,7 +29,7 @@ from heron_server.run.checkpoints import Checkpoints
 from heron_server.run.deadlines import Deadlines
 from heron_server.run.journal import Journal
 from heron_server.run.loop import Loop
-from heron_server.run.peer import Peer
+from heron_server.run.peer import Peer, check_name
 from heron_server.run.phases.make import make_phases
 from heron_server.run.phases.reporting_worker import ReportingWorker
 from heron_server.run.phases.reports import ClientFailed
@@ -87,9 +87,10 @@ class Coordinator:
     def join(self, peer: Peer, request: pb.JoinRequest) -> pb.JoinReply:
         """A session of its own for `peer`.
 
-        Raises VersionMismatch, ConfigError, NameTaken, JoinRefused, or Unreachable once the server stops.
+        Raises VersionMismatch, ConfigError, NotAdmitted, NameTaken, JoinRefused, or Unreachable once the server stops.
         """
         check_join(request)
+        check_name(peer, request.client_name)
         session_id = "" if request.dry_run else uuid.uuid4().hex
         if not request.dry_run:
             self._admit(peer, request, session_id)
@@ -102,7 +103,7 @@ class Coordinator:
         if self._draining or self.failure is not None:
             raise Unreachable("the server is stopping; try again once it is back")
         name = request.client_name
-        actions = self._rounds.join(name, request.instance_key, session_id, self._clock())
+        actions = self._rounds.join(name, request.instance_key, session_id, self._clock(), proved=bool(peer.identity))
         self._sessions.joined(peer, session_id)
         self._loop.perform(actions)
         self._journal.joined(name)

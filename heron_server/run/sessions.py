@@ -40,11 +40,10 @@ class Sessions:
         self._joined_by = {old: who for old, who in self._joined_by.items() if old in live} | {session_id: peer}
 
     def member(self, peer: Peer, session_id: str) -> Member:
-        """Whose session it is; raises UnknownSession, also where another peer joined with it."""
-        member = self._members.of_session(session_id)
-        if not is_same_caller(self._joined_by[session_id], peer):
-            raise UnknownSession("this session is not the caller's; join again")
-        return member
+        """Whose session it is; raises UnknownSession, in the same words where another peer joined with it."""
+        owner = self._joined_by.get(session_id)
+        mine = owner is not None and is_same_caller(owner, peer)
+        return self._members.of_session(session_id if mine else "")
 
     def watch(self, session_id: str, watcher: Watcher) -> None:
         """The session's event stream is open, in place of an older one."""

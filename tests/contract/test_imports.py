@@ -91,9 +91,15 @@ def test_session_wire_codec_and_data_of_a_client_need_no_torch() -> None:
 
 
 def test_the_client_runs_where_the_server_and_what_only_it_needs_are_missing() -> None:
-    only_server = "heron_server,grpc_health,grpc_reflection,matplotlib,rich,safetensors,sklearn,scipy,PIL"
+    only_server = "heron_server,grpc_health,grpc_reflection,matplotlib,rich,safetensors,sklearn,scipy,PIL,cryptography"
     names = [name for name in modules_of("heron_client") if name not in ("heron_client.cli",)]
     assert failures(only_server, names) == {}
+
+
+def test_only_what_makes_certificates_needs_the_library_for_them() -> None:
+    makers = ("heron_server.certs.authority", "heron_server.certs.files")
+    names = [n for p in ("heron_core", "heron_server") for n in modules_of(p) if n not in makers and "testing" not in n]
+    assert failures("cryptography", [n for n in names if n != "heron_server.cli"]) == {}
 
 
 LOADED = "import sys, {module}; print(*(n for n in {heavy!r} if n in sys.modules))"

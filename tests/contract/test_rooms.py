@@ -29,7 +29,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
             "heron_core.version",
         ),
     },
-    {"core: spec": ("heron_core.spec",), "core: wire": ("heron_core.wire",)},
+    {"core: spec": ("heron_core.spec",), "core: trust": ("heron_core.trust",), "core: wire": ("heron_core.wire",)},
     {
         "core: data": ("heron_core.data",),
         "core: tasks": ("heron_core.models.tasks",),
@@ -56,6 +56,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     },
     {
         "client: uploads": ("heron_client.uploads",),
+        "server: certs": ("heron_server.certs",),
         "server: metrics": ("heron_server.metrics",),
     },
     {

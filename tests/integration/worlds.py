@@ -14,9 +14,11 @@ from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_client.transport.interface import Transport
+from heron_client.transport.trust import PLAIN, Trust
 from heron_core.errors import HeronError
 from heron_core.spec.run_spec import RunSpec
-from heron_server.api.server import make_server
+from heron_server.api.server import Port
+from heron_server.certs.choice import OPEN, Guard
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observer, Observers
 from heron_server.run.coordinator import Coordinator
@@ -155,8 +157,10 @@ class GrpcWorld(_Base):
     """The server's loop in a thread, its worker in another, each client in one of its own; loopback between them."""
 
     def __init__(
-        self, spec: RunSpec, folder: Path, clock: Callable[[], float] = monotonic, **settings: Any
-    ) -> None:
+        self, spec: RunSpec, folder: Path, clock: Callable[[], float] = monotonic, guard: Guard = OPEN,
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        self._guard, self.trust = guard, PLAIN
         self._loop = asyncio.new_event_loop()
         self._worker = WorkerThread(self._loop.call_soon_threadsafe)
         super().__init__(spec, folder, self._worker, ServerSettings(**settings), clock)
@@ -165,25 +169,27 @@ class GrpcWorld(_Base):
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve(ready)))
         self._thread.start()
-        self._address = ready.result(PATIENCE_S)
+        self.address = ready.result(PATIENCE_S)
 
     async def _serve(self, ready: Future[str]) -> None:
-        server = make_server(self.coordinator)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        ready.set_result(f"127.0.0.1:{port}")
+        port = Port(self.coordinator, self._guard)
+        address = port.bind("127.0.0.1:0")
+        await port.start()
+        ready.set_result(address)
         while not self._stop.is_set():
             self.coordinator.tick()
+            port.tick()
             try:
                 await asyncio.wait_for(self._stop.wait(), 0.05)
             except TimeoutError:
                 continue
-        await server.stop(1.0)
+        await port.stop(1.0)
         if rest := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(rest, timeout=5.0)
 
-    def transport(self) -> Transport:
-        self._transports.append(GrpcTransport(self._address, rpc_deadline_s=20.0))
+    def transport(self, trust: Trust | None = None, address: str = "") -> Transport:
+        made = GrpcTransport(address or self.address, rpc_deadline_s=20.0, trust=trust or self.trust)
+        self._transports.append(made)
         return self._transports[-1]
 
     def turn(self) -> None:

@@ -9,8 +9,10 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from server.api.toy import STREAM_STREAM, STREAM_UNARY, UNARY_STREAM, UNARY_UNARY, Toy, ask, channel_to
 
+from heron_server.api.access import Access
 from heron_server.api.charges import Charging
 from heron_server.api.peer import Peers
+from heron_server.certs.choice import OPEN
 from heron_server.metrics.charges import Charges
 from heron_server.metrics.ledger import Ledger
 
@@ -22,7 +24,7 @@ def charged(toy: Toy, rpc: str, *words: str) -> Ledger:
     ledger = Ledger()
 
     async def scenario() -> None:
-        async with channel_to(toy, Peers(), Charging(Charges(ledger))) as channel:
+        async with channel_to(toy, Peers(Access(OPEN)), Charging(Charges(ledger))) as channel:
             await ask(channel, rpc, *words)
 
     asyncio.run(scenario())
@@ -65,7 +67,7 @@ def test_what_was_sent_before_a_call_failed_is_charged() -> None:
     ledger = Ledger()
 
     async def scenario() -> None:
-        async with channel_to(Toy(refuse), Peers(), Charging(Charges(ledger))) as channel:
+        async with channel_to(Toy(refuse), Peers(Access(OPEN)), Charging(Charges(ledger))) as channel:
             with pytest.raises(grpc.aio.AioRpcError):
                 await ask(channel, UNARY_STREAM, WORD)
 

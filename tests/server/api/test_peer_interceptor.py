@@ -7,7 +7,9 @@ import asyncio
 import pytest
 from server.api.toy import KINDS, Toy, ask, channel_to
 
+from heron_server.api.access import Access
 from heron_server.api.peer import Call, Peers
+from heron_server.certs.choice import OPEN
 from heron_server.run.peer import is_same_caller
 
 
@@ -16,7 +18,7 @@ def test_every_handler_is_told_where_the_call_comes_from_and_that_it_is_anonymou
     toy = Toy()
 
     async def scenario() -> None:
-        async with channel_to(toy, Peers()) as channel:
+        async with channel_to(toy, Peers(Access(OPEN))) as channel:
             await ask(channel, rpc, "word")
 
     asyncio.run(scenario())
@@ -29,9 +31,9 @@ def test_a_client_s_second_connection_has_another_address_and_is_the_same_caller
     toy = Toy()
 
     async def scenario() -> None:
-        async with channel_to(toy, Peers()) as first:
+        async with channel_to(toy, Peers(Access(OPEN))) as first:
             await ask(first, KINDS[0], "word")
-        async with channel_to(toy, Peers()) as second:
+        async with channel_to(toy, Peers(Access(OPEN))) as second:
             await ask(second, KINDS[0], "word")
 
     asyncio.run(scenario())

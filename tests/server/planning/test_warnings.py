@@ -26,7 +26,7 @@ def warnings_of(text: str) -> str:
         ({"method": {"zo": {"mu": 0.1, "distribution": "gaussian"}}}, {}, "curvature may outweigh the slope"),
         ({"method": {"local_steps": 30}}, {}, "they pass over their data more than once a round"),
         ({}, {"test_data": "none"}, "nobody evaluates"),
-        ({}, {"address": "0.0.0.0:1"}, "refused unless started with --insecure"),
+        ({}, {"address": "0.0.0.0:1"}, "the run is refused as it stands: server.address = '0.0.0.0:1'"),
         ({}, {"order": "arrival"}, "will not end with the same bits"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from server.rounds.by_hand import DRIVER_EVENTS, facts, submit_all
 
-from heron_core.errors import JoinRefused, NameTaken, UnknownSession
+from heron_core.errors import JoinRefused, NameTaken, UnknownSession, Unreachable
 from heron_server.rounds.actions import Action, Aggregate, DropFromRound, Evaluate, Fail, OpenRound, Restore, TryAgain
 from heron_server.rounds.machine import Rounds
 from heron_server.rounds.phase import IllegalEvent, Phase
@@ -18,7 +18,7 @@ from heron_server.rounds.rules import Rules
 
 NAMES = "abcd"
 NAME = st.sampled_from(NAMES)
-REFUSED = (IllegalEvent, NameTaken, JoinRefused, UnknownSession)
+REFUSED = (IllegalEvent, NameTaken, JoinRefused, UnknownSession, Unreachable)
 STORING = (Phase.COMMITTING, Phase.RESTORING)
 
 
@@ -99,7 +99,8 @@ class AnySequence(RuleBasedStateMachine):
         self.serial += 1
         session = f"{name}-{self.serial}"
         key = name.encode() if self.serial % 4 else b"other"
-        if self.happens(lambda: self.rounds.join(name, key, session, self.now)):
+        proved = self.serial % 8 == 0
+        if self.happens(lambda: self.rounds.join(name, key, session, self.now, proved)):
             self.sessions[name] = session
             if listens:
                 self.happens(lambda: self.rounds.watch_opened(session, self.now))

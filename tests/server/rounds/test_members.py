@@ -13,7 +13,7 @@ from server.rounds.by_hand import (
     training,
 )
 
-from heron_core.errors import NameTaken, UnknownSession
+from heron_core.errors import NameTaken, UnknownSession, Unreachable
 from heron_server.rounds.actions import (
     Fence,
     OpenRound,
@@ -59,10 +59,37 @@ def test_a_client_that_has_submitted_and_rejoins_waits() -> None:
     assert kinds(rounds.watch_opened("a-2", 2)) == ["waiting"]
 
 
+def test_a_name_is_not_to_be_had_while_its_owner_is_away_for_a_moment() -> None:
+    rounds = training(grace_s=10)
+    rounds.watch_lost("a-1", 1)
+    for now in (1.0, 1.009, 11.0):
+        with pytest.raises(Unreachable, match="the name 'a' is kept for the client that has it"):
+            rounds.join("a", b"other", "a-2", now)
+    assert rounds.members.find("a-1") is not None and rounds.is_active("a")
+    assert rounds.join("a", b"a", "a-3", 2) == [Fence("a-1", taken_over=True)], "its own key"
+
+
+def test_a_name_is_not_to_be_had_between_join_and_the_event_stream() -> None:
+    rounds = machine(silence_s=30)
+    rounds.join("a", b"a", "a-1", 0)
+    with pytest.raises(Unreachable, match="loads its data"):
+        rounds.join("a", b"other", "a-2", 30)
+    rounds.tick(30.5)
+    assert rounds.join("a", b"other", "a-2", 31) == [], "lost: the name is free"
+
+
+def test_a_proof_gives_a_client_that_lost_its_key_its_name_back_but_not_from_another_that_is_here() -> None:
+    rounds = training()
+    with pytest.raises(NameTaken, match="another live client holds the name 'a'"):
+        rounds.join("a", b"other", "a-2", 1, proved=True)
+    rounds.watch_lost("a-1", 1)
+    assert kinds(rounds.join("a", b"other", "a-2", 2, proved=True))[0] == "Fence"
+
+
 def test_another_key_takes_a_dead_client_s_name_and_costs_it_the_round() -> None:
     rounds = training()
     rounds.watch_lost("a-1", 1)
-    actions = rounds.join("a", b"other", "a-2", 2)
+    actions = rounds.join("a", b"other", "a-2", 2, proved=True)
     assert kinds(actions)[:2] == ["Fence", "DropFromRound"]
     assert rounds.lineup.dropped == {"a": "restarted as a new instance"}
     assert kinds(rounds.watch_opened("a-2", 2)) == ["waiting"]
@@ -72,10 +99,10 @@ def test_another_key_that_comes_after_its_round_was_abandoned_costs_nobody_a_rou
     rounds = training(quorum=1.0)
     rounds.watch_lost("a-1", 1)
     rounds.client_failed("b", "NaN")
-    assert rounds.join("a", b"other", "a-2", 2) == [Fence("a-1", taken_over=True)], "while the checkpoint is loaded"
+    assert rounds.join("a", b"other", "a-2", 2, True) == [Fence("a-1", taken_over=True)], "while restoring"
     assert rounds.restored(2, 3) == []
     rounds.watch_lost("c-1", 4)
-    assert rounds.join("c", b"other", "c-2", 5) == [Fence("c-1", taken_over=True)], "while clients gather"
+    assert rounds.join("c", b"other", "c-2", 5, True) == [Fence("c-1", taken_over=True)], "while clients gather"
     assert rounds.phase is Phase.GATHERING
 
 

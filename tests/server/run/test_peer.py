@@ -21,12 +21,12 @@ def test_callers_are_told_apart_by_identity_and_not_by_address() -> None:
 
 def test_another_peer_cannot_speak_in_a_session_that_it_did_not_join(start: Start) -> None:
     server = start(rounds=1, federation={"clients": 1})
-    client = Client(server.coordinator, "a", peer=ALICE)
+    client = Client(server.coordinator, "alice", peer=ALICE)
     heard = len(client.events)
     state = client.state()
     client.peer = MALLORY
     for call in (client.fetch, client.open, lambda: client.submit(state), client.leave):
-        with pytest.raises(UnknownSession, match="not the caller's"):
+        with pytest.raises(UnknownSession, match="this session is unknown here"):
             call()
     with pytest.raises(UnknownSession):
         server.coordinator.beat(MALLORY, pb.Beat(session_id=client.session))
@@ -37,7 +37,7 @@ def test_another_peer_cannot_speak_in_a_session_that_it_did_not_join(start: Star
 
 def test_a_client_that_comes_from_another_address_goes_on(start: Start) -> None:
     server = start(rounds=1, federation={"clients": 1})
-    client = Client(server.coordinator, "a", peer=ALICE)
+    client = Client(server.coordinator, "alice", peer=ALICE)
     state = client.state()
     client.open()
     client.peer = Peer("ipv4:10.9.9.9:2", "alice")

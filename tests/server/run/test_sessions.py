@@ -24,7 +24,7 @@ from heron_core.version import PROTOCOL_VERSION
         ({"client_name": "../etc"}, ConfigError, "a client name is"),
         ({"client_name": "x" * 65}, ConfigError, "a client name is"),
         ({"client_name": "a\n"}, ConfigError, "a client name is"),
-        ({"instance_key": b"short"}, ConfigError, "instance key 16 bytes, got .* and 5 bytes"),
+        ({"instance_key": b"short"}, ConfigError, "instance key is 16 bytes; got .* and 5 bytes"),
     ],
 )
 def test_a_join_that_makes_no_sense_is_refused(
