@@ -41,6 +41,7 @@ class Child:
         self.code: int | None = None
         """Its exit code once it has ended; -9 where it was killed."""
         self._at = monotonic()
+        self._stopped_at: float | None = None
         self._started, self._ended = threading.Event(), threading.Event()
 
     @property
@@ -52,6 +53,11 @@ class Child:
         if self._started.wait(30) and self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+            if number == signal.SIGSTOP and self._stopped_at is None:
+                self._stopped_at = monotonic()
+            elif number == signal.SIGCONT and self._stopped_at is not None:
+                self._at += monotonic() - self._stopped_at
+                self._stopped_at = None
 
     def ends(self, timeout_s: float) -> bool:
         """Waits for its end."""
@@ -64,8 +70,8 @@ class Child:
 
     @property
     def age_s(self) -> float:
-        """Seconds since its start."""
-        return monotonic() - self._at
+        """Seconds since its start in which it was not stopped."""
+        return (self._stopped_at or monotonic()) - self._at
 
     def has_started(self, pid: int) -> None:
         self.pid, self._at = pid, monotonic()
