@@ -17,7 +17,8 @@ from typing import Any, Literal
 from points import Point, every_point
 
 SCENARIOS = (
-    "plain", "resumed", "gradients sent back", "an update spoiled", "an upload spoiled", "a full disk",
+    "plain", "resumed", "gradients sent back", "an update spoiled", "an upload spoiled", "a full disk", "troubles",
+    "troubles on a terminal", "a full disk in plain text",
 )  # fmt: skip
 """As in tiny_run, which only instrumented processes import."""
 

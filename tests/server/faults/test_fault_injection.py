@@ -11,7 +11,7 @@ import pytest
 from injection import Survey, bad, inject
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-DRAWN, SEED = 30, 0
+DRAWN, SEED = 25, 0
 
 
 def test_a_fault_at_any_point_ends_the_run_or_lets_it_go_on() -> None:

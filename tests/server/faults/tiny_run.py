@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -30,6 +32,7 @@ from heron_client.transport.interface import PushStream
 from heron_core.errors import HeronError, meaning_of
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.process import signals
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
@@ -53,6 +56,10 @@ TABLES: dict[str, Any] = {
     "method": {"local_steps": 2, "batch_size": 8},
     "federation": {"clients": 2, "min_clients": 2},
 }
+WIDE = {**TABLES["model"], "widths": [4200, 8]}
+"""Its update is more than one chunk long."""
+SLOW_S = 0.15
+"""Longer than a heartbeat."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,9 @@ class Scenario:
     log_format: str = "text"
     spoils: Literal["nothing", "an update", "an upload"] = "nothing"
     """The first that one client sends holds a NaN: its round is abandoned, and done again."""
+    troubles: bool = False
+    """One client leaves as soon as it is in, and comes back, sends each update twice, takes its time over every frame
+    and over its last word; and in the middle somebody asks for the run's story."""
     finds_the_disk_full: bool = False
     """The first round's checkpoint does not fit on the disk; a moment later it does."""
     on_a_terminal: bool = False
@@ -84,6 +94,9 @@ SCENARIOS = {
     ),
     "an upload spoiled": Scenario(spoils="an upload"),
     "a full disk": Scenario(finds_the_disk_full=True, log_format="json"),
+    "troubles": Scenario({"model": WIDE}, troubles=True, log_format="json"),
+    "troubles on a terminal": Scenario({"model": WIDE}, troubles=True, on_a_terminal=True, finds_the_disk_full=True),
+    "a full disk in plain text": Scenario(finds_the_disk_full=True),
 }  # fmt: skip
 """The first one that passes a point is used for it."""
 
@@ -158,6 +171,8 @@ class _Clients:
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+        if self._scenario.troubles:
+            threading.Thread(target=_ask_for_the_story, args=(self._over,), daemon=True).start()
 
     def end(self) -> list[str]:
         """Stops those that still run; returns what is wrong with them."""
@@ -173,6 +188,8 @@ class _Clients:
     def _live(self, name: str) -> None:
         """Starts again after an error, as a service manager would, until the run is over."""
         spoil = [self._scenario.spoils] if name == NAMES[1] else []
+        if self._scenario.troubles and name == NAMES[1]:
+            spoil = ["leave"]
         try:
             while not self._over.is_set() and not self._once(name, spoil):
                 self._over.wait(0.05)
@@ -183,11 +200,13 @@ class _Clients:
         """One session after another until an error; True: the run has ended for the client."""
         transport = GrpcTransport(self._address, rpc_deadline_s=2.0)
         try:
-            through, key = _Spoiling(transport, spoil), name.encode().ljust(16)
+            slow = self._scenario.troubles and name == NAMES[1]
+            through, key = (_Troublesome if slow else _Spoiling)(transport, spoil), name.encode().ljust(16)
             runner = Runner(self._settings(name), through, key, measure_memory=False)
             self._runners[name] = runner
             for _ in runner.run():
-                if self._over.is_set():
+                if self._over.is_set() or (runner.session.state is not State.OFFLINE and "leave" in spoil):
+                    spoil.clear()
                     runner.stop()
             return runner.session.state is State.DONE
         except HeronError:
@@ -238,6 +257,33 @@ class _SpoilingPush:
             self._spoil.clear()
             frame = Bulk(frame.rest, [b"\xff" * len(part) for part in frame.parts])
         self._inner.send(frame)
+
+
+class _Troublesome(_Spoiling):
+    """A transport that sends each update twice, and takes its time over every frame and over the last word."""
+
+    def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Any]) -> pb.SubmitUpdateReply:
+        self._inner.submit(header, arrays)
+        return self._inner.submit(header, arrays)
+
+    def open_push(self, opening: split.FrameHeader) -> Any:
+        return _SlowPush(self._inner.open_push(opening), self._spoil)
+
+    def leave(self, request: pb.LeaveRequest) -> None:
+        sleep(SLOW_S)
+        self._inner.leave(request)
+
+
+class _SlowPush(_SpoilingPush):
+    def send(self, frame: Bulk[split.ActivationFrame]) -> None:
+        sleep(SLOW_S)
+        super().send(frame)
+
+
+def _ask_for_the_story(over: threading.Event) -> None:
+    """As the thread does that hears signals."""
+    while not over.wait(SLOW_S):
+        signals._process.take(signal.SIGUSR1)
 
 
 @contextmanager
