@@ -23,6 +23,9 @@ Expected = Sequence[tuple[str, str, tuple[int, ...]]]
 CHUNK_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 4 << 20
 MAX_MESSAGE_BYTES = 16 << 20
+SMALL_CHUNK_BYTES = 64 << 10
+FEW_CHUNKS = 256
+"""Of a bundle so many chunks may be small, whatever its size; the others have 64 KiB on average."""
 
 DTYPES: dict[int, np.dtype[Any]] = {
     pb.DTYPE_FLOAT32: np.dtype("<f4"),
@@ -91,13 +94,17 @@ def check_manifest(manifest: pb.Manifest, expected: Expected, origin: str) -> No
         got = known.name if known is not None else f"dtype code {meta.dtype}"
         if got != dtype or tuple(meta.shape) != shape:
             raise TensorError(
-                f"{origin}: tensor {name} must be {dtype} {list(shape)}, got {got} {list(meta.shape)}; "
+                f"{origin}: tensor {name} must be {dtype} {list(shape)}, got {got} {_sizes(meta.shape)}; "
                 "check that both sides build the same model and batch"
             )
 
 
 def _few(names: Sequence[str]) -> str:
     return "[" + ", ".join(repr(n[:64]) for n in names[:3]) + (", ..." if len(names) > 3 else "") + "]"
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return "[" + ", ".join(map(str, shape[:8])) + (f", ... ({len(shape)} in all)]" if len(shape) > 8 else "]")
 
 
 class BundleReceiver:
@@ -108,6 +115,7 @@ class BundleReceiver:
         self._views = [_flat_bytes(array) for array in destinations]
         self._total = sum(len(view) for view in self._views)
         self._origin = origin
+        self._chunks_left = FEW_CHUNKS + self._total // SMALL_CHUNK_BYTES
         self.received = 0
         """Bytes so far."""
         self._index = 0
@@ -128,8 +136,14 @@ class BundleReceiver:
             raise TensorError(
                 f"{self._origin}: {self._total} bytes were announced, got {self.received + len(payload)}"
             )
+        if not self._chunks_left:
+            most = FEW_CHUNKS + self._total // SMALL_CHUNK_BYTES
+            raise TensorError(
+                f"{self._origin}: {self._total} bytes come in {most} chunks at most, got more; send about {CHUNK_BYTES}"
+                " bytes in each"
+            )
         view = memoryview(payload)
-        self.received += len(view)
+        self.received, self._chunks_left = self.received + len(view), self._chunks_left - 1
         while len(view):
             target = self._views[self._index]
             take = min(len(view), len(target) - self._filled)
@@ -145,7 +159,7 @@ def announced(manifest: pb.Manifest, origin: str) -> list[tuple[str, str, tuple[
         if meta.dtype not in DTYPES or prod(meta.shape) * 8 > sys.maxsize:
             raise TensorError(
                 f"{origin}: tensor {meta.name[:64]} must have a known dtype and a possible shape, got dtype code "
-                f"{meta.dtype}, shape {list(meta.shape)}; check that both sides run the same Heron"
+                f"{meta.dtype}, shape {_sizes(meta.shape)}; check that both sides run the same Heron"
             )
     return [(meta.name, DTYPES[meta.dtype].name, tuple(meta.shape)) for meta in manifest.tensors]
 

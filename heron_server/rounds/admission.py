@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from heron_core.errors import ConfigError, TensorError, VersionMismatch
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
@@ -28,12 +30,25 @@ def check_join(request: pb.JoinRequest) -> None:
         )
 
 
-def check_counts(header: pb.UpdateHeader, name: str) -> None:
-    """TensorError for implausible numbers of samples."""
+def check_counts(header: pb.UpdateHeader, name: str, classes: int) -> None:
+    """TensorError for numbers of samples or figures that cannot be. Fields that nobody knows are taken out.
+
+    `classes`: of the run's task, 0 where a label is no class. The histogram may be left out.
+    """
     counts = {"num_samples": header.num_samples, "held_out_samples + 1": header.held_out_samples + 1}
     for what, count in counts.items():
         if not 0 < count <= MAX_SAMPLES:
             raise TensorError(f"client {name!r}: {what} must be 1 to {MAX_SAMPLES}, got {count}")
+    figures, known = header.figures, len(header.figures.class_histogram)
+    if known not in (0, classes):
+        wanted = f"{classes} counts or none" if classes else "no counts"
+        raise TensorError(f"client {name!r}: a class histogram must have {wanted}, got {known}")
+    if sum(figures.class_histogram) > MAX_SAMPLES:
+        raise TensorError(f"client {name!r}: a class histogram must count at most {MAX_SAMPLES} samples")
+    for what in ("forward_passes", "step_seconds_median"):
+        if not 0 <= getattr(figures, what) < inf:
+            raise TensorError(f"client {name!r}: {what} must be 0 or more, got {getattr(figures, what)}")
+    header.DiscardUnknownFields()
 
 
 def rules(spec: RunSpec, settings: ServerSettings) -> Rules:

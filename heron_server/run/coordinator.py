@@ -42,6 +42,9 @@ from heron_server.training.worker import Worker
 from heron_server.uploads.turns import patience
 from heron_server.uploads.uploads import Send, Uploads
 
+MOST_WORDS = 500
+"""Letters of a reason that are kept: a peer may have a say in it."""
+
 
 @dataclass
 class Pushing:
@@ -134,8 +137,8 @@ class Coordinator:
     def leave(self, peer: Peer, request: pb.LeaveRequest) -> pb.LeaveReply:
         """The client ends in good order; raises UnknownSession."""
         name = self._sessions.member(peer, request.session_id).name
-        self._journal.note(f"{name} left: {request.reason[:500]}")
-        self._loop.perform(self._rounds.leave(request.session_id, request.reason[:500]))
+        self._journal.note(f"{name} left: {request.reason[:MOST_WORDS]}")
+        self._loop.perform(self._rounds.leave(request.session_id, request.reason[:MOST_WORDS]))
         return pb.LeaveReply()
 
     def model(self, peer: Peer, request: pb.FetchModelRequest) -> dict[str, Array]:
@@ -165,7 +168,7 @@ class Coordinator:
             raise StaleTerm(f"client {name!r} has no part in round {header.round} any more; wait for the next")
         with self._costs_the_round(name):
             check_manifest(manifest, self.expected_update, f"client {name!r}, update of round {header.round}")
-            check_counts(header, name)
+            check_counts(header, name, self.trainer.classes)
         return True
 
     def submit(self, peer: Peer, header: pb.UpdateHeader, state: dict[str, Array]) -> None:
@@ -224,7 +227,7 @@ class Coordinator:
 
     def client_failed(self, name: str, reason: str) -> None:
         """What the client sent cannot be used: it is out of this round, the others go on."""
-        self._loop.report(ClientFailed(name, reason))
+        self._loop.report(ClientFailed(name, reason[:MOST_WORDS]))
 
     # -- time and the end ----------------------------------------------------------------------------------------
 

@@ -62,6 +62,11 @@ class Commands(Protocol):
         ...
 
     @property
+    def classes(self) -> int:
+        """How many classes, where a sample's label is one class; else 0."""
+        ...
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """What its counts are of."""
         ...

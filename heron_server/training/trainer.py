@@ -71,6 +71,11 @@ class Trainer:
         return self._model.uploaded
 
     @property
+    def classes(self) -> int:
+        """How many classes, where a sample's label is one class; else 0."""
+        return self._model.classes
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """What its counts are of."""
         return self._model.task.metrics

@@ -15,6 +15,9 @@ from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.codec import BundleReceiver, check_manifest, expected_batch
 
+MOST_REPEATED = 256
+"""Frames of one stream that are here already. A client sends none: it goes on from Position."""
+
 
 @dataclass(frozen=True)
 class UploadShape:
@@ -89,6 +92,8 @@ class Assembly:
         self._receiver: BundleReceiver | None = None
         self._micro = 0
         self._label_bytes = 0
+        self._repeated = 0
+        """Frames of this stream that were here already."""
 
     @property
     def received_bytes(self) -> int:
@@ -97,13 +102,16 @@ class Assembly:
 
     def forget_partial(self) -> None:
         """The stream broke: an unfinished micro-batch comes again from its start."""
-        self._receiver = None
+        self._receiver, self._repeated = None, 0
 
     def take(self, header: pb.FrameHeader, payload: memoryview, credit: int) -> Taken:
         """Stores one frame's bytes."""
-        if header.sequence < self.sequence:
-            return Taken()  # came again after a break; it is here already
         origin = f"client {self._client!r}, round {header.round}, upload {header.step}"
+        if header.sequence < self.sequence:
+            self._repeated += 1
+            if self._repeated > MOST_REPEATED:
+                raise TensorError(f"{origin}: {MOST_REPEATED} frames came again and again; go on from Position")
+            return Taken()  # it is here already
         if header.sequence != self.sequence or header.step != self._number or header.step >= self.count:
             raise TensorError(
                 f"{origin}: expected upload {self._number} of {self.count}, micro-batch {self.sequence}, got upload "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +137,18 @@ class Client:
         names = [name for name, _, _ in self.coordinator.expected_update]
         return {n: (fetched[n] + letter).astype(fetched[n].dtype) for n in names}
 
-    def submit(self, state: dict[str, Array] | None = None, step_seconds: float = 0.0, **header: Any) -> bool:
+    def submit(
+        self, state: dict[str, Array] | None = None, step_seconds: float = 0.0,
+        histogram: Sequence[int] = (), **header: Any,
+    ) -> bool:  # fmt: skip
         state = state if state is not None else self.state()
         fields = {
             "run_id": self.reply.run_id, "term": self.begins.term, "round": self.begins.round,
             "session_id": self.session, "num_samples": 10, "held_out_samples": HELD_OUT, **header,
         }  # fmt: skip
-        figures = pb.ClientFigures(mean_loss=1.0, forward_passes=8, step_seconds_median=step_seconds)
+        figures = pb.ClientFigures(
+            mean_loss=1.0, forward_passes=8, step_seconds_median=step_seconds, class_histogram=histogram
+        )
         update = pb.UpdateHeader(**fields, figures=figures)
         fresh = self.coordinator.check_update(self.peer, update, manifest_of(state))
         if fresh:

@@ -17,6 +17,7 @@ from heron_core.wire.codec import (
     CHUNK_BYTES,
     CODES,
     DTYPES,
+    FEW_CHUNKS,
     MAX_MESSAGE_BYTES,
     MAX_PAYLOAD_BYTES,
     BundleReceiver,
@@ -43,6 +44,7 @@ def travel(arrays: Mapping[str, Array], chunk_bytes: int) -> dict[str, Array]:
     manifest = pb.Manifest.FromString(manifest_of(arrays).SerializeToString())
     landed = empty_arrays(announced(manifest, "test"))
     receiver = BundleReceiver(list(landed.values()), "test")
+    chunk_bytes = max(chunk_bytes, -(-expected_bytes(expected_of(arrays)) // FEW_CHUNKS))
     for offset, parts in chunks(list(arrays.values()), chunk_bytes):
         receiver.write(offset, b"".join(parts))
     assert receiver.complete
@@ -193,6 +195,12 @@ def test_a_hostile_name_does_not_flood_the_message() -> None:
     assert len(str(caught.value)) < 1000
 
 
+def test_a_hostile_shape_does_not_flood_the_message() -> None:
+    manifest = pb.Manifest(tensors=[pb.TensorMeta(name="w", dtype=pb.DTYPE_FLOAT32, shape=[1] * 100_000)])
+    with pytest.raises(TensorError, match=r"got float32 \[1, 1, 1, 1, 1, 1, 1, 1, ... \(100000 in all\)\]"):
+        check_manifest(manifest, [("w", "float32", (1,))], "x")
+
+
 def receiver_of(*sizes: int) -> tuple[BundleReceiver, list[Array]]:
     arrays = [np.zeros(n, np.uint8) for n in sizes]
     return BundleReceiver(arrays, "bundle"), arrays
@@ -216,6 +224,14 @@ def test_more_bytes_than_announced_are_refused_and_nothing_is_stored() -> None:
         receiver.write(3, b"\2\2")
     assert arrays[0].tolist() == [1, 1, 1, 0]
     assert not receiver.complete
+
+
+def test_a_bundle_in_crumbs_is_refused_once_it_has_more_chunks_than_it_can_need() -> None:
+    receiver, _ = receiver_of(FEW_CHUNKS + 1)
+    for offset in range(FEW_CHUNKS):
+        receiver.write(offset, b"\1")
+    with pytest.raises(TensorError, match=f"bundle: 257 bytes come in {FEW_CHUNKS} chunks at most, got more"):
+        receiver.write(FEW_CHUNKS, b"\1")
 
 
 def test_a_bundle_that_ends_early_is_not_complete() -> None:

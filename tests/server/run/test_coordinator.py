@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from math import inf, nan
 
 import numpy as np
 import pytest
@@ -120,6 +121,31 @@ def test_implausible_counts_are_refused(start: Start, header: dict[str, int]) ->
     (client, _) = server.clients("ab")
     with pytest.raises(TensorError, match="samples"):
         client.submit(**header)
+
+
+def test_a_class_histogram_has_the_classes_of_the_run_or_costs_its_client_the_round(start: Start) -> None:
+    """In each checkpoint, it ended the run once two clients had said millions of classes."""
+    server = start(rounds=1)
+    bad, good = server.clients("ab")
+    with pytest.raises(TensorError, match="'a': a class histogram must have 3 counts or none, got 100000"):
+        bad.submit(histogram=[1] * 100_000)
+    play_round([good])
+    assert bad.heard("dropped") and server.coordinator.finished
+    assert server.coordinator.records.clients["b"]["class_histogram"] == []
+
+
+@pytest.mark.parametrize(("histogram", "step_seconds"), [([1 << 50, 0, 0], 0.0), ([], inf), ([], nan), ([], -1.0)])
+def test_figures_that_cannot_be_are_refused(start: Start, histogram: list[int], step_seconds: float) -> None:
+    (client, _) = start().clients("ab")
+    with pytest.raises(TensorError, match=r"at most 1099511627776 samples|step_seconds_median must be 0 or more"):
+        client.submit(histogram=histogram, step_seconds=step_seconds)
+
+
+def test_what_a_peer_has_a_say_in_is_kept_short(start: Start) -> None:
+    server = start()
+    (client, _) = server.clients("ab")
+    server.coordinator.client_failed("a", "x" * 1_000_000)
+    assert client.heard("dropped")[0].reason == 500 * "x"
 
 
 def test_a_wrong_number_of_uploads_is_refused(start: Start) -> None:

@@ -10,7 +10,7 @@ from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.pb.v1 import tensors_pb2
 from heron_core.wire.codec import chunks, manifest_of
-from heron_server.uploads.assembly import Assembly, BufferPool, Taken, UploadShape
+from heron_server.uploads.assembly import MOST_REPEATED, Assembly, BufferPool, Taken, UploadShape
 
 UPLOADED = (TensorSpec("hidden", (2, 3)), TensorSpec("mask", (2,), "uint8"), TensorSpec("labels", (), "int64"))
 Frame = tuple[pb.FrameHeader, memoryview]
@@ -74,6 +74,17 @@ def test_what_is_here_already_is_passed_over() -> None:
     take_all(assembled, frames(0))
     assert take_all(assembled, frames(0, chunk=5)) == [Taken()] * len(list(frames(0, chunk=5)))
     assert take_all(assembled, frames(1))[-1].upload is not None
+
+
+def test_frames_that_are_here_already_may_come_again_a_few_times_and_anew_on_each_stream() -> None:
+    assembled = assembly()
+    take_all(assembled, frames(0))
+    again = list(frames(0)) * MOST_REPEATED
+    take_all(assembled, iter(again))
+    with pytest.raises(TensorError, match="frames came again and again; go on from Position"):
+        take_all(assembled, frames(0))
+    assembled.forget_partial()
+    take_all(assembled, iter(again))
 
 
 def test_a_partial_micro_batch_is_sent_again_from_its_start() -> None:
