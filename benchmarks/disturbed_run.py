@@ -1,4 +1,4 @@
-"""One run of three clients and a server, each a process, that is disturbed at given moments and must end by itself.
+"""One run of clients and a server, each a process, that is disturbed at given moments and must end by itself.
 
 The harness does what an operator and a service manager would: it starts again what has ended otherwise than well (the
 server with --resume once there is a checkpoint), frees the disk, lets what was stopped go on.
@@ -52,16 +52,19 @@ TABLES: dict[str, Any] = {
 class DisturbedRun:
     """One trial in its own folder, from start to verdict."""
 
-    def __init__(self, plan: Plan, folder: Path, starter: Starter, undisturbed: Undisturbed | None) -> None:
+    def __init__(
+        self, plan: Plan, folder: Path, starter: Starter, undisturbed: Undisturbed | None, clients: int = CLIENTS
+    ) -> None:
         self._plan, self._folder, self._starter, self._undisturbed = plan, folder, starter, undisturbed
         self._run_dir = folder / "disk" / "run"
         self._disk_is_mounted = any(d.kind == "full-disk" for d in plan.disturbances)
-        self._relays = [Relay() for _ in range(CLIENTS)]
+        self._relays = [Relay() for _ in range(clients)]
         self._address = ""
         self._cut: set[int] = set()
         self._server: Child | None = None
         self._heard = 0
-        self._clients: list[Child | None] = [None] * CLIENTS
+        """Bytes of the server's lines that were read."""
+        self._clients: list[Child | None] = [None] * clients
         self._asked_to_end: dict[Child, dict[str, float]] = {}
         """Those that the harness ended itself, and how old each was when it was to be killed or terminated."""
         self._due: list[tuple[float, Any]] = []
@@ -83,25 +86,34 @@ class DisturbedRun:
         return self._end
 
     def _play(self, start: float) -> None:
-        self._start_server()
-        for number in range(CLIENTS):
-            self._start_client(number)
-        for each in self._plan.disturbances:
-            self._due.append((start + each.at_s, lambda each=each: self._disturb(each)))
+        self._begin(start)
         deadline = start + ENDS_S
         while not self._over():
-            now = monotonic()
-            for item in [item for item in self._due if item[0] <= now]:
-                self._due.remove(item)
-                item[1]()
+            if self._look():
                 deadline = monotonic() + ENDS_S
-            self._look_at_server()
-            self._look_at_clients()
-            if now > deadline:
+            if monotonic() > deadline:
                 self._end.wrong.append(f"did not end within {ENDS_S:g} s of its last disturbance\n{self._scene()}")
                 return
             sleep(LOOK_S)
         judge(self._end, self._run_dir, sum(relay.up for relay in self._relays), self._undisturbed)
+
+    def _begin(self, start: float) -> None:
+        self._start_server()
+        for number in range(len(self._clients)):
+            self._start_client(number)
+        for each in self._plan.disturbances:
+            self._due.append((start + each.at_s, lambda each=each: self._disturb(each)))
+
+    def _look(self) -> bool:
+        """Does what is due, and starts again what has ended. Was anything due?"""
+        now = monotonic()
+        due = [item for item in self._due if item[0] <= now]
+        for item in due:
+            self._due.remove(item)
+            item[1]()
+        self._look_at_server()
+        self._look_at_clients()
+        return bool(due)
 
     def _over(self) -> bool:
         children = [self._server, *self._clients]
@@ -113,33 +125,34 @@ class DisturbedRun:
     # -- processes -----------------------------------------------------------------------------------------------
 
     def _start_server(self) -> None:
+        from heron_server.text.toml import to_toml
+
         run_file = self._folder / "run.toml"
         if not run_file.exists():
-            run_file.write_text(self._run_toml())
+            run_file.write_text(to_toml(self._tables()))
         resumes = any(self._run_dir.glob("checkpoints/round-*.safetensors"))
         flags = ["--resume"] if resumes else []
         self._heard = 0
         self._server = self._start("heron_server", "server", "run", str(run_file), "--log-format", "json", *flags)
 
-    def _run_toml(self) -> str:
-        from heron_server.text.toml import to_toml
-
+    def _tables(self) -> dict[str, Any]:
         local = {"address": "127.0.0.1:0", "run_dir": str(self._run_dir)}
         federation = {**TABLES["federation"], "min_clients": self._plan.min_clients}
-        return to_toml({**TABLES, "federation": federation, "server": {**TABLES["server"], **local}})
+        return {**TABLES, "federation": federation, "server": {**TABLES["server"], **local}}
 
     def _start_client(self, number: int) -> None:
         from heron_server.text.toml import to_toml
 
+        file = self._folder / f"client-{number}.toml"
+        file.write_text(to_toml(self._facts_of(number)))
+        self._clients[number] = self._start("heron_client", f"client-{number}", "run", str(file), "--once")
+
+    def _facts_of(self, number: int) -> dict[str, Any]:
         facts = {
             "name": f"client-{number}", "server": self._relays[number].address, "retry_max_s": 0.5,
             "retry_for_s": RETRY_FOR_S, "rpc_deadline_s": 5.0,
         }  # fmt: skip
-        if self._plan.identities:
-            facts["state_dir"] = str(self._folder / f"client-{number}")
-        file = self._folder / f"client-{number}.toml"
-        file.write_text(to_toml(facts))
-        self._clients[number] = self._start("heron_client", f"client-{number}", "run", str(file), "--once")
+        return {**facts, "state_dir": str(self._folder / f"client-{number}")} if self._plan.identities else facts
 
     def _start(self, module: str, name: str, *arguments: str) -> Child:
         self._starts += 1
@@ -155,13 +168,16 @@ class DisturbedRun:
         for event in self._news(server):
             if event["event"] == "listening":
                 self._address = str(event["address"])
-                for number in range(CLIENTS):
+                for number in range(len(self._clients)):
                     self._connect(number)
-            self._end.pauses += event["event"] == "paused"
+            self._heard_of(event)
         if not server.running and server.code != 0:
             self._ended(server)
             self._server = None
             self._later(RESTART_S, self._start_server)
+
+    def _heard_of(self, event: dict[str, Any]) -> None:
+        self._end.pauses += event["event"] == "paused"
 
     def _look_at_clients(self) -> None:
         for number, client in enumerate(self._clients):
@@ -175,11 +191,12 @@ class DisturbedRun:
     def _news(self, server: Child) -> Iterator[dict[str, Any]]:
         if not server.out.exists():
             return
-        text = server.out.read_text()
-        whole = text[: text.rfind("\n") + 1]
-        for line in whole[self._heard :].splitlines():
+        with server.out.open("rb") as lines:
+            lines.seek(self._heard)
+            whole = lines.read().rpartition(b"\n")[0]
+        self._heard += len(whole) + bool(whole)
+        for line in whole.splitlines():
             yield json.loads(line)
-        self._heard = len(whole)
 
     def _ended(self, child: Child) -> None:
         """Counts an end that nobody asked for; one without a documented code is wrong."""

@@ -16,9 +16,9 @@ def _field(path: str, name: str) -> int:
     return 0
 
 
-def resident_bytes() -> int:
-    """VmRSS: resident now."""
-    return _field("/proc/self/status", "VmRSS:")
+def resident_bytes(process: int | Literal["self"] = "self") -> int:
+    """VmRSS: resident now; 0 once the process has ended."""
+    return _field(f"/proc/{process}/status", "VmRSS:")
 
 
 def peak_bytes() -> int:
