@@ -78,6 +78,10 @@ class Access:
         if self._denied and proof.name and self._denied.denies(proof.name, proof.serial):
             raise WITHDRAWN
 
+    def denied(self) -> tuple[str, ...]:
+        """The lines of the deny list, the same object for as long as it does not change."""
+        return self._denied.lines() if self._denied else ()
+
     def _by_token(self, caller: Caller) -> Proof:
         assert self._tokens is not None
         given = next((value for key, value in caller.invocation_metadata() or () if key == TOKEN_KEY), None)

@@ -35,6 +35,8 @@ class Peers(Interceptor[Context]):
         self._open: dict[asyncio.Task[Any], Proof] = {}
         """Calls in progress."""
         self._withdrawn: set[asyncio.Task[Any]] = set()
+        self._denied = access.denied()
+        """What the deny list said at the last tick."""
 
     async def around(
         self, rpc: str, request: Request, call: Context, proceed: Callable[..., Awaitable[Reply]]
@@ -56,6 +58,9 @@ class Peers(Interceptor[Context]):
 
     def tick(self) -> None:
         """Ends the calls of those who have come onto the deny list since. Call about twice a second."""
+        before, self._denied = self._denied, self._access.denied()
+        if self._denied is before:
+            return  # and each call that was opened since has been checked then
         for task, proof in self._open.items():
             try:
                 self._access.check(proof)

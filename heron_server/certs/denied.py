@@ -51,14 +51,15 @@ class DenyList:
     """Who is not let in any more."""
 
     def __init__(self, path: Path) -> None:
-        self._lines = LinesOf(path)
+        self.lines = LinesOf(path)
+        """What it says now: the same object for as long as the file does not change."""
         self._of: tuple[str, ...] = ()
         self._names: frozenset[str] = frozenset()
         self._serials: frozenset[str] = frozenset()
 
     def denies(self, name: str, serial: str = "") -> bool:
         """Is this name listed, or the serial number (hexadecimal) of its certificate?"""
-        lines = self._lines()
+        lines = self.lines()
         if lines is not self._of:
             self._of, self._names, self._serials = lines, frozenset(lines), frozenset(map(plain_serial, lines))
         return name in self._names or (bool(serial) and plain_serial(serial) in self._serials)

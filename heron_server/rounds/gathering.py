@@ -12,9 +12,14 @@ from heron_server.rounds.rules import Rules
 
 
 def check_place(name: str, table: Mapping[str, int], members: Members, rules: Rules) -> None:
-    """JoinRefused where ranks in the table and places of those who wait for one are `clients` without this name."""
+    """JoinRefused where ranks in the table and places of those who wait for one are `clients` without this name.
+
+    So whoever is here can take part: where the table is full, nobody else is let in.
+    """
+    if rules.open_ended or name in table or name in members or len(table) + len(members) < rules.clients:
+        return
     taken = table.keys() | members.names
-    if rules.open_ended or name in taken or len(taken) < rules.clients:
+    if len(taken) < rules.clients:
         return
     raise JoinRefused(
         f"the run is dealt to {rules.clients} clients and has them ({', '.join(sorted(taken))}); {name!r} has "
@@ -39,21 +44,16 @@ def check_name_free(holder: Member, proved: bool) -> None:
         )
 
 
-def candidates(table: Mapping[str, int], members: Members, rules: Rules) -> list[str]:
-    """Who is here and can take part in the next round."""
-    full = len(table) >= rules.clients and not rules.open_ended
-    return [member.name for member in members.connected if member.name in table or not full]
-
-
-def all_here(here: list[str], table: Mapping[str, int], members: Members, rules: Rules, between_rounds: bool) -> bool:
-    """Is everyone `here` whom the next round waits for?
+def all_here(table: Mapping[str, int], members: Members, rules: Rules, between_rounds: bool) -> bool:
+    """Is everyone here whom the next round waits for?
 
     Before the first round `clients` of them; then those in the table, between rounds without those taken for lost.
     """
     if not table:
-        return len(here) >= rules.clients
-    expected = {m.name for m in members if m.watched and m.name in table} if between_rounds else set(table)
-    return expected <= set(here)
+        return members.num_connected >= rules.clients
+    if between_rounds:
+        return all(m.connected for m in members if m.watched and m.name in table)
+    return members.num_connected >= len(table) and all(map(members.is_connected, table))
 
 
 LONGEST_PAUSE_S = 60.0

@@ -119,7 +119,7 @@ class RoundInProgress:
         return actions + self._close_if_complete()
 
     def _close_if_complete(self) -> list[Action]:
-        if self.phase is not Phase.TRAINING or self.lineup.awaited:
+        if self.phase is not Phase.TRAINING or self.lineup.is_awaiting:
             return []
         self.phase, self._since = Phase.AGGREGATING, inf
         return [Aggregate(self.lineup.counted)]

@@ -30,7 +30,8 @@ def _of_the_run(rounds: StoringRounds) -> Claims:
 def _of_clients(rounds: StoringRounds) -> Claims:
     members, table = list(rounds.members), rounds.table
     yield sorted(table.values()) == list(range(len(table))), "ranks are 0, 1, 2, ..."
-    yield rounds.rules.open_ended or len(table) <= rounds.rules.clients, "there is a part of the data for each rank"
+    places = len(table.keys() | rounds.members.names)
+    yield rounds.rules.open_ended or places <= rounds.rules.clients, "there is a part of the data for each place"
     yield len({m.session_id for m in members}) == len({m.name for m in members}) == len(members), "one session a name"
     yield all(m.watched for m in members if m.connected), "who is connected has opened its event stream"
 
@@ -44,11 +45,11 @@ def _of_the_round(rounds: StoringRounds) -> Claims:
     yield sorted(taking_part, key=rounds.table.__getitem__) == list(lineup.participants), "each once, in rank order"
     enough = lineup.left >= lineup.needed(rounds.rules)
     if phase is Phase.TRAINING:
-        yield bool(lineup.awaited), "a round that trains waits for somebody"
+        yield lineup.is_awaiting, "a round that trains waits for somebody"
     if phase in (Phase.TRAINING, Phase.AGGREGATING, Phase.EVALUATING, Phase.COMMITTING):
         yield enough, "a round goes on with enough clients"
     if phase in (Phase.AGGREGATING, Phase.EVALUATING, Phase.COMMITTING):
-        yield bool(submitted) and not lineup.awaited, "a round is averaged once all that is awaited is here"
+        yield bool(submitted) and not lineup.is_awaiting, "a round is averaged once all that is awaited is here"
     if phase is Phase.RESTORING:
         yield not enough and rounds.abandoned.times > 0, "only a round with too few clients is given up"
     yield not lineup.evaluating or phase is Phase.EVALUATING, "clients evaluate while the round is evaluated"

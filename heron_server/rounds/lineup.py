@@ -22,15 +22,20 @@ class Lineup:
     """Participants no longer in the round, with the reason."""
     evaluating: set[str] = field(default_factory=set)
     """Who still evaluates the round's client state."""
+    _taking_part: frozenset[str] = field(init=False)
+    """The participants again: a name is asked for with each message."""
+
+    def __post_init__(self) -> None:
+        self._taking_part = frozenset(self.participants)
 
     def awaits(self, name: str) -> bool:
         """Does this name take part, and has neither submitted nor been dropped?"""
-        return name in self.participants and name not in self.submitted and name not in self.dropped
+        return name in self._taking_part and name not in self.submitted and name not in self.dropped
 
     @property
-    def awaited(self) -> list[str]:
-        """Whose updates are still to come, in rank order."""
-        return [name for name in self.participants if self.awaits(name)]
+    def is_awaiting(self) -> bool:
+        """Are updates still to come? Nobody is both dropped and has submitted, and only participants are either."""
+        return len(self.submitted) + len(self.dropped) < len(self.participants)
 
     @property
     def counted(self) -> tuple[str, ...]:

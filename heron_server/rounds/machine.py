@@ -25,7 +25,7 @@ from math import inf
 
 from heron_server.rounds import events
 from heron_server.rounds.actions import Action, Fence, Finish, OpenRound, Tell
-from heron_server.rounds.gathering import Abandoned, all_here, candidates, check_name_free, check_place
+from heron_server.rounds.gathering import Abandoned, all_here, check_name_free, check_place
 from heron_server.rounds.invariants import check
 from heron_server.rounds.lineup import Lineup, drawn
 from heron_server.rounds.members import Member
@@ -72,7 +72,7 @@ class Rounds(StoringRounds):
     def watch_opened(self, session_id: str, now: float) -> list[Action]:
         """The session's event stream is open: the client is here. Raises UnknownSession."""
         member = self.members.of_session(session_id)
-        member.connected, member.watched, member.last_seen = True, True, now
+        self.members.connect(member, now)
         if self.phase is Phase.FINISHED:
             return [events.finished(session_id, self.rounds_done)]
         if self.is_active(member.name):
@@ -94,7 +94,7 @@ class Rounds(StoringRounds):
         """The session's event stream broke; it may come back within the grace."""
         member = self.members.find(session_id)
         if member is not None and member.connected:
-            member.connected, member.last_seen = False, now
+            self.members.disconnect(member, now)
         return []
 
     @told
@@ -116,7 +116,7 @@ class Rounds(StoringRounds):
         actions: list[Action] = []
         for member in self.members:
             if member.is_silent(now, self.rules):
-                member.connected, member.last_seen = False, now  # its grace begins, as when a stream breaks
+                self.members.disconnect(member, now)
                 actions.append(Fence(member.session_id))
             if member.is_lost(now, self.rules):
                 self.members.remove(member.name)
@@ -178,18 +178,18 @@ class Rounds(StoringRounds):
 
     def _gather(self, now: float, newcomer: Member | None = None) -> list[Action]:
         self._since = min(self._since, now)
-        here = candidates(self.table, self.members, self.rules)
-        complete = all_here(here, self.table, self.members, self.rules, self._between_rounds)
+        complete = all_here(self.table, self.members, self.rules, self._between_rounds)
         wait_s = self.rules.rejoin_s if self.table else self.rules.start_wait_s
         waited = wait_s > 0 and now - self._since >= wait_s
-        enough = (complete or waited) and len(here) >= self.rules.min_clients
+        present = self.members.num_connected
+        enough = (complete or waited) and present >= self.rules.min_clients
         if enough and now >= self._not_before:
-            return self._begin(here, now)
+            return self._begin([member.name for member in self.members.connected], now)
         if newcomer is None:
             return []
         if enough:
             return [self._pauses(newcomer)]
-        return [events.gathering(newcomer.session_id, len(here), len(self.table) or self.rules.clients)]
+        return [events.gathering(newcomer.session_id, present, len(self.table) or self.rules.clients)]
 
     def _begin(self, here: list[str], now: float) -> list[Action]:
         for name in sorted(here):

@@ -33,9 +33,17 @@ class Member:
 
 @dataclass
 class Members:
-    """At most one session for each name."""
+    """At most one session for each name. What one message asks for takes the same time however many there are."""
 
     _by_name: dict[str, Member] = field(default_factory=dict)
+    _by_session: dict[str, Member] = field(default_factory=dict)
+    _connected: dict[str, Member] = field(default_factory=dict)
+    """By name, those whose event stream is open."""
+    _changed: dict[str, None] = field(default_factory=dict)
+    """Names that came or went since they were last asked for."""
+
+    def __len__(self) -> int:
+        return len(self._by_name)
 
     def __iter__(self) -> Iterator[Member]:
         """In order of arrival; members may be removed meanwhile."""
@@ -58,15 +66,39 @@ class Members:
 
     def put(self, member: Member) -> None:
         """A new member, or a name's new session in place of the old one."""
-        self._by_name[member.name] = member
+        if member.name in self._by_name:
+            self._end_session(self._by_name[member.name])
+        self._by_name[member.name] = self._by_session[member.session_id] = member
 
     def remove(self, name: str) -> None:
         """The name has no session any more."""
-        del self._by_name[name]
+        self._end_session(self._by_name.pop(name))
+
+    def _end_session(self, member: Member) -> None:
+        del self._by_session[member.session_id]
+        if self._connected.pop(member.name, None):
+            self._changed[member.name] = None
+
+    def connect(self, member: Member, now: float) -> None:
+        """The member's event stream is open."""
+        member.connected, member.watched, member.last_seen = True, True, now
+        self._connected[member.name] = member
+        self._changed[member.name] = None
+
+    def disconnect(self, member: Member, now: float) -> None:
+        """The member's event stream is closed: its grace begins."""
+        member.connected, member.last_seen = False, now
+        if self._connected.pop(member.name, None):
+            self._changed[member.name] = None
+
+    def take_changed(self) -> list[str]:
+        """Names that came or went since the last call; some may be back where they were."""
+        changed, self._changed = list(self._changed), {}
+        return changed
 
     def find(self, session_id: str) -> Member | None:
         """The session's member, if the session is still valid."""
-        return next((m for m in self._by_name.values() if m.session_id == session_id), None)
+        return self._by_session.get(session_id)
 
     def of_session(self, session_id: str) -> Member:
         """The session's member; raises UnknownSession."""
@@ -78,8 +110,13 @@ class Members:
     @property
     def connected(self) -> list[Member]:
         """Those whose event stream is open."""
-        return [m for m in self._by_name.values() if m.connected]
+        return list(self._connected.values())
+
+    @property
+    def num_connected(self) -> int:
+        """How many those are."""
+        return len(self._connected)
 
     def is_connected(self, name: str) -> bool:
         """Has this name a session whose event stream is open?"""
-        return name in self._by_name and self._by_name[name].connected
+        return name in self._connected

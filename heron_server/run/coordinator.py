@@ -237,8 +237,9 @@ class Coordinator:
             now = self._clock()
             self._worker.check(now)
             self._loop.perform(self._rounds.tick(now))
-            for name in self._deadlines.late(now):
-                if reason := self._deadlines.late(now).get(name):  # nobody is late for a round that ended meanwhile
+            uploads = self._phases.uploads
+            for name, reason in self._deadlines.late(now).items():
+                if self._phases.uploads is uploads:  # nobody is late for a round that ended meanwhile
                     self.client_failed(name, reason)
 
     def fail(self, error: BaseException) -> None:
@@ -289,7 +290,7 @@ class Coordinator:
     @property
     def clients_present(self) -> int:
         """Clients that listen now."""
-        return len(self._rounds.members.connected)
+        return self._rounds.members.num_connected
 
     def model_sha256(self) -> str:
         """SHA-256 over what is one for all of the client states, without moments, and the back's state."""

@@ -29,8 +29,8 @@ class Journal:
         self._record: RoundRecord | None = None
         self._fetched: dict[str, int] = {}
         """Bytes of the client state that each client has fetched whole to evaluate it, and may train on next."""
-        self._present: dict[str, None] = {}
-        """Names of connected clients, in order."""
+        self._present: set[str] = set()
+        """Names of connected clients."""
         self._paused = False
         """For want of space on the disk."""
 
@@ -61,12 +61,13 @@ class Journal:
         """A client has a session."""
         self._observers.client_joined(name)
 
-    def present(self, names: Sequence[str]) -> None:
-        """Who is connected now; observers hear who came and who went since the last call."""
-        before, self._present = self._present, dict.fromkeys(names)
-        for name in (name for name in before if name not in self._present):
+    def presence(self, changed: Mapping[str, bool]) -> None:
+        """Who is connected now, of those that came or went since the last call; observers hear of both."""
+        for name in (name for name, here in changed.items() if not here and name in self._present):
+            self._present.discard(name)
             self._observers.client_lost(name)
-        for name in (name for name in names if name not in before):
+        for name in (name for name, here in changed.items() if here and name not in self._present):
+            self._present.add(name)
             self._observers.client_present(name)
 
     def progress(self, name: str, number: int, step: int) -> None:

@@ -65,7 +65,8 @@ class Loop:
     def perform(self, actions: list[Action]) -> None:
         """What the machine asked for as a client called, or as time passed."""
         self._feed(actions)
-        self._journal.present([member.name for member in self._rounds.members.connected])
+        members = self._rounds.members
+        self._journal.presence({name: members.is_connected(name) for name in members.take_changed()})
 
     def report(self, report: Report) -> None:
         """What a phase has come to."""

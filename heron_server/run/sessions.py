@@ -11,6 +11,8 @@ from heron_server.rounds.actions import Fence, Tell
 from heron_server.rounds.members import Member, Members
 from heron_server.run.peer import Peer, is_same_caller
 
+SPARE = 16
+"""Owners of ended sessions that are kept beside those of live ones, and as many again as there are live ones."""
 SILENT = UnknownSession("this session was ended here after a silence; join again")
 TAKEN_OVER = NameTaken(
     "another process joined with this client's name and instance key and took its place; run one process per state_dir"
@@ -36,8 +38,9 @@ class Sessions:
 
     def joined(self, peer: Peer, session_id: str) -> None:
         """A new session is the peer's."""
-        live = {member.session_id for member in self._members}
-        self._joined_by = {old: who for old, who in self._joined_by.items() if old in live} | {session_id: peer}
+        self._joined_by[session_id] = peer
+        if len(self._joined_by) > 2 * len(self._members) + SPARE:  # once for as many Joins as there are clients
+            self._joined_by = {each: who for each, who in self._joined_by.items() if self._members.find(each)}
 
     def member(self, peer: Peer, session_id: str) -> Member:
         """Whose session it is; raises UnknownSession, in the same words where another peer joined with it."""

@@ -48,7 +48,10 @@ class Scheduler:
         self._lap = self._turn = 0  # canonical order is at this number, of the client with this index
         self._raised: dict[str, None] = {}
         self._gone: set[str] = set()
+        self._index = {name: index for index, name in enumerate(self._names)}
         self._waiting = [(0, index) for index in range(len(self._names))]  # a heap of (next number, client's index)
+        self._wanting = [(0, 0, index) for index in range(len(self._names))]
+        """In arrival order, a heap of (slots held, uploads granted, client's index), with entries that are outdated."""
         self._skip_finished()
         self._grant()
 
@@ -63,6 +66,7 @@ class Scheduler:
         """The worker is done with a released upload; its bytes are free."""
         self._consumed[name] += 1
         self._free += 1
+        self._wants(name)
         self._grant()
 
     @told
@@ -156,6 +160,7 @@ class Scheduler:
             self._granted[name] += 1
             self._free -= 1
             self._raised[name] = None
+            self._wants(name)
 
     def _next_in_order(self) -> str | None:
         while self._waiting:
@@ -168,14 +173,24 @@ class Scheduler:
 
     def _least_served(self) -> str | None:
         share = max(1, self._slots // len(self._names))
-        held = {n: self._granted[n] - self._consumed[n] for n in self._names if self._granted[n] < self._counts[n]}
-        wanting = [name for name, slots in held.items() if slots < share]
-        return min(wanting, key=lambda name: (held[name], self._granted[name]), default=None)
+        while self._wanting:
+            held, granted, index = heappop(self._wanting)
+            name = self._names[index]
+            outdated = (held, granted) != (self._granted[name] - self._consumed[name], self._granted[name])
+            if not outdated and held < share and granted < self._counts[name]:
+                return name
+        return None
+
+    def _wants(self, name: str) -> None:
+        """What the client holds has changed."""
+        if self._order == "arrival" and name not in self._gone:
+            granted = self._granted[name]
+            heappush(self._wanting, (granted - self._consumed[name], granted, self._index[name]))
 
     def _release(self) -> list[Turn]:
         ready: list[Turn] = []
         if self._order == "arrival":
-            for turn in sorted(self._complete, key=lambda t: (t[1], self._names.index(t[0]))):
+            for turn in sorted(self._complete, key=lambda turn: (turn[1], self._index[turn[0]])):
                 self._complete.discard(turn)
                 self._released[turn[0]] += 1
                 self._unreleased -= 1

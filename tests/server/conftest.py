@@ -9,6 +9,7 @@ import tiny
 from server.driven import Server
 
 from heron_core.models.split_model import SplitModel
+from heron_server.training.worker import Worker
 
 
 @pytest.fixture
@@ -18,9 +19,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
     def make(
         folder: str = "run", resume: bool = False, model: SplitModel | None = None,
-        server: dict[str, Any] | None = None, **tables: Any,
+        worker: Worker | None = None, server: dict[str, Any] | None = None, **tables: Any,
     ) -> Server:  # fmt: skip
-        made.append(Server(tmp_path / folder, tiny.spec(**tables), resume, model, **(server or {})))
+        made.append(Server(tmp_path / folder, tiny.spec(**tables), resume, model, worker, **(server or {})))
         return made[-1]
 
     yield make
