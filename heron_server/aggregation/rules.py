@@ -23,6 +23,8 @@ class Rule:
     clients_each: int
     """Of n >= clients_each * f + clients_more, its condition on n clients of which f may be hostile."""
     clients_more: int
+    copies: int = 0
+    """Of one tensor of every client that it holds at once in float64, at most, beside a few of one client."""
 
     def fewest(self, hostile: int) -> int:
         """n: clients that a round needs, where so many of them may be hostile."""
@@ -32,11 +34,11 @@ class Rule:
 RULES: Mapping[str, Rule] = {
     "uniform": Rule(lambda _: Mean(uniform), 0, 1),
     "samples": Rule(lambda spec: Mean(by_samples, spec.most_samples), 0, 1),
-    "median": Rule(lambda _: CoordinateMedian(), 2, 1),
-    "trimmed_mean": Rule(lambda spec: TrimmedMean(spec.hostile), 2, 1),
-    "krum": Rule(lambda spec: Krum(spec.hostile), 2, 3),
-    "multi_krum": Rule(lambda spec: MultiKrum(spec.hostile), 2, 3),
-    "geometric_median": Rule(lambda _: GeometricMedian(), 2, 1),
+    "median": Rule(lambda _: CoordinateMedian(), 2, 1, copies=3),
+    "trimmed_mean": Rule(lambda spec: TrimmedMean(spec.hostile), 2, 1, copies=3),
+    "krum": Rule(lambda spec: Krum(spec.hostile), 2, 3, copies=3),
+    "multi_krum": Rule(lambda spec: MultiKrum(spec.hostile), 2, 3, copies=3),
+    "geometric_median": Rule(lambda _: GeometricMedian(), 2, 1, copies=4),
     "norm_clipping": Rule(lambda spec: NormClipping(spec.clip_norm), 2, 1),
-    "bulyan": Rule(lambda spec: Bulyan(spec.hostile), 4, 3),
+    "bulyan": Rule(lambda spec: Bulyan(spec.hostile), 4, 3, copies=3),
 }

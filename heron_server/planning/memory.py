@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from heron_core.errors import ConfigError
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import FederationSpec, MethodSpec, OptimizerSpec
+from heron_server.aggregation.rules import RULES
 from heron_server.metrics.counts import EVALUATION_ROWS
-from heron_server.planning.client_state import client_state, state_bytes
+from heron_server.planning.client_state import StateTensor, client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
 from heron_server.text.units import bytes_text
 
@@ -18,6 +19,8 @@ VERSIONS = 2
 CHECKPOINT = "a checkpoint being written"
 CHECKPOINT_COPIES = 2
 """Of everything that it holds: the tensors, and the file's bytes."""
+FEW_COPIES = 6
+"""Of one tensor that any rule has in float64 while it computes."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,23 @@ def _client_states(
         Item("the client's model", modules, " and ".join(parts), "the model"),
         Item("client state", VERSIONS * common, f"{VERSIONS} versions of {bytes_text(common)}", "the model", common),
         Item("updates", drawn * up, f"{drawn} clients x {bytes_text(up)}, until they are averaged", few),
+        *_rule(federation, tensors),
         Item("kept moments", VERSIONS * clients * kept, f"{VERSIONS} x {clients} clients x {bytes_text(kept)}",
              'federation.clients, or set method.moments = "averaged" or "reset"', clients * kept),
         *_head_moments(method, optimizer, facts),
         Item("aligned heads", VERSIONS * clients * heads, f"{VERSIONS} x {clients} clients x {bytes_text(heads)}",
              "federation.clients or the head", clients * heads),
     ]  # fmt: skip
+
+
+def _rule(federation: FederationSpec, tensors: list[StateTensor]) -> list[Item]:
+    """What an aggregation rule makes of the updates while it looks at the largest tensor; little for a mean."""
+    largest = max((8 * t.size for t in tensors if t.place == "averaged"), default=0)
+    each, drawn, rule = RULES[federation.aggregation].copies, federation.participants, federation.aggregation
+    if not each:
+        return []
+    formula = f"{each} x {drawn} clients + {FEW_COPIES}, of their largest tensor in float64, {bytes_text(largest)}"
+    return [Item(f"work of {rule}", (each * drawn + FEW_COPIES) * largest, formula, "federation.clients_per_round")]
 
 
 def _head_moments(method: MethodSpec, optimizer: OptimizerSpec, facts: ModelFacts) -> list[Item]:

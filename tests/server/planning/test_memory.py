@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from plans import FRONT, HEAD, facts_of
 
 from heron_core.errors import ConfigError
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
+from heron_server.aggregation.aggregator import Updates
+from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
 from heron_server.planning.checks import check_run, clients_evaluate
+from heron_server.planning.client_state import client_state
 from heron_server.planning.memory import check_memory_limit, server_memory
 from heron_server.training.trainer import Trainer
 
@@ -130,3 +135,23 @@ def test_without_a_limit_this_machine_s_memory_is_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("heron_server.planning.memory.machine_memory", lambda: 1 << 20)
     with pytest.raises(ConfigError, match=r"this machine's memory is 1\.00 MiB; most of it is "):
         check_memory_limit(counted, 0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_a_rule_makes_of_the_updates_is_counted_up_to_a_factor_of_two(rule: str) -> None:
+    federation = {"clients": 8, "min_clients": 7, "aggregation": rule, "hostile": 1}
+    spec = RunSpec.model_validate({
+        "model": {"name": "mlp", "input_shape": [1, 64, 64], "widths": [24, 8]}, "federation": federation,
+        "method": {"name": "cse_fsl", "moments": "averaged"},
+    })  # fmt: skip
+    tensors = [t for t in client_state(spec.method, facts_of(spec)) if t.place == "averaged"]
+    random = np.random.default_rng(0)
+    states = {rank: {t.name: random.random(t.size, np.float32) for t in tensors} for rank in range(8)}
+    updates = Updates(states, dict.fromkeys(states, 1), states[0])
+    aggregator = RULES[rule].make(spec.federation)
+    tracemalloc.start()
+    aggregator.aggregate(updates)
+    peak = tracemalloc.get_traced_memory()[1] - sum(t.size_bytes for t in tensors)
+    tracemalloc.stop()
+    few = 6 * 8 * max(t.size for t in tensors)
+    assert peak <= items(spec).get(f"work of {rule}", few) <= max(2 * peak, few)
