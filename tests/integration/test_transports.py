@@ -19,6 +19,7 @@ from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.frames import Bulk
 from heron_simulator.forwarding import Forwarding
+from heron_simulator.simulator import simulate
 
 Open = Callable[..., World]
 
@@ -188,3 +189,10 @@ class TestInProcess(TransportSuite):
 
 class TestGrpc(TransportSuite):
     world = GrpcWorld
+
+    def test_a_rule_that_bears_hostile_clients_gives_the_simulators_bits(self, open_world: Open) -> None:
+        federation = {"clients": 5, "min_clients": 5, "aggregation": "multi_krum", "hostile": 1}
+        run = spec(federation=federation, guard={"clip_gradient": 0.5})
+        summary = open_world(run).run(*(Member(f"client-{place}") for place in range(5)))
+        assert summary["errors"] == {}
+        assert summary["model_sha256"] == simulate(run).summary["model_sha256"]
