@@ -52,7 +52,6 @@ NO_DEADLINES = {
 abandoned round begins again at once."""
 ClientTables = Mapping[str, object]
 """What a client's file may say, not yet checked."""
-PEER = Peer("in-process")
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _run_clients(
     runners, shares = [], Shares()
     for settings in participants:
         key = hashlib.blake2b(settings.name.encode(), digest_size=16).digest()
-        transport = around(InProcess(coordinator))
+        transport = around(InProcess(coordinator, settings.name))
         client = Runner(settings, transport, key, measure_memory=False, on_alive=go_on, shares=shares)
         runners.append((settings.name, client.run()))
     while runners:
@@ -175,9 +174,13 @@ def _run_clients(
 
 
 class InProcess(Transport):
-    """A client's Transport that calls the coordinator directly and never waits; charges what gRPC would carry."""
+    """A client's Transport that calls the coordinator directly and never waits; charges what gRPC would carry.
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    `identity`: whose calls these are, as a certificate would prove it. Empty: anybody's, as in plain text.
+    """
+
+    def __init__(self, coordinator: Coordinator, identity: str = "") -> None:
+        self._peer = Peer("in-process", identity)
         self._coordinator, self._charges = coordinator, Charges(coordinator.ledger)
         self._session_id = ""
         self._events: deque[pb.RoundEvent] = deque()
@@ -186,7 +189,7 @@ class InProcess(Transport):
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
         call = self._charges.call("Join")
         call.up(request)
-        reply = self._coordinator.join(PEER, request)
+        reply = self._coordinator.join(self._peer, request)
         call.down(reply)
         return reply
 
@@ -199,7 +202,7 @@ class InProcess(Transport):
             call.down(event)
             self._events.append(event)
 
-        self._coordinator.watch(PEER, session_id, send, self._be_cut)
+        self._coordinator.watch(self._peer, session_id, send, self._be_cut)
 
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
         if self._events:
@@ -212,30 +215,30 @@ class InProcess(Transport):
         """Beats at once. Nothing is charged: over gRPC the number of beats depends on the time that a round takes."""
         with suppress(UnknownSession):  # the client hears of that by its next event
             beat = pb.Beat(session_id=self._session_id, term=term, round=round_number, step=step)
-            self._coordinator.beat(PEER, beat)
+            self._coordinator.beat(self._peer, beat)
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
         call = self._charges.call("FetchModel")
         call.up(request)
-        state = self._coordinator.model(PEER, request)
+        state = self._coordinator.model(self._peer, request)
         for chunk in state_chunks(state):
             call.down(chunk)
-        self._coordinator.fetched(PEER, request, sum(array.nbytes for array in state.values()))
+        self._coordinator.fetched(self._peer, request, sum(array.nbytes for array in state.values()))
         with from_server():
             accept(manifest_of(state))
         return {name: array.copy() for name, array in state.items()}
 
     def open_push(self, opening: split.FrameHeader) -> InProcessPush:
-        return InProcessPush(self._coordinator, self._charges, opening)
+        return InProcessPush(self._coordinator, self._peer, self._charges, opening)
 
     def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
         call, chunks = self._charges.call("SubmitUpdate"), update_chunks(header, arrays)
         call.up(next(chunks))  # as over gRPC: the first is looked at before the others are read
-        fresh = self._coordinator.check_update(PEER, header, manifest_of(arrays))
+        fresh = self._coordinator.check_update(self._peer, header, manifest_of(arrays))
         for chunk in chunks:
             call.up(chunk)
         if fresh:
-            self._coordinator.submit(PEER, header, dict(arrays))
+            self._coordinator.submit(self._peer, header, dict(arrays))
         reply = pb.SubmitUpdateReply()
         call.down(reply)
         return reply
@@ -243,7 +246,7 @@ class InProcess(Transport):
     def leave(self, request: pb.LeaveRequest) -> None:
         call = self._charges.call("Leave")
         call.up(request)
-        call.down(self._coordinator.leave(PEER, request))
+        call.down(self._coordinator.leave(self._peer, request))
 
     def disconnect(self) -> None:
         if self._session_id:
@@ -260,11 +263,13 @@ class InProcess(Transport):
 class InProcessPush(PushStream):
     """A PushStream that hands frames over as they are."""
 
-    def __init__(self, coordinator: Coordinator, charges: Charges, opening: split.FrameHeader) -> None:
+    def __init__(
+        self, coordinator: Coordinator, peer: Peer, charges: Charges, opening: split.FrameHeader
+    ) -> None:  # fmt: skip
         self._coordinator, self._call = coordinator, charges.call("PushActivations")
         self._events: deque[Bulk[split.PushEvent]] = deque()
         self._call.up(split.ActivationFrame(header=opening))
-        self._pushing: Pushing = coordinator.open_push(PEER, opening, self._answered)
+        self._pushing: Pushing = coordinator.open_push(peer, opening, self._answered)
 
     def send(self, frame: Bulk[split.ActivationFrame]) -> None:
         self._call.up(frame)
