@@ -116,7 +116,7 @@ def cells(seeds: int = 5, *, short: bool = False) -> Iterator[Cell]:
         return
     seen = set()
     for order in _ORDER:
-        for seed in range(seeds):
+        for seed in range(1, seeds + 1):  # seed 0 is what the tasks were chosen by
             for rule, partition, attack, hostile in order():
                 for task in TASKS:
                     wanted = Cell(task, partition, rule, _allowed(rule, hostile), attack, hostile, seed)
