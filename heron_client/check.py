@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -14,16 +15,28 @@ from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
 from heron_client.session.answers import check_times, run_spec_of
 from heron_client.transport.grpc_transport import GrpcTransport
+from heron_client.transport.trust import Trust
 from heron_client.trust import choose_trust
 from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.spec.run_spec import RunSpec
 from heron_core.version import PROTOCOL_VERSION, __version__
 
 
 def run_check(settings: ClientSettings, say: Callable[[str], None], insecure: bool = False) -> None:
     """Says each thing found to work; raises the HeronError of the first that does not."""
-    from heron_client.compute.backends.torch_backend import build_torch_backend  # torch
+    reply = ask_server(settings, choose_trust(settings, insecure))
+    say(f"server       {settings.server} answers, run {reply.run_id}, protocol {PROTOCOL_VERSION}, Heron {__version__}")
+    trial = Trial(settings, run_spec_of(reply))
+    say(f"data         {trial.load_data()}")
+    say(f"task         {trial.task}")
+    step = trial.step()
+    say(f"model        {trial.model}")
+    say(f"one step     {step}")
 
-    transport = GrpcTransport(settings.server, settings.rpc_deadline_s, choose_trust(settings, insecure))
+
+def ask_server(settings: ClientSettings, trust: Trust) -> pb.JoinReply:
+    """The server's answer to a Join that takes no place. Raises ConfigError or PeerError."""
+    transport = GrpcTransport(settings.server, settings.rpc_deadline_s, trust)
     try:
         reply = transport.join(
             pb.JoinRequest(
@@ -32,27 +45,69 @@ def run_check(settings: ClientSettings, say: Callable[[str], None], insecure: bo
         )
     finally:
         transport.close()
-    say(f"server       {settings.server} answers, run {reply.run_id}, protocol {PROTOCOL_VERSION}, Heron {__version__}")
     check_times(reply)
-    spec = run_spec_of(reply)
-    backend = build_torch_backend(settings, spec)
-    workspace, task = Workspace(settings, spec, backend), backend.modules.model.task
-    workspace.prepare(0, spec.federation.clients)
-    histogram = f", class histogram {workspace.class_histogram}" if task.labels.classes else ""
-    say(f"data         {workspace.num_samples} training samples{histogram}")
-    say(f"task         {task.name}: labels {task.labels}")
-    one_step = spec.model_copy(update={"method": spec.method.model_copy(update={"local_steps": 1, "upload_period": 1})})
-    backend = build_torch_backend(settings, one_step)
-    dry = Workspace(settings, one_step, backend)
-    dry.prepare(0, spec.federation.clients)
-    _run_alone(dry.local_round(1, 0, backend.state()))
-    local, meter, start = dry.local_round(1, 0, backend.state()), PeakMeter(), perf_counter()
-    _run_alone(local)
-    say(f"model        {spec.model.name} on {settings.device}, {spec.method.name}, batch {spec.method.batch_size}")
-    say(
-        f"one step     {perf_counter() - start:.3f} s, {local.figures.forward_passes:g} forward passes, peak "
-        f"{meter.above_loaded() / 2**20:.0f} MiB above the loaded process ({resident_bytes() / 2**20:.0f} MiB)"
-    )
+    return reply
+
+
+@dataclass(frozen=True)
+class OneStep:
+    """What one local step took."""
+
+    seconds: float
+    forward_passes: float
+    above_loaded_bytes: int
+    """Its peak, above the process that has model and data loaded."""
+    loaded_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.seconds:.3f} s, {self.forward_passes:g} forward passes, peak {self.above_loaded_bytes / 2**20:.0f} "
+            f"MiB above the loaded process ({self.loaded_bytes / 2**20:.0f} MiB)"
+        )
+
+
+class Trial:
+    """One local step of a run, tried on this machine by itself."""
+
+    def __init__(self, settings: ClientSettings, spec: RunSpec) -> None:
+        """Builds the client's parts. Raises ModelError or ConfigError."""
+        from heron_client.compute.backends.torch_backend import build_torch_backend  # torch
+
+        one_step = {"method": spec.method.model_copy(update={"local_steps": 1, "upload_period": 1})}
+        self._settings, self._spec = settings, spec.model_copy(update=one_step)
+        self._backend = build_torch_backend(settings, self._spec)
+        self._workspace: Workspace | None = None
+
+    @property
+    def task(self) -> str:
+        """Its name and its labels."""
+        task = self._backend.modules.model.task
+        return f"{task.name}: labels {task.labels}"
+
+    @property
+    def model(self) -> str:
+        """What runs where."""
+        method = self._spec.method
+        return f"{self._spec.model.name} on {self._settings.device}, {method.name}, batch {method.batch_size}"
+
+    def load_data(self) -> str:
+        """Says what this client trains on, as the first of the run's clients. Raises DataError."""
+        workspace = Workspace(self._settings, self._spec, self._backend)
+        workspace.prepare(0, self._spec.federation.clients)
+        self._workspace = workspace
+        classes = self._backend.labels.classes
+        histogram = f", class histogram {workspace.class_histogram}" if classes else ""
+        return f"{workspace.num_samples} training samples{histogram}"
+
+    def step(self) -> OneStep:
+        """The second of two, for the first one warms up; after `load_data`. Raises DataError."""
+        workspace, state = self._workspace, self._backend.state()
+        assert workspace is not None, "load_data comes first"
+        _run_alone(workspace.local_round(1, 0, state))
+        local, meter, start = workspace.local_round(1, 0, state), PeakMeter(), perf_counter()
+        _run_alone(local)
+        seconds = perf_counter() - start
+        return OneStep(seconds, local.figures.forward_passes, meter.above_loaded(), resident_bytes())
 
 
 def _run_alone(local: LocalRound) -> None:

@@ -1,4 +1,4 @@
-"""heron-client: run, check. Torch is imported only once a command needs it."""
+"""heron-client: run, check, doctor. Torch is imported only once a command needs it."""
 
 from __future__ import annotations
 
@@ -82,3 +82,15 @@ def check(
     from heron_client.check import run_check
 
     run_check(settings, typer.echo, insecure)
+
+
+@app.command(short_help="Why can this client not take part? Looks at each part of the way, and says what to mend.")
+def doctor(client_file: ClientFile = None, overrides: Overrides = None, insecure: Insecure = False) -> None:
+    """Certificates, data, names, proxy, port, TLS, versions, one step, memory: a line for each, and what to mend.
+
+    Exit code: that of the first line that failed; 0 where none did. Nothing is changed, and no place is taken.
+    """
+    from heron_client.config import load_client_file
+    from heron_client.doctor.command import run_doctor
+
+    raise typer.Exit(run_doctor(load_client_file(client_file, overrides or []), typer.echo, insecure))

@@ -1,4 +1,4 @@
-"""heron-server: run, demo, validate, certs. Torch is imported only once a command needs it."""
+"""heron-server: run, demo, validate, doctor, certs. Torch is imported only once a command needs it."""
 
 from __future__ import annotations
 
@@ -87,3 +87,16 @@ def validate(run_file: RunFile, overrides: Overrides = None) -> None:
 
     spec, settings = load_run_file(run_file, overrides)
     typer.echo(describe(spec, settings))
+
+
+@app.command(short_help="Why can this run not be served here? Looks at each part, and says what to mend.")
+def doctor(run_file: RunFile, overrides: Overrides = None, insecure: Insecure = False) -> None:
+    """Certificates, address, open files, run folder, model, data, memory, disk: a line for each, and what to mend.
+
+    Exit code: that of the first line that failed; 0 where none did. Nothing is changed.
+    """
+    from heron_server.config import load_run_file
+    from heron_server.doctor.command import run_doctor
+
+    spec, settings = load_run_file(run_file, overrides)
+    raise typer.Exit(run_doctor(spec, settings, typer.echo, insecure))

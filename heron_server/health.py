@@ -15,13 +15,13 @@ PATIENCE_S = 8.0
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
-def check_health(settings: ServerSettings, guard: Guard) -> None:
+def check_health(settings: ServerSettings, guard: Guard, patience_s: float = PATIENCE_S) -> None:
     """Raises Unreachable where nobody answers, Internal where somebody does and does not serve."""
     address = near(settings.address)
     with _channel(address, guard) as channel:
         try:
             request = health_pb2.HealthCheckRequest()
-            reply = health_pb2_grpc.HealthStub(channel).Check(request, timeout=PATIENCE_S)
+            reply = health_pb2_grpc.HealthStub(channel).Check(request, timeout=patience_s)
         except grpc.RpcError as error:
             said = f"{error.code().name}: {error.details()}"
             raise Unreachable(f"nobody says at {address} that it serves ({said}); see the server's log") from None

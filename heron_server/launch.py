@@ -15,16 +15,12 @@ from heron_server.display.report import print_final_table
 from heron_server.metrics.figures import Summary
 from heron_server.run.failure import failing
 from heron_server.serve import serve
-from heron_server.storage.run_dir import RunDir
+from heron_server.storage.run_dir import RunDir, run_dir_of
 
 INSECURE = (
     "heron-server: INSECURE: {} takes anybody who reaches it, and labels and activations pass it in plain text; "
     "certificates end that: heron-server certs init"
 )
-
-
-def run_dir_of(spec: RunSpec, settings: ServerSettings) -> Path:
-    return settings.run_dir or Path("runs") / spec.name
 
 
 def run_server(

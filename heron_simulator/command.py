@@ -9,7 +9,8 @@ from pathlib import Path
 from heron_core.config import load_toml
 from heron_server.config import load_run_file
 from heron_server.display.choose import make_display
-from heron_server.launch import run_dir_of, show
+from heron_server.launch import show
+from heron_server.storage.run_dir import run_dir_of
 from heron_server.text.units import seconds_text
 from heron_simulator.conditions import Conditions
 from heron_simulator.settings import NetworkSettings, load_simulate_settings

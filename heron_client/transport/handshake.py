@@ -34,6 +34,16 @@ def why_refused(address: str, trust: Trust, now: datetime | None = None) -> str:
         return ""  # not reached: gRPC's own words say so
 
 
+def facts_of_server(address: str, trust: Trust) -> Facts | None:
+    """What the certificate of the server at `address` says; None where a handshake shows none that is believed."""
+    if address.startswith(UNIX):
+        return None
+    try:
+        return _Probe(address, trust, datetime.now(UTC)).facts_of_server()
+    except OSError:
+        return None
+
+
 class _Probe:
     def __init__(self, address: str, trust: Trust, now: datetime) -> None:
         self._address, self._host, self._trust, self._now = address, host_of(address), trust, now
@@ -47,7 +57,10 @@ class _Probe:
             if not self._trust.tls:
                 return ""  # both speak plain text: nothing here explains it
             if error.reason in PLAIN_ANSWERS:
-                return f"{self._address} answers, but in plain text; it runs without certificates, or is another server"
+                return (
+                    f"{self._address} answers, but in plain text: it runs without certificates, or is another server; "
+                    "have it started with its own (heron-server certs server), or mend the port in `server`"
+                )
             return f"{self._address} ended the TLS handshake ({error.reason or error}); see what its operator says"
         if not self._trust.tls:
             return (
@@ -90,7 +103,7 @@ class _Probe:
         return context
 
     def _fault_of_server(self, error: ssl.SSLCertVerificationError) -> str:
-        facts = self._facts_of_server()
+        facts = self.facts_of_server()
         if facts is None:
             believed = self._trust.certs.path / CA if self._trust.certs else "this machine's list of authorities"
             return (
@@ -104,7 +117,7 @@ class _Probe:
             "--force"
         )
 
-    def _facts_of_server(self) -> Facts | None:
+    def facts_of_server(self) -> Facts | None:
         """Of its certificate, whatever name and dates it has; None where it is of no CA that this client believes."""
         context = self._context()
         context.check_hostname, context.verify_flags = False, context.verify_flags | NO_CHECK_TIME

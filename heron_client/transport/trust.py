@@ -32,12 +32,16 @@ class Trust:
         token = self.token.stat().st_mtime_ns if self.token and self.token.exists() else 0
         return (self.certs.stamp() if self.certs else None, token)
 
-    def channel(self, address: str) -> grpc.Channel:
-        """A connection that is made once it is used. Raises ConfigError for files that cannot be used."""
+    def channel(self, address: str, *more: tuple[str, str | int]) -> grpc.Channel:
+        """A connection that is made once it is used. Raises ConfigError for files that cannot be used.
+
+        `more`: options of gRPC.
+        """
+        options = [*CLIENT_OPTIONS, *more]
         if self.tls:
-            channel = grpc.secure_channel(address, self._credentials(), CLIENT_OPTIONS)
+            channel = grpc.secure_channel(address, self._credentials(), options)
         else:
-            channel = grpc.insecure_channel(address, CLIENT_OPTIONS)
+            channel = grpc.insecure_channel(address, options)
         return grpc.intercept_channel(channel, WithToken(self.read_token())) if self.token else channel
 
     def _credentials(self) -> grpc.ChannelCredentials:

@@ -15,10 +15,16 @@ from heron_core.files import replace_file
 from heron_core.json_text import to_json
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import file_tables
+from heron_server.config import ServerSettings
 from heron_server.metrics.figures import RoundRecord, Summary
 from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest, save_checkpoint
 from heron_server.storage.durable import append_line, storing, write_durably
 from heron_server.text.toml import to_toml
+
+
+def run_dir_of(spec: RunSpec, settings: ServerSettings) -> Path:
+    """Where the run's folder is."""
+    return settings.run_dir or Path("runs") / spec.name
 
 
 class RunDir:

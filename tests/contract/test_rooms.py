@@ -39,7 +39,11 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
             "heron_core.models.names",
         ),
     },
-    {"core: sources": ("heron_core.data.sources",), "core: the split model": ("heron_core.models.split_model",)},
+    {
+        "core: doctor": ("heron_core.doctor",),
+        "core: sources": ("heron_core.data.sources",),
+        "core: the split model": ("heron_core.models.split_model",),
+    },
     {
         "core: experiments": ("heron_core.data.experiment",),
         "core: heads": ("heron_core.models.heads",),
@@ -55,6 +59,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
         "server: text": ("heron_server.text",),
     },
     {
+        "client: trust": ("heron_client.trust",),
         "client: uploads": ("heron_client.uploads",),
         "server: certs": ("heron_server.certs",),
         "server: metrics": ("heron_server.metrics",),
@@ -77,6 +82,10 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
         "server: run": ("heron_server.run",),
     },
     {"client: session": ("heron_client.session",), "server: api": ("heron_server.api",)},
+    {
+        "client: check and doctor": ("heron_client.check", "heron_client.check_own", "heron_client.doctor"),
+        "server: doctor": ("heron_server.doctor", "heron_server.health"),
+    },
     {"client: start-up": ("heron_client",), "server: start-up": ("heron_server",)},
     {"simulator": ("heron_simulator",)},
     {"simulator: sweep": ("heron_simulator.sweep",)},

@@ -1,0 +1,86 @@
+"""What this machine has left: memory, space on a disk, open files. Sizes in bytes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from heron_core.doctor.examination import Finding, ok, warning
+from heron_core.errors import ConfigError
+
+MEMINFO, GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
+def memory(needed: int, what: str, remedy: str) -> Iterator[Finding]:
+    """Is there so much? ConfigError where this machine, or its container, never has it; a warning where others use it.
+
+    `what` needs it, `remedy` says what to do.
+    """
+    total, free = total_memory(), free_memory()
+    if needed > total:
+        raise ConfigError(f"{what} needs {mib(needed)}, and this machine has {mib(total)} of memory; {remedy}")
+    if needed > free:
+        yield warning(f"{what} needs {mib(needed)}, and {mib(free)} of memory are free now; end others, or {remedy}")
+    else:
+        yield ok(f"{what} needs {mib(needed)}, {mib(free)} of {mib(total)} are free")
+
+
+def total_memory() -> int:
+    """Of the machine, or what the control group of this process is allowed, where that is less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(machine, _group("memory.max", machine))
+
+
+def free_memory() -> int:
+    """What can be had without swapping."""
+    total = total_memory()
+    try:
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError):
+        free = total
+    return min(free, _group("memory.max", total) - _group("memory.current", 0))
+
+
+def _group(name: str, otherwise: int) -> int:
+    try:
+        return int((GROUP / name).read_text())
+    except (OSError, ValueError):  # none, or "max"
+        return otherwise
+
+
+def space(folder: Path, needed: int, what: str, remedy: str) -> Iterator[Finding]:
+    """Can `folder`, which need not be there yet, take so much? Raises ConfigError.
+
+    `what` needs it, `remedy` says what to do.
+    """
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+        raise ConfigError(f"{folder} cannot be written: {place} is no folder of this user's; {remedy}")
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise ConfigError(f"{what} needs {mib(needed)}, and {mib(free)} are free in {place}; free some, or {remedy}")
+    yield ok(f"{what} needs {mib(needed)}, {mib(free)} are free in {place}")
+
+
+def open_files(needed: int, what: str) -> Iterator[Finding]:
+    """May this process open so many? Raises ConfigError. `what` needs them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        root = "" if hard == resource.RLIM_INFINITY or needed <= hard else " as root"
+        raise ConfigError(
+            f"{what} needs {needed} open files, and a process here may have {soft}; raise it{root} before the start: "
+            f"ulimit -n {needed} (in a systemd unit LimitNOFILE={needed})"
+        )
+    most = "any number" if soft == resource.RLIM_INFINITY else str(soft)
+    yield ok(f"{what} needs {needed}, a process here may have {most}")
+
+
+def mib(count: int) -> str:
+    """`64 MiB`; up to a GiB with one decimal."""
+    return f"{count / 2**20:,.0f} MiB" if count >= 10 * 2**20 else f"{count / 2**20:.1f} MiB"

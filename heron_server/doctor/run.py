@@ -1,0 +1,59 @@
+"""The run itself: `validate`'s checks, and whether this machine has what they say that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from heron_core.doctor.examination import Finding, ok, warning
+from heron_core.doctor.machine import memory, open_files, space
+from heron_server.doctor.visit import Visit
+from heron_server.storage.checkpoint import newest
+from heron_server.storage.run_dir import RunDir, run_dir_of
+
+OWN_FILES = 128
+"""What Python, torch and gRPC have open at most, and the run's own files, with room."""
+PER_CLIENT = 2
+"""Connections: one for what is small and one for what is large."""
+
+
+def files(visit: Visit) -> Iterator[Finding]:
+    """May the server open a connection for everybody? Raises ConfigError."""
+    clients = visit.spec.federation.clients
+    return open_files(PER_CLIENT * clients + OWN_FILES, f"a run of {clients} clients")
+
+
+def folder(visit: Visit) -> Iterator[Finding]:
+    """Is the run directory this server's alone? Raises ConfigError or RunDirectoryBusy."""
+    path = run_dir_of(visit.spec, visit.settings)
+    if (path / "lock").exists():  # no run ever began where it is not, and none is made here
+        RunDir(path).close()
+    found = newest(path / "checkpoints")
+    if found is None:
+        yield ok(f"{path} is free")
+    else:
+        yield warning(f"{path} holds a run up to {found.stem}: go on with --resume, or choose another run_dir")
+
+
+def plan(visit: Visit) -> Iterator[Finding]:
+    """Do settings, model, data and test set fit each other? Raises ConfigError, ModelError or DataError."""
+    checked, spec = visit.checked, visit.spec
+    tested = f"a test set of {len(checked.test)} samples" if checked.test is not None else "no test set of its own"
+    yield ok(f"{spec.method.name} on {spec.model.name} ({checked.facts.task}), {checked.device}, {tested}")
+
+
+def needed_memory(visit: Visit) -> Iterator[Finding]:
+    """Is there what the run needs by `validate`'s count? Raises ConfigError."""
+    items = visit.checked.memory
+    needed = sum(item.size_bytes for item in items)
+    return memory(needed, "the run, by validate's count,", f"lower {items[0].remedy or 'the model'}")
+
+
+def needed_space(visit: Visit) -> Iterator[Finding]:
+    """Is there room for the checkpoints, one more than are kept, and for the model? Raises ConfigError."""
+    saved = sum(item.saved_bytes for item in visit.checked.memory)
+    kept = visit.settings.keep_checkpoints + 1
+    model = sum(part.size_bytes for part in visit.checked.facts.parts.values())
+    return space(
+        run_dir_of(visit.spec, visit.settings), kept * saved + model,
+        f"the run, with {kept} checkpoints and its model,", "lower server.keep_checkpoints or choose another run_dir",
+    )  # fmt: skip
