@@ -4,6 +4,7 @@ HeronError
 ├── ConfigError          a settings file or flag is wrong
 ├── PeerError            the other side cannot be reached, or said no
 │   ├── Unreachable      nothing answers at the address, or the connection broke
+│   │   └── Busy         the server answers, and has no room for this call now: more were open than one peer may have
 │   ├── VersionMismatch  the two sides speak different protocol versions
 │   ├── NameTaken        another live client holds this name
 │   ├── JoinRefused      the run has no place for this client
@@ -41,6 +42,9 @@ class PeerError(HeronError): ...
 
 
 class Unreachable(PeerError): ...
+
+
+class Busy(Unreachable): ...
 
 
 class VersionMismatch(PeerError): ...
@@ -112,6 +116,7 @@ MEANINGS: dict[type[HeronError], Meaning] = {
     ConfigError: Meaning("config", "INVALID_ARGUMENT", 2),
     RunDirectoryBusy: Meaning("run_directory_busy", "FAILED_PRECONDITION", 2),
     Unreachable: Meaning("unreachable", "UNAVAILABLE", 3),
+    Busy: Meaning("busy", "RESOURCE_EXHAUSTED", 3),
     VersionMismatch: Meaning("version_mismatch", "FAILED_PRECONDITION", 3),
     NameTaken: Meaning("name_taken", "ALREADY_EXISTS", 3),
     JoinRefused: Meaning("join_refused", "FAILED_PRECONDITION", 3),

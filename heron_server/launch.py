@@ -9,6 +9,7 @@ from pathlib import Path
 from heron_core.errors import ConfigError
 from heron_core.spec.run_spec import RunSpec
 from heron_core.trust.addresses import is_loopback
+from heron_server.api.gate.descriptors import raise_limit
 from heron_server.config import ServerSettings
 from heron_server.display.choose import make_display
 from heron_server.display.report import print_final_table
@@ -29,6 +30,7 @@ def run_server(
     """Serves the run and prints the final table."""
     if insecure and not is_loopback(settings.address):
         print(INSECURE.format(settings.address), file=sys.stderr, flush=True)
+    raise_limit()
     with failing():
         directory = RunDir(run_dir_of(spec, settings), settings.keep_checkpoints)
         try:

@@ -13,6 +13,7 @@ from heron_client.transport.received import reading
 from heron_core.errors import BadReply, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.wire.channel import of_session
 from heron_core.wire.frames import Bulk, deserializer, serialize
 
 FEDERATION = "/heron.v1.FederationService/"
@@ -31,7 +32,8 @@ class GrpcWatch:
             FEDERATION + "WatchRounds", pb.Beat.SerializeToString, reading(pb.RoundEvent.FromString)
         )
         self._sent = Outgoing(self._beats())
-        self._reader: Reader[pb.RoundEvent] = Reader("heron-events", address, open_stream(self._sent), self._sent)
+        events = open_stream(self._sent, metadata=of_session(session_id))
+        self._reader: Reader[pb.RoundEvent] = Reader("heron-events", address, events, self._sent)
 
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
         """As in Transport."""
@@ -64,7 +66,8 @@ class GrpcPush:
         open_stream = channel.stream_stream(PUSH, serialize, reading(deserializer(split.PushEvent)))
         self._sent = Outgoing(self._outgoing())
         self._reader: Reader[Bulk[split.PushEvent]]
-        self._reader = Reader("heron-push", address, open_stream(self._sent), self._sent)
+        answers = open_stream(self._sent, metadata=of_session(opening.session_id))
+        self._reader = Reader("heron-push", address, answers, self._sent)
 
     def send(self, frame: Bulk[split.ActivationFrame]) -> None:
         """As in PushStream; waits while the server takes nothing, for silence_s at most."""

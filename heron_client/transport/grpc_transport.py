@@ -22,10 +22,11 @@ from heron_client.transport.interface import Accept
 from heron_client.transport.received import from_server, reading, sound
 from heron_client.transport.trust import PLAIN, Trust
 from heron_core.arrays import Array
-from heron_core.errors import BadReply, ConfigError, HeronError, Unreachable
+from heron_core.errors import BadReply, Busy, ConfigError, HeronError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.bulk import update_chunks
+from heron_core.wire.channel import of_session
 from heron_core.wire.codec import BundleReceiver, announced, empty_arrays
 from heron_core.wire.frames import Bulk, deserializer, serialize
 
@@ -83,6 +84,8 @@ class GrpcTransport:
         self._renew()
         try:
             reply = self._unary("Join", request, pb.JoinReply)
+        except Busy:
+            raise
         except Unreachable as error:
             why = why_refused(self._address, self._trust) if self._stopped_at == inf else ""
             raise Unreachable(why) if why else error from None
@@ -91,7 +94,7 @@ class GrpcTransport:
 
     def leave(self, request: pb.LeaveRequest) -> None:
         """As in Transport, within the deadline of a unary call."""
-        self._unary("Leave", request, pb.LeaveReply, after_stop_s=FAREWELL_S)
+        self._unary("Leave", request, pb.LeaveReply, request.session_id, after_stop_s=FAREWELL_S)
 
     def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
         """As in Transport; events and beats have threads of their own."""
@@ -115,7 +118,8 @@ class GrpcTransport:
         call = self._bulk.unary_stream(
             FEDERATION + "FetchModel", pb.FetchModelRequest.SerializeToString, reading(deserializer(pb.StateChunk))
         )
-        reader: Reader[Bulk[pb.StateChunk]] = Reader("heron-fetch", self._address, call(request), most=MOST_CHUNKS)
+        chunks = call(request, metadata=of_session(request.session_id))
+        reader: Reader[Bulk[pb.StateChunk]] = Reader("heron-fetch", self._address, chunks, most=MOST_CHUNKS)
         try:
             with from_server():
                 return self._receive(reader, accept)
@@ -154,7 +158,8 @@ class GrpcTransport:
         call = self._bulk.stream_unary(FEDERATION + "SubmitUpdate", serialize, reading(pb.SubmitUpdateReply.FromString))
         chunks = Outgoing(update_chunks(header, arrays))
         try:
-            return self._result(call.future(chunks), lambda: self._check_patience(chunks.moved_at))
+            future = call.future(chunks, metadata=of_session(header.session_id))
+            return self._result(future, lambda: self._check_patience(chunks.moved_at))
         except HeronError as error:
             raise chunks.failure or error from None
 
@@ -179,7 +184,9 @@ class GrpcTransport:
         self._control.close()
         self._bulk.close()
 
-    def _unary(self, method: str, request: Message, reply: type[M], after_stop_s: float = 0.0) -> M:
+    def _unary(
+        self, method: str, request: Message, reply: type[M], session_id: str = "", after_stop_s: float = 0.0
+    ) -> M:
         """The call's reply; once the transport is stopped it gets `after_stop_s` more."""
         call: grpc.UnaryUnaryMultiCallable[Message, M | BadReply] = self._control.unary_unary(
             FEDERATION + method, type(request).SerializeToString, reading(reply.FromString)
@@ -190,7 +197,8 @@ class GrpcTransport:
             if monotonic() >= max(began, self._stopped_at) + after_stop_s:
                 self._check_patience(inf)
 
-        return self._result(call.future(request, timeout=self._deadline_s), check)
+        metadata = of_session(session_id)
+        return self._result(call.future(request, timeout=self._deadline_s, metadata=metadata), check)
 
     def _result(self, future: grpc.Future[R | BadReply], check: Callable[[], None]) -> R:
         """The reply; the call is cancelled once `check`, which is called several times a second, raises."""

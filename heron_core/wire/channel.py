@@ -1,8 +1,17 @@
-"""gRPC settings of both sides: message caps, keepalive, and how a client connects."""
+"""gRPC settings of both sides: message caps, keepalive, how a client connects, and whose session a call is."""
 
 from __future__ import annotations
 
 from heron_core.wire.codec import MAX_MESSAGE_BYTES
+
+SESSION_KEY = "heron-session"
+"""The metadata entry of every call but Join, with the session's id: the server reads nothing of anybody else's call."""
+
+
+def of_session(session_id: str) -> tuple[tuple[str, str], ...]:
+    """The metadata of a call in this session; of none where it is empty."""
+    return ((SESSION_KEY, session_id),) if session_id else ()
+
 
 CAPS = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -22,7 +31,11 @@ CLIENT_OPTIONS = [
 ]
 
 SERVER_OPTIONS = [
-    *CAPS,
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),  # what it takes depends on the run: heron_server/api/server.py
+    ("grpc.server_handshake_timeout_ms", 10_000),  # a connection that says nothing, or does not finish TLS
+    ("grpc.max_connection_idle_ms", 600_000),  # without a call
+    ("grpc.max_concurrent_streams", 32),  # on one connection
+    ("grpc.http2.bdp_probe", 0),  # or a peer may send megabytes that nobody has asked for yet, in each of its calls
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener

@@ -21,7 +21,7 @@ Expected = Sequence[tuple[str, str, tuple[int, ...]]]
 """(name, dtype, shape) of each tensor, in order."""
 
 CHUNK_BYTES = 1 << 20
-MAX_PAYLOAD_BYTES = 4 << 20
+MAX_PAYLOAD_BYTES = CHUNK_BYTES
 MAX_MESSAGE_BYTES = 16 << 20
 SMALL_CHUNK_BYTES = 64 << 10
 FEW_CHUNKS = 256
@@ -49,6 +49,14 @@ def manifest_of(arrays: Mapping[str, Array]) -> pb.Manifest:
             raise ModelError(f"tensor {name} has dtype {array.dtype}; the wire carries {', '.join(sorted(CODES))}")
         manifest.tensors.add(name=name, dtype=pb.DType.ValueType(CODES[array.dtype.name]), shape=array.shape)
     return manifest
+
+
+def manifest_bytes(expected: Expected) -> int:
+    """Bytes of the manifest of these tensors."""
+    manifest = pb.Manifest()
+    for name, dtype, shape in expected:
+        manifest.tensors.add(name=name, dtype=pb.DType.ValueType(CODES[dtype]), shape=shape)
+    return manifest.ByteSize()
 
 
 def as_bytes(array: Array) -> memoryview:
@@ -84,7 +92,8 @@ def check_manifest(manifest: pb.Manifest, expected: Expected, origin: str) -> No
     names = [meta.name for meta in manifest.tensors]
     wanted = [name for name, _, _ in expected]
     if names != wanted:
-        missing, extra = [n for n in wanted if n not in names], [n for n in names if n not in wanted]
+        there, asked = set(names), set(wanted)
+        missing, extra = [n for n in wanted if n not in there], [n for n in names if n not in asked]
         raise TensorError(
             f"{origin}: expected {len(wanted)} tensors {_few(wanted)}, got {len(names)} {_few(names)}; "
             f"missing {_few(missing)}, unknown {_few(extra)}; both sides must build the same model"

@@ -14,10 +14,13 @@ from typing import Generic, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from heron_core.errors import TensorError
+from heron_core.wire.codec import MAX_MESSAGE_BYTES
 
 M = TypeVar("M", bound=Message)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
 PAYLOAD_TAG = bytes([15 << 3 | 2])
+MOST_FIELDS = 32
+"""Of a bulk message at its top level, which has at most 15; the walk over them is Python."""
 CUT_SHORT = "expected a whole protobuf message, got one that is cut short"
 
 
@@ -54,11 +57,17 @@ def serialize(bulk: Bulk[M]) -> bytes:
     return b"".join((bulk.rest.SerializeToString(), PAYLOAD_TAG, _varint(bulk.payload_bytes), *bulk.parts))
 
 
-def deserializer(kind: type[M]) -> Callable[[bytes], Bulk[M]]:
-    """Reads messages of `kind`; raises TensorError for bytes that are none."""
+def deserializer(kind: type[M], most_rest_bytes: int = MAX_MESSAGE_BYTES) -> Callable[[bytes], Bulk[M]]:
+    """Reads messages of `kind`; raises TensorError for bytes that are none, and, before they are parsed, for more than
+    `most_rest_bytes` beside the payload."""
 
     def deserialize(data: bytes) -> Bulk[M]:
         start, payload = _find_payload(data)
+        if start > most_rest_bytes:
+            raise TensorError(
+                f"a {kind.DESCRIPTOR.name} has at most {most_rest_bytes} bytes beside its payload, got {start}; check "
+                "that both sides build the same model"
+            )
         rest = kind()
         try:
             rest.ParseFromString(data[:start])
@@ -71,9 +80,11 @@ def deserializer(kind: type[M]) -> Callable[[bytes], Bulk[M]]:
 
 def _find_payload(data: bytes) -> tuple[int, memoryview]:
     """Walks the top-level fields to field 15; its value must end the message."""
-    position, end = 0, len(data)
+    position, end, fields = 0, len(data), 0
     while position < end:
-        start = position
+        start, fields = position, fields + 1
+        if fields > MOST_FIELDS:
+            raise TensorError(f"a bulk message has at most {MOST_FIELDS} fields, got more")
         tag, position = _read_varint(data, position)
         wire_type = tag & 7
         if wire_type == 2:

@@ -1,7 +1,4 @@
-"""What the interceptors share: each is one function around a call, whatever the call's kind.
-
-Calls of other services on the same port (health, reflection) pass untouched.
-"""
+"""What the interceptors share: each is one function around a call, whatever the call's kind."""
 
 from __future__ import annotations
 
@@ -16,6 +13,8 @@ from heron_core.errors import TensorError
 from heron_core.wire.frames import Bulk
 
 OUR_SERVICES = "/heron.v1."
+ALL_SERVICES = "/"
+"""Health and reflection too, which are on the same port."""
 SIDES = {False: "unary", True: "stream"}
 """gRPC's words for one message and for many."""
 
@@ -31,7 +30,12 @@ Reply: TypeAlias = Message | None
 
 
 class Interceptor(grpc.aio.ServerInterceptor, Generic[C]):
-    """One concern of every call. `C` is what it gets beside the request: gRPC's context, or what `Peers` made of it."""
+    """One concern of every call. `C` is what it gets beside the request: gRPC's context, or what `Peers` made of it.
+
+    Calls of services whose path begins otherwise than `services` pass untouched.
+    """
+
+    services = OUR_SERVICES
 
     @abstractmethod
     async def around(
@@ -50,7 +54,7 @@ class Interceptor(grpc.aio.ServerInterceptor, Generic[C]):
     ) -> grpc.RpcMethodHandler[In, Out] | None:
         """gRPC's own hook: the call's handler, with `around` around it."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(OUR_SERVICES):
+        if handler is None or not handler_call_details.method.startswith(self.services):
             return handler
         rpc = handler_call_details.method.rpartition("/")[2]
         kind = f"{SIDES[handler.request_streaming]}_{SIDES[handler.response_streaming]}"

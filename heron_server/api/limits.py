@@ -1,7 +1,7 @@
 """What a peer may send at most, and that what it sends are messages.
 
-gRPC itself refuses what is larger than the wire's MAX_MESSAGE_BYTES, before any of this. How many answers may wait for
-a client that does not read them is no matter of messages that pass: the handler holds that queue (service.py).
+gRPC itself refuses what is larger than any message of the run (server.py), before any of this. How many answers may
+wait for a client that does not read them is no matter of messages that pass: the handler holds that queue (service.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from google.protobuf.message import DecodeError
 
 from heron_core.errors import TensorError
-from heron_server.api.interceptor import In, Interceptor, Passing, Reply, Request
+from heron_server.api.interceptor import ALL_SERVICES, In, Interceptor, Passing, Reply, Request
 from heron_server.api.peer import Call
 
 MAX_CONTROL_BYTES = 64 << 10
@@ -21,6 +21,8 @@ BULK = ("SubmitUpdate", "PushActivations")
 
 class Limits(Interceptor[Call[Passing]]):
     """Raises TensorError for a request that is too large or no message, and for a stream without a first one."""
+
+    services = ALL_SERVICES
 
     async def around(
         self, rpc: str, request: Request, call: Call[Passing], proceed: Callable[..., Awaitable[Reply]]

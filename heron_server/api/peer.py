@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import grpc
 
 from heron_core.errors import NotAdmitted
+from heron_core.wire.channel import SESSION_KEY
 from heron_server.api.access import WITHDRAWN, Access, Proof
 from heron_server.api.interceptor import Interceptor, Passing, Reply, Request
 from heron_server.run.peer import Peer
@@ -25,6 +26,8 @@ class Call(Generic[Answer]):
     peer: Peer
     write: Callable[[Answer], Awaitable[None]]
     """Sends one answer of a stream of them; waits while the peer does not read."""
+    session_id: str = ""
+    """The session that the call says it is of, before any message. Empty: of none."""
 
 
 class Peers(Interceptor[Context]):
@@ -46,7 +49,7 @@ class Peers(Interceptor[Context]):
         assert task is not None
         self._open[task] = proof
         try:
-            return await proceed(request, Call(Peer(call.peer(), proof.name), call.write))
+            return await proceed(request, Call(Peer(call.peer(), proof.name), call.write, session_of(call)))
         except asyncio.CancelledError:
             if task not in self._withdrawn:
                 raise
@@ -67,3 +70,8 @@ class Peers(Interceptor[Context]):
             except NotAdmitted:
                 self._withdrawn.add(task)
                 task.cancel()
+
+
+def session_of(call: Context) -> str:
+    """What the caller says of it in the call's metadata."""
+    return next((str(value) for key, value in call.invocation_metadata() or () if key == SESSION_KEY), "")

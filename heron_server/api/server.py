@@ -8,10 +8,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from heron_core.errors import ConfigError
 from heron_core.trust.addresses import UNIX
 from heron_core.wire.channel import SERVER_OPTIONS
+from heron_core.wire.codec import MAX_PAYLOAD_BYTES, manifest_bytes
 from heron_server.api.access import Access
 from heron_server.api.charges import Charging
 from heron_server.api.errors import Errors
-from heron_server.api.limits import Limits
+from heron_server.api.gate.calls import Calls
+from heron_server.api.gate.connections import Connections
+from heron_server.api.gate.descriptors import room_for_connections
+from heron_server.api.gate.streams import Streams
+from heron_server.api.limits import MAX_CONTROL_BYTES, Limits
 from heron_server.api.peer import Peers
 from heron_server.api.service import handlers
 from heron_server.certs.choice import OPEN, Guard
@@ -28,10 +33,15 @@ class Port:
         """Not started. ConfigError where the guard's files cannot be used."""
         self._access = Access(guard)
         self._peers = Peers(self._access)
+        self._connections = Connections(coordinator.sessions.member)
         # From the outermost inwards.
-        interceptors = (Errors(coordinator.fail), self._peers, Limits(), Charging(Charges(coordinator.ledger)))
-        self.grpc = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
-        self.grpc.add_generic_rpc_handlers(handlers(coordinator))
+        interceptors = (
+            Errors(coordinator.fail), self._peers, Calls(coordinator.sessions.member, self._connections), Limits(),
+            Charging(Charges(coordinator.ledger)), Streams(),
+        )  # fmt: skip
+        most_rest = MAX_CONTROL_BYTES + manifest_bytes(coordinator.expected_update)
+        self.grpc = grpc.aio.server(interceptors=interceptors, options=options(most_rest))
+        self.grpc.add_generic_rpc_handlers(handlers(coordinator, most_rest))
 
     def bind(self, address: str) -> str:
         """The address with the port that was found; ConfigError for one that cannot be had."""
@@ -48,7 +58,10 @@ class Port:
                 f"cannot listen on {address}: the port is in use, or the address is not this machine's; "
                 "stop the other server, or set server.address"
             )
-        return address if address.startswith(UNIX) else f"{address.rpartition(':')[0]}:{port}"
+        if address.startswith(UNIX):
+            return address
+        self._connections.listen(port)
+        return f"{address.rpartition(':')[0]}:{port}"
 
     async def start(self) -> None:
         """Takes calls from now on."""
@@ -59,8 +72,18 @@ class Port:
         await self.grpc.stop(grace_s)
 
     def tick(self) -> None:
-        """Call about twice a second: ends the calls of those who are not let in any more."""
+        """Call about twice a second: ends the calls of those who are not let in any more, and idle connections."""
         self._peers.tick()
+        self._connections.tick()
+
+
+def options(most_rest_bytes: int) -> list[tuple[str, int]]:
+    """gRPC's, with what this run's messages and this process's file descriptors allow."""
+    return [
+        *SERVER_OPTIONS,
+        ("grpc.max_receive_message_length", MAX_PAYLOAD_BYTES + most_rest_bytes + MAX_CONTROL_BYTES),
+        ("grpc.max_allowed_incoming_connections", room_for_connections()),
+    ]
 
 
 async def listen(

@@ -141,8 +141,10 @@ async def _write_all(outbox: Outbox[A], call: Call[A]) -> None:
         outbox.task_done()
 
 
-def handlers(coordinator: Coordinator) -> tuple[grpc.GenericRpcHandler, grpc.GenericRpcHandler]:
-    """Both services; bulk messages with their one-copy serialisers."""
+def handlers(
+    coordinator: Coordinator, most_rest_bytes: int
+) -> tuple[grpc.GenericRpcHandler, grpc.GenericRpcHandler]:
+    """Both services; bulk messages with their one-copy serialisers. `most_rest_bytes`: of one beside its payload."""
     service = Service(coordinator)
     federation = grpc.method_handlers_generic_handler("heron.v1.FederationService", {
         "Join": grpc.unary_unary_rpc_method_handler(
@@ -155,7 +157,7 @@ def handlers(coordinator: Coordinator) -> tuple[grpc.GenericRpcHandler, grpc.Gen
             service.fetch_model, pb.FetchModelRequest.FromString, serialize
         ),
         "SubmitUpdate": grpc.stream_unary_rpc_method_handler(
-            service.submit_update, deserializer(pb.UpdateChunk), pb.SubmitUpdateReply.SerializeToString
+            service.submit_update, deserializer(pb.UpdateChunk, most_rest_bytes), pb.SubmitUpdateReply.SerializeToString
         ),
         "Leave": grpc.unary_unary_rpc_method_handler(
             service.leave, pb.LeaveRequest.FromString, pb.LeaveReply.SerializeToString
@@ -163,7 +165,7 @@ def handlers(coordinator: Coordinator) -> tuple[grpc.GenericRpcHandler, grpc.Gen
     })  # fmt: skip
     uploads = grpc.method_handlers_generic_handler("heron.v1.SplitService", {
         "PushActivations": grpc.stream_stream_rpc_method_handler(
-            service.push_activations, deserializer(split.ActivationFrame), serialize
+            service.push_activations, deserializer(split.ActivationFrame, most_rest_bytes), serialize
         ),
     })  # fmt: skip
     return federation, uploads

@@ -80,8 +80,8 @@ class Coordinator:
         self._phases = make_phases(
             spec, settings, trainer, self.states, self.ledger, checkpoints, self._worker, clock
         )
-        self._sessions = Sessions(self._rounds.members)
-        self._loop = Loop(self.run_id, self._rounds, self._phases, self._sessions, self._journal, clock)
+        self.sessions = Sessions(self._rounds.members)
+        self._loop = Loop(self.run_id, self._rounds, self._phases, self.sessions, self._journal, clock)
         self._deadlines = Deadlines(patience(spec, settings), self._rounds, self._phases)
         self._draining = False
 
@@ -107,7 +107,7 @@ class Coordinator:
             raise Unreachable("the server is stopping; try again once it is back")
         name = request.client_name
         actions = self._rounds.join(name, request.instance_key, session_id, self._clock(), proved=bool(peer.identity))
-        self._sessions.joined(peer, session_id)
+        self.sessions.joined(peer, session_id)
         self._loop.perform(actions)
         self._journal.joined(name)
 
@@ -115,13 +115,13 @@ class Coordinator:
         self, peer: Peer, session_id: str, send: Callable[[pb.RoundEvent], None], cut: Callable[[HeronError], None]
     ) -> None:
         """The session's event stream; raises UnknownSession."""
-        self._sessions.member(peer, session_id)
-        self._sessions.watch(session_id, Watcher(send, cut))
+        self.sessions.member(peer, session_id)
+        self.sessions.watch(session_id, Watcher(send, cut))
         self._loop.perform(self._rounds.watch_opened(session_id, self._clock()))
 
     def beat(self, peer: Peer, beat: pb.Beat) -> None:
         """A sign of life, with the place reached; raises UnknownSession."""
-        name = self._sessions.member(peer, beat.session_id).name
+        name = self.sessions.member(peer, beat.session_id).name
         self._rounds.beat(beat.session_id, self._clock())
         now = (self._rounds.term, self._rounds.rounds_done + 1)
         if (beat.term, beat.round) == now and self._rounds.is_active(name):
@@ -131,36 +131,36 @@ class Coordinator:
 
     def watch_lost(self, session_id: str) -> None:
         """The session's event stream has ended or broken."""
-        if self._sessions.unwatch(session_id):
+        if self.sessions.unwatch(session_id):
             self._loop.perform(self._rounds.watch_lost(session_id, self._clock()))
 
     def leave(self, peer: Peer, request: pb.LeaveRequest) -> pb.LeaveReply:
         """The client ends in good order; raises UnknownSession."""
-        name = self._sessions.member(peer, request.session_id).name
+        name = self.sessions.member(peer, request.session_id).name
         self._journal.note(f"{name} left: {request.reason[:MOST_WORDS]}")
         self._loop.perform(self._rounds.leave(request.session_id, request.reason[:MOST_WORDS]))
         return pb.LeaveReply()
 
     def model(self, peer: Peer, request: pb.FetchModelRequest) -> dict[str, Array]:
         """The client state of a version, as this client gets it; raises UnknownSession or StaleTerm."""
-        name = self._sessions.member(peer, request.session_id).name
+        name = self.sessions.member(peer, request.session_id).name
         if request.version not in self.states.versions:
             raise StaleTerm(f"client state {request.version} is not the current one; wait for the next event")
         return self.states.of(request.version, self._rounds.table.get(name))
 
     def fetched(self, peer: Peer, request: pb.FetchModelRequest, size_bytes: int) -> None:
         """All that `model` gave is through; raises UnknownSession."""
-        name = self._sessions.member(peer, request.session_id).name
+        name = self.sessions.member(peer, request.session_id).name
         self._journal.fetched(name, size_bytes, to_evaluate=request.version > self._rounds.rounds_done)
 
     def moved(self, peer: Peer, session_id: str, what: str, size_bytes: int) -> None:
         """So many bytes of a client state are through, in the direction that `what` names; raises UnknownSession."""
-        name = self._sessions.member(peer, session_id).name
+        name = self.sessions.member(peer, session_id).name
         self._deadlines.moved(name, what, size_bytes, self._clock())
 
     def check_update(self, peer: Peer, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
         """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
-        name = self._sessions.member(peer, header.session_id).name
+        name = self.sessions.member(peer, header.session_id).name
         self._check_place(header)
         if self._phases.has_update(name):
             return False
@@ -174,7 +174,7 @@ class Coordinator:
     def submit(self, peer: Peer, header: pb.UpdateHeader, state: dict[str, Array]) -> None:
         """A whole update; counted once all its uploads are consumed. Raises TensorError for NaN and Inf, and StaleTerm
         where its round was abandoned while its bytes were on their way."""
-        name = self._sessions.member(peer, header.session_id).name
+        name = self.sessions.member(peer, header.session_id).name
         self._check_place(header)
         with self._costs_the_round(name):
             self.states.check_values(state, f"client {name!r}, update of round {header.round}")
@@ -195,7 +195,7 @@ class Coordinator:
 
     def open_push(self, peer: Peer, opening: split.FrameHeader, send: Send) -> Pushing:
         """A PushActivations stream; raises UnknownSession, StaleTerm or TensorError."""
-        name = self._sessions.member(peer, opening.session_id).name
+        name = self.sessions.member(peer, opening.session_id).name
         uploads = self._phases.uploads
         if opening.run_id != self.run_id or uploads is None:
             raise StaleTerm(f"no uploads are wanted now in run {self.run_id}; wait for the next event")
@@ -205,7 +205,7 @@ class Coordinator:
 
     def frame(self, pushing: Pushing, bulk: Bulk[split.ActivationFrame]) -> None:
         """One frame of an open stream; a bad one costs its client the round."""
-        self._sessions.member(pushing.peer, pushing.session_id)
+        self.sessions.member(pushing.peer, pushing.session_id)
         if pushing.uploads is not self._phases.uploads:
             raise StaleTerm("the round or evaluation of these uploads is over; drop them and wait for the next event")
         with self._costs_the_round(pushing.name):

@@ -74,7 +74,7 @@ def test_every_status_is_grpc_s(kind: type[HeronError]) -> None:
 EXIT_CODES = {
     "ConfigError": 2, "RunDirectoryBusy": 2,
     "Unreachable": 3, "VersionMismatch": 3, "NameTaken": 3, "JoinRefused": 3, "NotAdmitted": 3, "StaleTerm": 3,
-    "UnknownSession": 3, "BadReply": 3, "Internal": 3,
+    "UnknownSession": 3, "BadReply": 3, "Internal": 3, "Busy": 3,
     "TensorError": 4, "ServerTensorError": 4, "DataError": 4, "ModelError": 4, "CheckpointError": 4,
     "Interrupted": 5, "RunFailed": 6,
 }  # fmt: skip

@@ -27,7 +27,11 @@ if _version_not_supported:
 
 class FederationServiceStub(object):
     """The Fed-Server. Every unary call carries a deadline. Errors carry the metadata entry `heron-reason`.
-    A request that is no message, or one without tensors of more than 64 KiB, is INVALID_ARGUMENT (bad_tensor).
+    Every call but Join carries the session_id also as the metadata entry `heron-session`; where it is not one of the
+    caller's, nothing of the call is read: UNAUTHENTICATED (unknown_session). More open calls than one peer may have are
+    RESOURCE_EXHAUSTED (busy): try again later.
+    A request that is no message, or one of more than 64 KiB beside its payload and manifest, is INVALID_ARGUMENT
+    (bad_tensor). A manifest has at most the bytes of the one that is expected.
     """
 
     def __init__(self, channel):
@@ -65,7 +69,11 @@ class FederationServiceStub(object):
 
 class FederationServiceServicer(object):
     """The Fed-Server. Every unary call carries a deadline. Errors carry the metadata entry `heron-reason`.
-    A request that is no message, or one without tensors of more than 64 KiB, is INVALID_ARGUMENT (bad_tensor).
+    Every call but Join carries the session_id also as the metadata entry `heron-session`; where it is not one of the
+    caller's, nothing of the call is read: UNAUTHENTICATED (unknown_session). More open calls than one peer may have are
+    RESOURCE_EXHAUSTED (busy): try again later.
+    A request that is no message, or one of more than 64 KiB beside its payload and manifest, is INVALID_ARGUMENT
+    (bad_tensor). A manifest has at most the bytes of the one that is expected.
     """
 
     def Join(self, request, context):
@@ -141,7 +149,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class FederationService(object):
     """The Fed-Server. Every unary call carries a deadline. Errors carry the metadata entry `heron-reason`.
-    A request that is no message, or one without tensors of more than 64 KiB, is INVALID_ARGUMENT (bad_tensor).
+    Every call but Join carries the session_id also as the metadata entry `heron-session`; where it is not one of the
+    caller's, nothing of the call is read: UNAUTHENTICATED (unknown_session). More open calls than one peer may have are
+    RESOURCE_EXHAUSTED (busy): try again later.
+    A request that is no message, or one of more than 64 KiB beside its payload and manifest, is INVALID_ARGUMENT
+    (bad_tensor). A manifest has at most the bytes of the one that is expected.
     """
 
     @staticmethod

@@ -152,3 +152,15 @@ def test_unknown_fields_of_a_newer_peer_are_passed_over() -> None:
     newer = fed.StateChunk(offset=4).SerializeToString() + b"\x70\x05" + b"\x6d\0\0\0\0" + b"\x61" + bytes(8)
     bulk = deserializer(fed.StateChunk)(newer + b"\x7a\x02hi")
     assert (bulk.rest.offset, bytes(bulk.payload)) == (4, b"hi")
+
+
+def test_a_message_of_more_fields_than_there_are_is_refused_before_they_are_walked_over() -> None:
+    with pytest.raises(TensorError, match="at most 32 fields"):
+        deserializer(split.ActivationFrame)(b"\x08\x01" * 33)
+
+
+def test_what_is_beside_the_payload_has_a_limit_that_is_looked_at_before_it_is_parsed() -> None:
+    rest = split.ActivationFrame(header=split.FrameHeader(run_id="x" * 50)).SerializeToString()
+    assert deserializer(split.ActivationFrame, len(rest))(rest).rest.header.run_id == "x" * 50
+    with pytest.raises(TensorError, match=f"at most 20 bytes beside its payload, got {len(rest)}"):
+        deserializer(split.ActivationFrame, 20)(rest)

@@ -16,6 +16,7 @@ from heron_core.errors import ConfigError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import federation_pb2_grpc
 from heron_core.version import PROTOCOL_VERSION
+from heron_core.wire.channel import of_session
 from heron_server.api.server import SERVICES, listen
 
 Scenario = Callable[[grpc.aio.Channel], Awaitable[Any]]
@@ -83,7 +84,9 @@ def test_a_beat_that_is_no_message_ends_its_stream_with_the_reason(start: Start)
         request = pb.JoinRequest(protocol_version=PROTOCOL_VERSION, client_name="a", instance_key=b"k" * 16)
         joined = await federation_pb2_grpc.FederationServiceStub(channel).Join(request)
         beat = pb.Beat(session_id=joined.session_id).SerializeToString()
-        watching = channel.stream_stream(f"/{SERVICES[0]}/WatchRounds")(iter([beat, b"\xff"]))
+        watching = channel.stream_stream(f"/{SERVICES[0]}/WatchRounds")(
+            iter([beat, b"\xff"]), metadata=of_session(joined.session_id)
+        )
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             _ = [event async for event in watching]
         return failure.value

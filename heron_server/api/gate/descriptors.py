@@ -1,0 +1,37 @@
+"""How many files this process may have open, and how many of them connections may be."""
+
+from __future__ import annotations
+
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+OPEN_FILES = Path("/dev/fd")
+RESERVED = 64
+"""File descriptors for the run's own files, threads and data."""
+FEWEST = 16
+"""Connections that are allowed, however few descriptors there are."""
+MANY = 1 << 20
+
+
+def raise_limit() -> None:
+    """As many as this process may have: programs begin with fewer, for the sake of some that are old."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # where the system sets other limits
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def open_files() -> int:
+    """How many there are now."""
+    try:
+        return sum(1 for _ in OPEN_FILES.iterdir())
+    except OSError:
+        return 0
+
+
+def room_for_connections() -> int:
+    """How many connections may be open at once, so that RESERVED descriptors stay free."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return MANY
+    return min(MANY, max(FEWEST, limit - open_files() - RESERVED))
