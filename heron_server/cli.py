@@ -27,6 +27,9 @@ class LogFormat(StrEnum):
 RunFile = Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run spec, with a [server] table beside it.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting; repeatable.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run directory's last round.")]
+ResumeAfter = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Go on from the checkpoint after round N, not the last one.")
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Plain text, to and from anybody.")]
 Format = Annotated[LogFormat, typer.Option(help="json: one object a line.")]
 
@@ -35,6 +38,7 @@ Format = Annotated[LogFormat, typer.Option(help="json: one object a line.")]
 def run(
     run_file: RunFile,
     resume: Resume = False,
+    resume_after: ResumeAfter = None,
     overrides: Overrides = None,
     insecure: Insecure = False,
     log_format: Format = LogFormat.text,
@@ -44,12 +48,15 @@ def run(
     from heron_server.launch import run_server
 
     spec, settings = load_run_file(run_file, overrides)
-    run_server(spec, settings, resume=resume, log_format=log_format.value, insecure=insecure)
+    run_server(
+        spec, settings, resume=resume, resume_after=resume_after, log_format=log_format.value, insecure=insecure
+    )
 
 
 @app.command(short_help="Train on handwritten digits, three clients on this machine.")
 def demo(
     resume: Resume = False,
+    resume_after: ResumeAfter = None,
     overrides: Overrides = None,
     run_dir: Annotated[Path, typer.Option(help="Replaced at each start, unless --resume.")] = Path("runs/demo"),
     log_format: Format = LogFormat.text,
@@ -57,7 +64,7 @@ def demo(
     """Train on real handwritten digits: this server, three client processes, and the frozen control beside them."""
     from heron_server.demo import run_demo
 
-    run_demo(run_dir, overrides or [], resume=resume, log_format=log_format.value)
+    run_demo(run_dir, overrides or [], resume=resume, resume_after=resume_after, log_format=log_format.value)
 
 
 @app.command(

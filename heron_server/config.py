@@ -70,7 +70,7 @@ class ServerSettings(Settings):
     space_wait_s: NonNegative = 600.0
     """A full disk pauses the run for at most this long; what could not be written is tried again. 0: ends at once."""
     keep_checkpoints: Positive = 2
-    """Round boundaries kept on disk."""
+    """Checkpoints kept on the disk: of so many last rounds. The one whose evaluation was best stays besides."""
     reflection: Flag = False
     """Offer gRPC server reflection (needs the reflection extra)."""
 

@@ -17,6 +17,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import as_method, file_tables
 from heron_server.config import split_run_file
 from heron_server.display.choose import make_display
+from heron_server.going_back import going_back
 from heron_server.launch import clear_run_dir, show
 from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer
@@ -27,14 +28,17 @@ from heron_server.text.toml import to_toml
 DEMO_FILE = Path(__file__).with_name("demo.toml")
 
 
-def run_demo(folder: Path, overrides: list[str], *, resume: bool, log_format: str) -> None:
+def run_demo(
+    folder: Path, overrides: list[str], *, resume: bool, log_format: str, resume_after: int | None = None
+) -> None:
     """Raises Interrupted on Ctrl-C, with everything up to the last round saved in `folder`."""
     tables = apply_overrides(load_toml(DEMO_FILE), overrides)
     spec, settings = split_run_file(tables, "the demo's run file", Path.cwd())
+    resume = resume or resume_after is not None
     if not resume:
         clear_run_dir(folder)
-    directory = RunDir(folder, settings.keep_checkpoints)
-    with Clients(spec.federation.clients) as clients:
+    with going_back(folder, spec, resume_after), Clients(spec.federation.clients) as clients:
+        directory = RunDir(folder, settings.keep_checkpoints)
         observers = [make_display(log_format, sys.stdout), StartClients(clients)]
         try:
             summary = serve(spec, settings, directory, resume=resume, observers=observers)

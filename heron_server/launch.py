@@ -13,6 +13,7 @@ from heron_server.api.gate.descriptors import raise_limit
 from heron_server.config import ServerSettings
 from heron_server.display.choose import make_display
 from heron_server.display.report import print_final_table
+from heron_server.going_back import going_back
 from heron_server.metrics.figures import Summary
 from heron_server.run.failure import failing
 from heron_server.serve import serve
@@ -25,14 +26,16 @@ INSECURE = (
 
 
 def run_server(
-    spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str, insecure: bool = False
-) -> Summary:
-    """Serves the run and prints the final table."""
+    spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str, insecure: bool = False,
+    resume_after: int | None = None,
+) -> Summary:  # fmt: skip
+    """Serves the run and prints the final table. `resume_after`: goes back to the checkpoint after so many rounds."""
     if insecure and not is_loopback(settings.address):
         print(INSECURE.format(settings.address), file=sys.stderr, flush=True)
     raise_limit()
-    with failing():
-        directory = RunDir(run_dir_of(spec, settings), settings.keep_checkpoints)
+    folder, resume = run_dir_of(spec, settings), resume or resume_after is not None
+    with failing(), going_back(folder, spec, resume_after):
+        directory = RunDir(folder, settings.keep_checkpoints)
         try:
             displays = [make_display(log_format, sys.stdout)]
             summary = serve(spec, settings, directory, resume=resume, observers=displays, insecure=insecure)

@@ -9,6 +9,7 @@ from pathlib import Path
 from heron_core.config import load_toml
 from heron_server.config import load_run_file
 from heron_server.display.choose import make_display
+from heron_server.going_back import going_back
 from heron_server.launch import show
 from heron_server.storage.run_dir import run_dir_of
 from heron_server.text.units import seconds_text
@@ -19,7 +20,7 @@ from heron_simulator.simulator import simulate, with_clients
 
 def run_simulation(
     run_file: Path, overrides: Sequence[str], clients: int | None, client_files: Sequence[Path], *, resume: bool,
-    log_format: str,
+    log_format: str, resume_after: int | None = None,
 ) -> None:  # fmt: skip
     """Simulates the file's run and prints the final table; raises the HeronError that ended it.
 
@@ -31,11 +32,12 @@ def run_simulation(
         spec = with_clients(spec, clients)
     conditions = Conditions(spec, wanted)
     tables = [client_tables(path) for path in client_files]
-    result = simulate(
-        spec, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables),
-        run_dir=run_dir_of(spec, settings), resume=resume, observers=[make_display(log_format, sys.stdout)],
-        around=conditions.around,
-    )  # fmt: skip
+    folder, resume = run_dir_of(spec, settings), resume or resume_after is not None
+    with going_back(folder, spec, resume_after):
+        result = simulate(
+            spec, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables), run_dir=folder,
+            resume=resume, observers=[make_display(log_format, sys.stdout)], around=conditions.around,
+        )  # fmt: skip
     if wanted.network != NetworkSettings() and log_format == "text":
         print(network_line(conditions.figures(result.facts, settings.byte_budget).round_s))
     show([result.summary], log_format)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.doctor.machine import memory, open_files, space
 from heron_server.doctor.visit import Visit
-from heron_server.storage.checkpoint import newest
+from heron_server.planning.sections.disk import server_disk
 from heron_server.storage.run_dir import RunDir, run_dir_of
+from heron_server.storage.shelf import rounds_found
 
 OWN_FILES = 128
 """What Python, torch and gRPC have open at most, and the run's own files, with room."""
@@ -27,11 +28,11 @@ def folder(visit: Visit) -> Iterator[Finding]:
     path = run_dir_of(visit.spec, visit.settings)
     if (path / "lock").exists():  # no run ever began where it is not, and none is made here
         RunDir(path).close()
-    found = newest(path / "checkpoints")
-    if found is None:
+    found = rounds_found(path / "checkpoints")
+    if not found:
         yield ok(f"{path} is free")
     else:
-        yield warning(f"{path} holds a run up to {found.stem}: go on with --resume, or choose another run_dir")
+        yield warning(f"{path} holds a run up to round {max(found)}: go on with --resume, or choose another run_dir")
 
 
 def plan(visit: Visit) -> Iterator[Finding]:
@@ -49,11 +50,10 @@ def needed_memory(visit: Visit) -> Iterator[Finding]:
 
 
 def needed_space(visit: Visit) -> Iterator[Finding]:
-    """Is there room for the checkpoints, one more than are kept, and for the model? Raises ConfigError."""
-    saved = sum(item.saved_bytes for item in visit.checked.memory)
-    kept = visit.settings.keep_checkpoints + 1
-    model = sum(part.size_bytes for part in visit.checked.facts.parts.values())
+    """Is there room for the checkpoints and the model, by `validate`'s count? Raises ConfigError."""
+    checked, spec, settings = visit.checked, visit.spec, visit.settings
+    items = server_disk(spec, checked.facts, checked.memory, settings.keep_checkpoints)
     return space(
-        run_dir_of(visit.spec, visit.settings), kept * saved + model,
-        f"the run, with {kept} checkpoints and its model,", "lower server.keep_checkpoints or choose another run_dir",
+        run_dir_of(spec, settings), sum(item.size_bytes for item in items),
+        "the run, with its checkpoints and its model,", "lower server.keep_checkpoints or choose another run_dir",
     )  # fmt: skip

@@ -92,6 +92,8 @@ class Summary(Evaluation):
     rounds: int
     """As set."""
     rounds_done: int
+    best_round: int | None
+    """By the figure that judges the run, the earliest of equals; None where nobody evaluates."""
     clients: int
     wall_s: float
     """Of all rounds."""

@@ -8,6 +8,7 @@ from statistics import median
 from heron_core.measures import Measured, Metric
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
+from heron_server.metrics.best import best_round
 from heron_server.metrics.counts import Counts
 from heron_server.metrics.figures import ClientRecord, Evaluation, Judged, RoundRecord, SavedRecords, Summary
 
@@ -133,6 +134,7 @@ class Records:
             "model": self._spec.model.name,
             "rounds": self._spec.rounds,
             "rounds_done": len(self.history),
+            "best_round": best_round(self.history, range(1, len(self.history) + 1)),
             "clients": clients,
             "accuracy": last["accuracy"],
             "loss": last["loss"],

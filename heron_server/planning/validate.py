@@ -10,6 +10,7 @@ from heron_server.planning.checks import check_run
 from heron_server.planning.client_state import perturbed
 from heron_server.planning.perturbation import perturbation
 from heron_server.planning.sections.data import data_section, evaluator
+from heron_server.planning.sections.disk import disk_section, server_disk
 from heron_server.planning.sections.local_step import local_step_section
 from heron_server.planning.sections.model import model_section
 from heron_server.planning.sections.server import memory_section, server_section
@@ -44,6 +45,7 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
         traffic_section(method, spec.federation.participants, rounds, facts),
         server_section(spec, settings, checked, evaluated_by),
         memory_section(checked.memory, settings.memory_limit),
+        disk_section(server_disk(spec, facts, checked.memory, settings.keep_checkpoints)),
         data_section(spec.data, sizes, checked.test, facts.labels.classes),
         Section("Warnings", text=warnings or ["none"]),
     ]

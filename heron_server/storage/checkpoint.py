@@ -1,4 +1,4 @@
-"""Checkpoints, one safetensors file for each completed round, with JSON facts in the header of the file."""
+"""The file of one checkpoint: a safetensors file with JSON facts in its header. docs/checkpoints.md has it in full."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
 from heron_core.models.digest import state_sha256
-from heron_server.storage.durable import storing, write_durably
+from heron_server.storage.durable import write_durably
 from heron_server.storage.facts import Facts, oddities
 
 VERSION = 3
@@ -30,48 +30,39 @@ class Checkpoint:
     """By name; what they mean is the business of those who gave them."""
 
 
-def path_of(folder: Path, rounds_done: int) -> Path:
-    """The file of the checkpoint after so many rounds; names sort by rounds."""
-    return folder / f"round-{rounds_done:06d}.safetensors"
-
-
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes the checkpoint and removes those older than the `keep` newest. Raises RunFailed where the disk will not
-    take it; those that are there stay."""
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes the file as a whole. Raises RunFailed where the disk will not take it."""
     header = json.dumps({**checkpoint.facts, "version": VERSION})
     metadata = {"heron": header, "digest": _digest(header, checkpoint.tensors)}
-    path = path_of(folder, checkpoint.facts["rounds_done"])
     row_major = {name: np.asarray(t, order="C") for name, t in checkpoint.tensors.items()}  # others are saved garbled
     write_durably(path, save(row_major, metadata=metadata))
-    for old in sorted(folder.glob("round-*.safetensors"))[:-keep]:
-        with storing(old):
-            old.unlink(missing_ok=True)
-    return path
-
-
-def newest(folder: Path) -> Path | None:
-    """The file of the last checkpoint, if there is one."""
-    found = sorted(folder.glob("round-*.safetensors"))
-    return found[-1] if found else None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads and verifies one checkpoint; raises CheckpointError if it is torn or of another version."""
+    """Reads and verifies the file. CheckpointError: it cannot be read, is torn, or of another version."""
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"checkpoint {path} is not a file")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            header = json.loads(metadata["heron"])
-            version = header.pop("version", None)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(_torn(path, str(error))) from None
+        metadata, tensors = _parsed(path.read_bytes())  # not mapped: a bad sector is an OSError then, and no SIGBUS
+        header = json.loads(metadata["heron"])
+        version = header.pop("version", None)
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror or error}") from None
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _torn(path, str(error)) from None
     if version != VERSION:
-        raise CheckpointError(f"{path} has version {version}, expected {VERSION}; start a new run")
+        raise CheckpointError(f"checkpoint {path} has version {version}, this Heron reads {VERSION}")
     if _digest(metadata["heron"], tensors) != metadata.get("digest"):
-        raise CheckpointError(_torn(path, "its bytes do not match its digest"))
+        raise _torn(path, "its bytes do not match its digest")
     for odd in oddities(header):
-        raise CheckpointError(_torn(path, odd))
+        raise _torn(path, odd)
     return Checkpoint(header, tensors)
+
+
+def _parsed(data: bytes) -> tuple[Mapping[str, str], dict[str, Array]]:
+    tensors = load(data)  # which checks names, types, places and the file's length
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return header["__metadata__"], tensors
 
 
 def _digest(header: str, tensors: Mapping[str, Array]) -> str:
@@ -79,7 +70,5 @@ def _digest(header: str, tensors: Mapping[str, Array]) -> str:
     return hashlib.sha256(f"{state_sha256(tensors)} {header}".encode()).hexdigest()
 
 
-def _torn(path: Path, why: str) -> str:
-    older = sorted(p for p in path.parent.glob("round-*.safetensors") if p < path)
-    mend = f"remove it to resume from {older[-1].name}" if older else "no older one is left; start a new run"
-    return f"checkpoint {path} is torn ({why}); {mend}"
+def _torn(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"checkpoint {path} is torn ({why})")

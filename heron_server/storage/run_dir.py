@@ -1,4 +1,4 @@
-"""The run directory: run.toml (frozen), metrics.jsonl, checkpoints/, summary.json, model/, and a lock on them."""
+"""The run directory: run.toml (frozen), run_id, term, metrics.jsonl, checkpoints/, summary.json, model/, and a lock."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import file_tables
 from heron_server.config import ServerSettings
 from heron_server.metrics.figures import RoundRecord, Summary
-from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest, save_checkpoint
+from heron_server.storage.checkpoint import Checkpoint
 from heron_server.storage.durable import append_line, storing, write_durably
+from heron_server.storage.shelf import Shelf, rounds_found
 from heron_server.text.toml import to_toml
 
 
@@ -35,7 +36,7 @@ class RunDir:
     """
 
     def __init__(self, path: Path, keep_checkpoints: int = 2) -> None:
-        self.path, self._keep = path, keep_checkpoints
+        self.path, self._shelf = path, Shelf(path / "checkpoints", keep_checkpoints)
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] = (path / "lock").open("a")
@@ -47,29 +48,75 @@ class RunDir:
             self._lock.close()
             raise RunDirectoryBusy(f"another server works in {path}; stop it, or choose another run_dir") from None
 
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.path / "checkpoints"
-
     def begin(self, spec: RunSpec) -> str:
         """Freezes the run spec in an empty folder; returns the new run id."""
-        if newest(self.checkpoints) is not None:
+        if rounds_found(self._shelf.folder):
             raise ConfigError(
                 f"{self.path} already holds a run; add --resume to go on with it, or choose another run_dir"
             )
+        run_id = f"{spec.name}-{uuid.uuid4().hex[:8]}"
         write_durably(self.path / "run.toml", to_toml(file_tables(spec)).encode())
+        write_durably(self.path / "run_id", run_id.encode())
         write_durably(self.path / "metrics.jsonl", b"")
-        with storing(self.checkpoints):
-            self.checkpoints.mkdir(exist_ok=True)
-        return f"{spec.name}-{uuid.uuid4().hex[:8]}"
+        with storing(self._shelf.folder):
+            self._shelf.folder.mkdir(exist_ok=True)
+        return run_id
 
     def resume(self, spec: RunSpec) -> Checkpoint:
-        """The last checkpoint; raises CheckpointError if there is none, it is torn, or the run spec is another one."""
-        path = newest(self.checkpoints)
-        if path is None:
-            raise CheckpointError(f"{self.checkpoints} holds no checkpoint to resume from; run without --resume")
-        checkpoint = load_checkpoint(path)
+        """The last checkpoint. Raises CheckpointError if there is none, it cannot be used, or the run spec is another
+        one."""
+        checkpoint = self._load(max(self._there()))
+        self._check_spec(spec)
+        return checkpoint
+
+    def go_back(self, spec: RunSpec, rounds_done: int) -> None:
+        """Sets all checkpoints aside that are newer than this one, from which `resume` goes on then.
+
+        Raises CheckpointError as `resume` does, and then changes nothing.
+        """
+        there = self._there()
+        if rounds_done not in there:
+            raise CheckpointError(
+                f"{self._shelf.folder} holds no checkpoint after round {rounds_done}; there are those after "
+                f"{', '.join(map(str, there))}"
+            )
+        self._load(rounds_done)
+        self._check_spec(spec)
+        self.check_held()
+        with storing(self.path / "summary.json"):
+            (self.path / "summary.json").unlink(missing_ok=True)  # of an end that is none any more
+        self._shelf.set_aside_after(rounds_done)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Makes it durable."""
+        self.check_held()
+        self._shelf.save(checkpoint)
+
+    def last(self) -> Checkpoint:
+        """The last checkpoint of a run that has begun; raises CheckpointError if it cannot be used or is gone."""
+        there = rounds_found(self._shelf.folder)
+        if not there:
+            raise CheckpointError(f"{self._shelf.folder} held this run's last checkpoint and is empty; start a new run")
+        return self._load(max(there))
+
+    def _there(self) -> list[int]:
+        there = list(rounds_found(self._shelf.folder))
+        if not there:
+            raise CheckpointError(f"{self._shelf.folder} holds no checkpoint to resume from; run without --resume")
+        return there
+
+    def _load(self, rounds_done: int) -> Checkpoint:
+        path = self.path / "run_id"
+        try:
+            run_id = path.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} must hold the run's id and cannot be read ({error}); write the id into it that the header of "
+                "the run's checkpoints has, or start a new run"
+            ) from None
+        return self._shelf.load(rounds_done, run_id)
+
+    def _check_spec(self, spec: RunSpec) -> None:
         frozen = validate(RunSpec, load_toml(self.path / "run.toml"), str(self.path / "run.toml"))
         changed = _differences(frozen.model_dump(mode="json"), spec.model_dump(mode="json"))
         if changed:
@@ -77,19 +124,6 @@ class RunDir:
                 f"the checkpoint in {self.path} is of another run: {'; '.join(changed)}. "
                 "Restore these settings, or start a new run in another run_dir"
             )
-        return checkpoint
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Makes it durable."""
-        self.check_held()
-        save_checkpoint(self.checkpoints, checkpoint, self._keep)
-
-    def last(self) -> Checkpoint:
-        """The last checkpoint of a run that has begun; raises CheckpointError if it is torn or gone."""
-        path = newest(self.checkpoints)
-        if path is None:
-            raise CheckpointError(f"{self.checkpoints} held this run's last checkpoint and is empty; start a new run")
-        return load_checkpoint(path)
 
     def raise_term(self) -> int:
         """The next term, durable before it is used: stale work is recognised even after a crash."""

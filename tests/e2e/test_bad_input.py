@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,10 +198,12 @@ def test_torn_checkpoint_is_refused_and_the_one_before_it_gives_the_same_bits(
 ) -> None:
     newest = max((bench.run_dir / "checkpoints").glob("round-*"))
     newest.write_bytes(newest.read_bytes()[:-100])
-    ends_with_one_line(run_server(bench, "--resume"), INPUT, "is torn", "remove it to resume from round-000001")
-    newest.unlink()
-    resumed = simulate(spec_of(TINY), run_dir=bench.run_dir, resume=True).summary
-    assert resumed["model_sha256"] == finished["model_sha256"]
+    refused = run_server(bench, "--resume")
+    ends_with_one_line(refused, INPUT, "is torn", "newest good one is that after round 1; go on from it with: python")
+    resumed = bench.program(*shlex.split(refused.stderr[0].partition("go on from it with: python ")[2]))
+    client = bench.client("client-0", resumed.line("listening").split()[2].rstrip(","))
+    assert (resumed.ends(), client.ends()) == (0, 0)
+    assert json.loads((bench.run_dir / "summary.json").read_text())["model_sha256"] == finished["model_sha256"]
 
 
 # -- what a client is told -------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from heron_core.models.digest import state_sha256
 from heron_core.spec.run_spec import RunSpec
 from heron_core.version import __version__
 from heron_server.config import ServerSettings
-from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, path_of
+from heron_server.storage.checkpoint import Checkpoint, load_checkpoint
+from heron_server.storage.shelf import path_of
 from heron_simulator import simulate
 
 FOLDER = Path(__file__).parent
@@ -71,7 +72,8 @@ def one_more_round(golden: Path, run_dir: Path) -> Checkpoint:
     path = path_of(run_dir / "checkpoints", DONE)
     path.parent.mkdir(parents=True)
     path.write_bytes(_bytes_of(golden / "before.json"))
-    load_checkpoint(path)  # of another version, it is refused before its run file is looked at
+    found = load_checkpoint(path)  # of another version, it is refused before its run file is looked at
+    (run_dir / "run_id").write_text(found.facts["run_id"])
     shutil.copy(golden / "run.toml", run_dir)
     spec = validate(RunSpec, load_toml(run_dir / "run.toml"), "the golden run")
     simulate(spec, run_dir=run_dir, resume=True)

@@ -29,7 +29,7 @@ def test_one_more_round_gives_the_recorded_digest_or_the_version_is_refused(vers
         found = one_more_round(FOLDER / version, tmp_path / "run")
     except CheckpointError as error:
         assert version != __version__, error
-        assert re.search(r"has version \d+, expected \d+; start a new run", str(error))
+        assert re.search(r"has version \d+, this Heron reads \d+", str(error))
         return
     wanted, machine = recorded(FOLDER / version, tmp_path)
     if state_sha256(found.tensors) != state_sha256(wanted.tensors):
@@ -44,7 +44,7 @@ def test_a_golden_run_of_another_checkpoint_version_is_refused_by_name(
 ) -> None:
     was = checkpoint.VERSION
     monkeypatch.setattr(checkpoint, "VERSION", was + 1)
-    with pytest.raises(CheckpointError, match=rf"has version {was}, expected {was + 1}; start a new run"):
+    with pytest.raises(CheckpointError, match=rf"has version {was}, this Heron reads {was + 1}"):
         one_more_round(FOLDER / __version__, tmp_path)
 
 

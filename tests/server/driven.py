@@ -43,7 +43,7 @@ class Server:
         worker: Worker | None = None, **settings: Any,
     ) -> None:  # fmt: skip
         self.now, self.heard = 0.0, Heard()
-        self.directory = RunDir(folder)
+        self.directory = RunDir(folder, settings.get("keep_checkpoints", 2))
         test = None if spec.data.source == "client" else tiny.source(MODEL)
         self.trainer = Trainer(spec, model or MODEL, torch.device("cpu"), test)
         chosen = ServerSettings.model_validate({"abandoned_pause_s": 0.0, **settings})

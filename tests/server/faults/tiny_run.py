@@ -37,7 +37,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
 from heron_server.launch import run_server
-from heron_server.storage.checkpoint import Checkpoint, load_checkpoint, newest
+from heron_server.storage.checkpoint import Checkpoint, load_checkpoint
 from heron_server.storage.durable import OutOfSpace
 from heron_server.storage.run_dir import RunDir
 
@@ -134,11 +134,10 @@ def run(scenario: Scenario, folder: Path) -> Outcome:
     outcome.listening = "listening" in said.getvalue()
     outcome.broken = clients.end()
     try:
-        last = newest(folder / "run" / "checkpoints")
-        if last is not None:
-            load_checkpoint(last)
+        for path in (folder / "run" / "checkpoints").glob("round-*"):
+            load_checkpoint(path)
     except Exception as error:
-        outcome.broken.append(f"the last checkpoint is not usable: {error}")
+        outcome.broken.append(f"a checkpoint is not usable: {error}")
     return outcome
 
 
