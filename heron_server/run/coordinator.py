@@ -68,7 +68,7 @@ class Coordinator:
         first = trainer.client_tensors()
         most_steps = spec.rounds * spec.method.local_steps
         self.states = ClientStates(spec.method, most_steps, first.tensors, first.buffers)
-        self._journal = Journal(spec, trainer.metrics, run_dir, observers or Observers())
+        self._journal = Journal(spec, trainer.metrics, run_dir, observers or Observers(), clock)
         self.ledger, self.records = self._journal.ledger, self._journal.records
         checkpoints = Checkpoints(run_dir, self.states, trainer)
         start = (checkpoints.resume if resume else checkpoints.begin)(spec, self._journal)
@@ -137,7 +137,7 @@ class Coordinator:
     def leave(self, peer: Peer, request: pb.LeaveRequest) -> pb.LeaveReply:
         """The client ends in good order; raises UnknownSession."""
         name = self.sessions.member(peer, request.session_id).name
-        self._journal.note(f"{name} left: {request.reason[:MOST_WORDS]}")
+        self._journal.left(name, request.reason[:MOST_WORDS])
         self._loop.perform(self._rounds.leave(request.session_id, request.reason[:MOST_WORDS]))
         return pb.LeaveReply()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from heron_core.measures import Metric
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -13,18 +13,26 @@ from heron_server.metrics.figures import RoundRecord
 from heron_server.metrics.ledger import Ledger
 from heron_server.metrics.observers import Observers
 from heron_server.metrics.records import Records
+from heron_server.metrics.sparing import Sparing
 from heron_server.rounds.actions import OpenRound
 from heron_server.storage.facts import Facts
 from heron_server.storage.run_dir import RunDir
+
+SPARE_LINES = 16
+"""About clients, at once, beyond one for each."""
 
 
 class Journal:
     """Decides nothing; the run only tells it."""
 
-    def __init__(self, spec: RunSpec, metrics: Sequence[Metric], run_dir: RunDir, observers: Observers) -> None:
+    def __init__(
+        self, spec: RunSpec, metrics: Sequence[Metric], run_dir: RunDir, observers: Observers,
+        clock: Callable[[], float],
+    ) -> None:  # fmt: skip
         self._rounds, self._uploads_each = spec.rounds, uploads_per_round(spec.method)
         self._local_steps = spec.method.local_steps
         self._run_dir, self._observers = run_dir, observers
+        self._sparing = Sparing(spec.federation.clients + SPARE_LINES, clock)
         self.ledger, self.records = Ledger(), Records(spec, metrics)
         self._record: RoundRecord | None = None
         self._fetched: dict[str, int] = {}
@@ -59,7 +67,18 @@ class Journal:
 
     def joined(self, name: str) -> None:
         """A client has a session."""
-        self._observers.client_joined(name)
+        self._of_peers(lambda: self._observers.client_joined(name))
+
+    def left(self, name: str, reason: str) -> None:
+        """A client has said its last word."""
+        self._of_peers(lambda: self.note(f"{name} left: {reason}"))
+
+    def _of_peers(self, tell: Callable[[], None]) -> None:
+        """What peers can cause again and again is not said again and again."""
+        if self._sparing.allows():
+            if count := self._sparing.left_out():
+                self.note(f"{count} more lines of clients that came, left or were dropped are left out here")
+            tell()
 
     def presence(self, changed: Mapping[str, bool]) -> None:
         """Who is connected now, of those that came or went since the last call; observers hear of both."""
@@ -92,7 +111,7 @@ class Journal:
 
     def dropped(self, name: str, round_number: int, reason: str) -> None:
         """A participant is out of the round."""
-        self.note(f"{name} is dropped from round {round_number}: {reason}")
+        self._of_peers(lambda: self.note(f"{name} is dropped from round {round_number}: {reason}"))
         self.records.dropped(name, reason)
 
     def upload_consumed(self, name: str) -> None:

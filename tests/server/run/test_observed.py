@@ -5,6 +5,7 @@ from __future__ import annotations
 from server.driven import PEER, Client, Start, play_round
 
 from heron_core.pb.v1 import federation_pb2 as pb
+from heron_server.run.journal import SPARE_LINES
 
 
 def beat(client: Client, number: int, step: int) -> None:
@@ -53,3 +54,17 @@ def test_a_client_that_fails_is_noted_with_the_reason(start: Start) -> None:
     assert ("note", "b is dropped from round 1: its activations are NaN") in server.heard.events
     clients[0].leave()
     assert ("note", "a left: enough") in server.heard.events
+
+
+def test_comings_and_goings_without_end_are_a_line_a_second_with_a_count_of_the_rest(start: Start) -> None:
+    server = start()
+    for _ in range(50):
+        server.client("a").leave()
+    said = server.heard.of("joined", "note")
+    assert len(said) == 2 + SPARE_LINES and said[-1] == ("note", "a left: enough")
+    server.now += 1.5
+    server.client("a").leave()
+    assert server.heard.of("joined", "note")[len(said) :] == [
+        ("note", f"{100 - len(said)} more lines of clients that came, left or were dropped are left out here"),
+        ("joined", "a"),
+    ]
