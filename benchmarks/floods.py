@@ -27,7 +27,8 @@ from statistics import median
 from typing import Any
 
 from common import MIB, REPO, table, wait_until
-from traffics import MEMBERS, TRAFFICS
+from flood import IDLE, TRAFFICS
+from traffics import MEMBERS
 
 DESCRIPTORS = 256
 MOST_MEMORY, MOST_LATENCY, MOST_LINES_A_S = 1.1, 5.0, 1.0
@@ -36,7 +37,7 @@ TABLES: dict[str, Any] = {
     "rounds": 100_000,
     "model": {"name": "mlp", "input_shape": [1, 8, 8], "widths": [256, 256]},
     "federation": {"min_clients": 2},
-    "server": {"address": "127.0.0.1:0", "step_deadline_s": 1.0, "start_wait_s": 3.0, "quorum": 0.5},
+    "server": {"address": "127.0.0.1:0", "step_deadline_s": 2.0, "start_wait_s": 3.0, "quorum": 0.5},
 }
 METHODS = {
     "giant-histograms": {"name": "fedavg", "local_steps": 2, "batch_size": 8},
@@ -141,18 +142,18 @@ class Attacked:
                 self.address = line.split()[2].rstrip(",")
         return bool(self.address)
 
-    def _start(self, name: str, *command: str, limited: bool = False) -> subprocess.Popen[str]:
+    def _start(self, name: str, *command: str, limited: bool = False, nice: int = 0) -> subprocess.Popen[str]:
         with (self._folder / f"{name}.out").open("w") as out:
             started = subprocess.Popen(
-                [sys.executable, *command], stdout=out, stderr=subprocess.STDOUT, text=True, cwd=self._folder,
-                env={**os.environ, "PYTHONPATH": str(REPO)}, preexec_fn=limit if limited else None,
+                ["nice", "-n", str(nice), sys.executable, *command], stdout=out, stderr=subprocess.STDOUT, text=True,
+                cwd=self._folder, env={**os.environ, "PYTHONPATH": str(REPO)}, preexec_fn=limit if limited else None,
             )  # fmt: skip
         self._processes.append(started)
         return started
 
     def attack(self, name: str, seconds: float) -> subprocess.Popen[str]:
-        """Begins a traffic, for so long."""
-        return self._start(name, str(REPO / "benchmarks" / "traffics.py"), name, self.address, str(seconds))
+        """Begins a traffic, for so long. It yields the processor: the machines that it stands for have their own."""
+        return self._start(name, str(REPO / "benchmarks" / "flood.py"), name, self.address, str(seconds), nice=9)
 
     def said(self, name: str) -> str:
         """The last line of a traffic."""
@@ -222,13 +223,15 @@ def attacked(name: str) -> Iterator[Attacked]:
 
 def measure(name: str, seconds: float, keep: bool) -> list[Any]:
     """A row of the table: undisturbed, then under attack."""
+    idle: subprocess.Popen[str] | None = None
     with attacked(name) as run:
         if name in MEMBERS:
-            run.attack("idle-members", 2 * seconds + 300 if name == "idle-members" else 5 + seconds)
+            idle = run.attack(IDLE, 3600)
         wait_until(lambda: run.rounds >= 3 or run.server.poll() is not None, 120, "the first rounds")
         calm = run.watch(seconds)
-        if name in MEMBERS and name != "idle-members":
-            time.sleep(3)
+        if idle is not None:
+            idle.kill()
+            idle.wait()
         attack = run.attack(name, seconds)
         time.sleep(0.5)
         storm = run.watch(seconds)

@@ -14,7 +14,7 @@ from heron_server.api.charges import Charging
 from heron_server.api.errors import Errors
 from heron_server.api.gate.calls import Calls
 from heron_server.api.gate.connections import Connections
-from heron_server.api.gate.descriptors import room_for_connections
+from heron_server.api.gate.descriptors import check_room, room_for_connections
 from heron_server.api.gate.streams import Streams
 from heron_server.api.limits import MAX_CONTROL_BYTES, Limits
 from heron_server.api.peer import Peers
@@ -33,6 +33,7 @@ class Port:
         """Not started. ConfigError where the guard's files cannot be used."""
         self._access = Access(guard)
         self._peers = Peers(self._access)
+        check_room(coordinator.spec.federation.clients)
         self._connections = Connections(coordinator.sessions.member)
         # From the outermost inwards.
         interceptors = (
