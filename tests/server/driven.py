@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,27 @@ from heron_server.run.coordinator import Coordinator
 from heron_server.run.peer import Peer
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Trainer
-from heron_server.training.worker import InlineWorker, Worker
+from heron_server.training.worker import InlineWorker, Worker, outcome
 
 MODEL = tiny.mlp()
 HELD_OUT = 6
 ALIGNED = {"every_rounds": 2, "passes": 3, "batch_size": 8, "buffer_samples": 8}
 PEER = Peer("driven")
+
+
+class QueuedWorker:
+    """Runs a command when the test says so."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Callable[[], Any]] = deque()
+
+    def submit(self, command: Any, done: Any, failed: Any) -> None:
+        self.queue.append(lambda: outcome(command, done, failed)())
+
+    def run(self, count: int) -> None:
+        while self.queue and count:
+            self.queue.popleft()()
+            count -= 1
 
 
 class Server:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,34 +16,18 @@ import tiny
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from server.driven import HELD_OUT, Client, Server, spoil
+from server.driven import HELD_OUT, Client, QueuedWorker, Server, spoil
 from server.run.paced import beat
 
 from heron_core import files
 from heron_core.errors import HeronError
 from heron_core.pb.v1 import split_pb2 as split
 from heron_server.rounds.phase import Phase
-from heron_server.training.worker import outcome
 
 NAMES = "abc"
 NAME = st.sampled_from(NAMES)
 UPLOAD_BYTES = 4 * (6 * 4 + 8)
 NAN = spoil("activations", np.nan)
-
-
-class QueuedWorker:
-    """Runs a command when the test says so."""
-
-    def __init__(self) -> None:
-        self.queue: deque[Callable[[], Any]] = deque()
-
-    def submit(self, command: Any, done: Any, failed: Any) -> None:
-        self.queue.append(lambda: outcome(command, done, failed)())
-
-    def run(self, count: int) -> None:
-        while self.queue and count:
-            self.queue.popleft()()
-            count -= 1
 
 
 class Player:
