@@ -22,8 +22,10 @@ from attack_cells import (
 from hostile_clients import MOST_TRIES, PLACES, TWISTS
 
 Row = Mapping[str, Any]
-RECOMMENDED = "trimmed_mean"
-"""With the guard: the rule that the page recommends where the number of hostile clients is known."""
+RECOMMENDED = "geometric_median"
+"""With the guard: the rule that the page recommends."""
+CHOSEN_BY = 5
+"""Up to this seed the tables count, by which the rule was chosen; those above it are fresh."""
 MOST_POINTS = 3.0
 """What three of ten hostile updates may cost on IID data."""
 TOLD = {
@@ -42,6 +44,13 @@ TOLD = {
 }
 FAMILIES = {"digits": "scikit-learn's handwritten digits", "cifar": "a subset of CIFAR-10"}
 DATA = {"iid": "IID", "dirichlet": "Dirichlet 0.5"}
+
+HOW_IT_CAME = """What this says and what it does not: the front is worth some 13 points on digits
+(frozen against `uniform` without hostile clients), so 3 points are a quarter of what the clients learn; on the
+CIFAR subset it is worth next to nothing, and no attack on updates can cost much there. The network of the digits task
+was chosen on seed 0, which is not in the tables: with a front half as wide (8 and 32 channels), or 20 rounds instead of
+40, `trimmed_mean` lost 5.6 to 8.7 points to `sign_flip` and `inner_product` on that seed. The tasks are small, and `f`
+is what the operator believes."""
 
 
 class Results:
@@ -107,8 +116,9 @@ def accuracy(rows: Mapping[int, Row]) -> str:
 def page(rows: Iterable[Row]) -> str:
     """docs/results/robustness.md."""
     rows = list(rows)
-    results = Results(rows)
-    blocks = [_head(), _verdict(results)]
+    results = Results(row for row in rows if row["seed"] <= CHOSEN_BY)
+    fresh = Results(row for row in rows if row["seed"] > CHOSEN_BY)
+    blocks = [_head(), _verdict(results, fresh)]
     for hostile in (3, 1):
         for task in TASKS:
             for partition in PARTITIONS:
@@ -125,7 +135,7 @@ def _head() -> str:
 What do hostile clients cost, by aggregation rule and by what they do? {CLIENTS} clients, of which 1 or 3 (places
 {", ".join(map(str, PLACES[3]))} in rank order) are hostile in every round. They are real clients of the simulator with
 a session and a proved name of their own, whose transport changes what leaves. HERON's recommended client (micro-batches
-with a Rademacher direction each, averaged moments) on small networks; five seeds. Every robust rule runs with the
+with a Rademacher direction each, averaged moments) on small networks; seeds 1 to 5. Every robust rule runs with the
 guard: {guard}; `uniform` and `samples` run without. [hostile.md](../hostile.md) explains the rules.
 
 **Points**: accuracy (mean of the last {TAIL} rounds) of the same setting and seed without hostile clients, less that
@@ -139,23 +149,27 @@ Attacks on updates ({", ".join(f"`{a}`" for a in UPDATE_ATTACKS)}) change averag
 stay positive, as the server refuses others."""
 
 
-def _verdict(results: Results) -> str:
+def _verdict(chosen: Results, fresh: Results) -> str:
     lines = [
         "## The recommended setting",
         f"`{RECOMMENDED}` with the guard, `federation.hostile = 3`, `min_clients` what the rule needs. Three of ten",
-        f"hostile *updates* on IID data should cost at most {MOST_POINTS:g} points.",
+        f"hostile *updates* on IID data should cost at most {MOST_POINTS:g} points. The rule was chosen by the tables "
+        f"below,",
+        f"which are of the seeds 1 to {CHOSEN_BY}; the fresh seeds had no part in the choice.",
         "",
-        "| data | " + " | ".join(UPDATE_ATTACKS) + " | at most 3 points |",
-        "|---|" + "---|" * (len(UPDATE_ATTACKS) + 1),
+        "| data | seeds | " + " | ".join(UPDATE_ATTACKS) + f" | at most {MOST_POINTS:g} points in the mean |",
+        "|---|---|" + "---|" * (len(UPDATE_ATTACKS) + 1),
     ]
     for task in TASKS:
         for partition in PARTITIONS:
-            costs = [results.cost(task, partition, RECOMMENDED, attack, 3) for attack in UPDATE_ATTACKS]
-            if all(costs):
-                over = [a for a, c in zip(UPDATE_ATTACKS, costs, strict=True) if mean(c) > MOST_POINTS]
-                holds = "holds" if not over else "does **not** hold: " + ", ".join(over)
-                lines.append(f"| {task}, {DATA[partition]} | " + " | ".join(map(spread, costs)) + f" | {holds} |")
-    return "\n".join(lines)
+            for which, results in (("these", chosen), ("fresh", fresh)):
+                costs = [results.cost(task, partition, RECOMMENDED, attack, 3) for attack in UPDATE_ATTACKS]
+                if all(costs):
+                    over = [a for a, c in zip(UPDATE_ATTACKS, costs, strict=True) if mean(c) > MOST_POINTS]
+                    holds = "holds" if not over else "does **not** hold: " + ", ".join(over)
+                    cells = " | ".join(map(spread, costs))
+                    lines.append(f"| {task}, {DATA[partition]} | {len(costs[0])} {which} | {cells} | {holds} |")
+    return "\n".join([*lines, "", HOW_IT_CAME])
 
 
 def _table(results: Results, task: str, partition: str, hostile: int) -> str:
