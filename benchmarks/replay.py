@@ -63,8 +63,7 @@ class Replay:
             exhaust(uploader.push(upload, WAIT_S))
         exhaust(uploader.settle(WAIT_S))
         uploader.close()
-        figures = pb.ClientFigures(class_histogram=[1])
-        self._transport.submit(pb.UpdateHeader(num_samples=1, figures=figures, **ids), state)
+        self._transport.submit(pb.UpdateHeader(num_samples=1, **ids), state)
         return started
 
     def close(self) -> None:
