@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -62,6 +63,18 @@ def exhaust(waiting: Iterable[object]) -> None:
         pass
 
 
+def certificates(folder: Path, clients: Iterable[str]) -> Any:
+    """A Store in `folder` with a CA, a server's certificate for loopback, and one for each client."""
+    from heron_server.certs.files import Store
+
+    store, now, days = Store(folder), datetime.now(UTC), 10
+    store.init(days, now)
+    store.make_server(("localhost", "127.0.0.1"), days, now)
+    for name in clients:
+        store.make_client(name, days, now)
+    return store
+
+
 # -- a server in this process ------------------------------------------------------------------------------------
 
 
@@ -92,6 +105,7 @@ class ServerThread:
 
     async def _serve(self) -> None:
         from heron_server.api.server import listen
+        from heron_server.certs.choice import choose_guard
         from heron_server.run.coordinator import Coordinator
         from heron_server.storage.run_dir import RunDir
         from heron_server.training.worker import WorkerThread
@@ -99,7 +113,10 @@ class ServerThread:
         worker = WorkerThread(asyncio.get_running_loop().call_soon_threadsafe)
         directory = RunDir(self._settings.run_dir)
         self.coordinator = Coordinator(self._spec, self._settings, self._trainer, directory, worker)
-        server, self.address = await listen(self.coordinator, self._settings.address, self._settings.reflection)
+        guard = choose_guard(self._settings, insecure=False)
+        server, self.address = await listen(
+            self.coordinator, self._settings.address, self._settings.reflection, guard
+        )
         self._ready.set()
         while not self._stop.is_set():
             self.coordinator.tick()

@@ -21,12 +21,12 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from common import median_ratio, table, verdict, wait_until
+from common import certificates, median_ratio, table, verdict, wait_until
 
 from heron_client.compute.meter import resident_bytes
 from heron_server.certs.files import Store
@@ -193,15 +193,6 @@ def _time(event: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(event["time"])
 
 
-def made_certs(folder: Path, clients: int) -> Store:
-    store, now = Store(folder), datetime.now(UTC)
-    store.init(10, now)
-    store.make_server(("localhost", "127.0.0.1"), 10, now)
-    for number in range(clients):
-        store.make_client(f"client-{number:04d}", 10, now)
-    return store
-
-
 def idle_report(folder: Path, clients: int, store: Store, drivers: int, watch_s: float) -> None:
     found = {
         word: idle(folder / word, clients, chosen, drivers, watch_s)
@@ -241,7 +232,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     with tempfile.TemporaryDirectory(prefix="heron-many-") as name:
         folder = Path(name)
-        store = made_certs(folder / "certs", args.clients)
+        store = certificates(folder / "certs", (f"client-{i:04d}" for i in range(args.clients)))
         if args.only != "train":
             idle_report(folder, args.clients, store, args.drivers, args.watch_s)
         if args.only != "idle":

@@ -13,15 +13,18 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from common import exhaust  # puts the repository on the path
 
 from heron_client.transport.grpc_transport import GrpcTransport
+from heron_client.transport.trust import PLAIN, Trust
 from heron_client.uploads.upload import Upload
 from heron_client.uploads.uploader import Uploader
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.trust.folder import CertFolder, Side
 from heron_core.version import PROTOCOL_VERSION
 
 CHUNK = 1 << 20
@@ -31,8 +34,10 @@ WAIT_S = 0.5
 class Replay:
     """One session."""
 
-    def __init__(self, address: str, name: str, batches: list[dict[str, np.ndarray]], steps: int, pieces: int) -> None:
-        self._transport = GrpcTransport(address, 20.0)
+    def __init__(
+        self, address: str, name: str, batches: list[dict[str, np.ndarray]], steps: int, pieces: int, trust: Trust
+    ) -> None:
+        self._transport = GrpcTransport(address, 20.0, trust)
         self._batches, self._steps, self._pieces = batches, steps, pieces
         request = pb.JoinRequest(protocol_version=PROTOCOL_VERSION, client_name=name, instance_key=os.urandom(16))
         self._reply = self._transport.join(request)
@@ -103,7 +108,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--pieces", type=int, default=1)
     parser.add_argument("--free", action="store_true")
+    parser.add_argument("--certs", type=Path, help="folder of the client's certificate: mutual TLS")
     args = parser.parse_args()
+    trust = Trust(tls=True, certs=CertFolder(args.certs, Side.CLIENT)) if args.certs else PLAIN
     if args.recorded:
         with np.load(args.recorded) as stored:
             activations, labels = stored["activations"], stored["labels"]
@@ -119,7 +126,7 @@ def main() -> None:
             print(send_raw(int(words[1]), int(words[2]), list(activations)), flush=True)
             continue
         if replay is None:
-            replay = Replay(args.address, args.name, batches, args.steps, args.pieces)
+            replay = Replay(args.address, args.name, batches, args.steps, args.pieces, trust)
         begins = replay.next_round()
         if begins is None:
             break

@@ -1,7 +1,8 @@
 """Seconds per round of the demo's run over gRPC (server and three client processes) over the same rounds simulated.
 
 Both on the same cores, in turn; a round is the time between two commits, the first one left out. Then memory: the
-PSS of each client at work, and of the whole system, server and three clients, idle before the first round.
+PSS of each client at work, and of the whole system, server and three clients, idle before the first round. With --tls
+the run over gRPC is made twice, in turn in plain text and under mutual TLS, and nothing is simulated.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from common import MIB, REPO, median_ratio, table, verdict, wait_until
+from common import MIB, REPO, certificates, median_ratio, table, verdict, wait_until
 
 from heron_client.compute.meter import proportional_bytes
 
@@ -39,15 +41,18 @@ def free_port() -> int:
 class System:
     """A server and three clients, each a process; they end with this block."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
-        self.port, self.folder = free_port(), folder
+    def __init__(self, folder: Path, store: Any = None, **settings: object) -> None:
+        """`store`: of certificates; without it, plain text."""
+        self.port, self.folder, self._store = free_port(), folder, store
         common = {"server.address": f"127.0.0.1:{self.port}", "server.run_dir": folder, **settings}
+        common |= {"server.certs": store.server} if store else {}
         self.server = heron("heron_server", "run", str(DEMO), **common)
         self.clients: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> System:
         for i in range(CLIENTS):
             own = {"name": f"client-{i}", "server": f"127.0.0.1:{self.port}", "retry_for_s": 60}
+            own |= {"certs": self._store.client(f"client-{i}")} if self._store else {}
             self.clients.append(heron("heron_client", "run", "--once", "--log-level", "error", **own))
         return self
 
@@ -65,9 +70,9 @@ def seconds_per_round(folder: Path) -> float:
     return median(record["wall_s"] for record in history[1:])
 
 
-def over_grpc(rounds: int) -> tuple[float, str, list[int]]:
+def over_grpc(rounds: int, store: Any = None) -> tuple[float, str, list[int]]:
     """Seconds per round, the model's digest, and the most PSS of each client seen meanwhile."""
-    with tempfile.TemporaryDirectory() as name, System(Path(name) / "run", rounds=rounds) as system:
+    with tempfile.TemporaryDirectory() as name, System(Path(name) / "run", store, rounds=rounds) as system:
         most = [0] * CLIENTS
         while system.server.poll() is None:
             most = [max(a, proportional_bytes(c.pid)) for a, c in zip(most, system.clients, strict=True)]
@@ -104,13 +109,36 @@ def idle_system() -> tuple[int, list[int]]:
         return server, clients
 
 
+def tls_cost(rounds: int, runs: int) -> None:
+    plain, tls = [], []
+    with tempfile.TemporaryDirectory() as name:
+        store = certificates(Path(name), (f"client-{i}" for i in range(CLIENTS)))
+        for number in range(runs):
+            sides = [(plain, None), (tls, store)]
+            (first, store_of_first), (second, store_of_second) = sides[:: -1 if number % 2 else 1]
+            seconds, sha, _ = over_grpc(rounds, store_of_first)
+            more_seconds, other_sha, _ = over_grpc(rounds, store_of_second)
+            assert sha == other_sha, "the two runs must give the same bits"
+            first.append(seconds)
+            second.append(more_seconds)
+    print(f"\nDemo, {rounds} rounds, {runs} pairs of runs; same final bits on both sides")
+    table(["seconds per round", "median", "least", "most"], [
+        [word, median(each), min(each), max(each)] for word, each in (("plain text", plain), ("mutual TLS", tls))
+    ])  # fmt: skip
+    verdict("mutual TLS / plain text, a round", median_ratio(tls, plain), 1.03)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tls", action="store_true", help="what mutual TLS costs, and nothing else")
     args = parser.parse_args()
     rounds, runs = (4, 1) if args.quick else (args.rounds, args.runs)
+    if args.tls:
+        tls_cost(rounds, runs)
+        return
     grpc, alone, at_work = [], [], [0] * CLIENTS
     for _ in range(runs):
         seconds, sha, most = over_grpc(rounds)

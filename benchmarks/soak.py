@@ -14,19 +14,17 @@ import argparse
 import random
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import monotonic, sleep
 from typing import Any
 
-from common import MIB, table, verdict
+from common import MIB, certificates, table, verdict
 from disturbed_run import DisturbedRun
 from endings import Disturbance, Plan
 from warm import Child, Fresh
 
 from heron_client.compute.meter import resident_bytes
-from heron_server.certs.files import Store
 
 CLIENTS = 8
 LASTING = ("client-0", "client-1", "client-2", "client-3")
@@ -63,18 +61,13 @@ class Soak(DisturbedRun):
     def __init__(self, seconds: float, seed: int, folder: Path) -> None:
         super().__init__(plan(seconds, seed), folder, Fresh(), None, CLIENTS)
         self._seconds = seconds
-        self._store = Store(folder / "certs", force=False)
+        self._store = certificates(folder / "certs", (f"client-{number}" for number in range(CLIENTS)))
         self.sizes: dict[str, list[tuple[float, int]]] = {name: [] for name in ("server", *LASTING)}
         """(seconds, resident bytes) by name."""
         self.rounds = self.dropped = 0
         self._pids: dict[str, int] = {}
 
     def _play(self, start: float) -> None:
-        now = datetime.now(UTC)
-        self._store.init(10, now)
-        self._store.make_server(("localhost", "127.0.0.1"), 10, now)
-        for number in range(CLIENTS):
-            self._store.make_client(f"client-{number}", 10, now)
         self._begin(start)
         sampled = 0.0
         while (gone := monotonic() - start) < self._seconds and not self._end.wrong:

@@ -3,7 +3,7 @@
 gRPC side: the product's transport and uploader in one process; the product's service, coordinator and staging in this
 one, with a trainer that only touches the tensors. TCP side: sendall of the same bytes between the same two processes,
 recv_into one warm buffer. Both clocks run from the sender's first byte to the receiver's last. Bytes are counted by
-a relay over one more round.
+a relay over one more round. With --tls the same bytes pass twice, in turn in plain text and under mutual TLS.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import argparse
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from common import MIB, ServerThread, interleaved, median_ratio, table, verdict, wait_until
+from common import MIB, ServerThread, certificates, interleaved, median_ratio, table, verdict, wait_until
 from relay import Relay
 from torch import nn
 
@@ -63,11 +67,12 @@ def run_spec(rows: int, steps: int, pieces: int) -> RunSpec:
 class Sender:
     """The replaying client process."""
 
-    def __init__(self, address: str, rows: int, steps: int, pieces: int) -> None:
+    def __init__(self, address: str, rows: int, steps: int, pieces: int, certs: Path | None = None) -> None:
         command = [
             sys.executable, str(Path(__file__).with_name("replay.py")), address, "sender",
             "--rows", str(rows), "--steps", str(steps), "--pieces", str(pieces),
         ]  # fmt: skip
+        command += ["--certs", str(certs)] if certs else []
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.answer() == "ready"
 
@@ -126,6 +131,27 @@ def throughput(rows: int, steps: int, pieces: int, runs: int) -> None:
     verdict("gRPC / raw TCP", median_ratio(raw, ours), 0.25, at_least=True)
 
 
+def tls_cost(rows: int, steps: int, pieces: int, runs: int) -> None:
+    """The same uploads in plain text and under mutual TLS, in turn, each to a server of its own."""
+    total, spec = rows * steps * ROW_BYTES, run_spec(rows, steps, pieces)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        store = certificates(Path(folder), ["sender"])
+        sides: list[Callable[[], float]] = []
+        for settings, certs in (({}, None), ({"certs": store.server}, store.client("sender"))):
+            trainer = Touching(spec, tiny_model(), torch.device("cpu"))
+            server = stack.enter_context(ServerThread(spec, trainer, **settings))
+            sender = Sender(server.address, rows, steps, pieces, certs)
+            stack.callback(sender.close)
+            sides.append(partial(grpc_seconds, sender, trainer, steps))
+        plain, tls = interleaved(runs, *sides)
+    print(f"\n{steps} uploads of {rows} rows, {pieces} micro-batches each, {runs} pairs")
+    table(["", "MiB/s median", "least", "most"], [
+        [word, total / MIB / median(each), total / MIB / max(each), total / MIB / min(each)]
+        for word, each in (("plain text", plain), ("mutual TLS", tls))
+    ])  # fmt: skip
+    verdict("mutual TLS / plain text, throughput", median_ratio(plain, tls), 0.85, at_least=True)
+
+
 def weight(rows: int, steps: int, pieces: int) -> None:
     payload = rows * steps * (ROW_BYTES + 8)
     trainer = Touching(run_spec(rows, steps, pieces), tiny_model(), torch.device("cpu"))
@@ -150,9 +176,13 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, nargs="*", default=[1, 16], help="micro-batches in an upload")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tls", action="store_true", help="what mutual TLS costs, and nothing else")
     args = parser.parse_args()
     runs = 3 if args.quick else args.runs
     for pieces in args.pieces:
+        if args.tls:
+            tls_cost(args.rows, args.steps, pieces, runs)
+            continue
         throughput(args.rows, args.steps, pieces, runs)
         weight(args.rows, args.steps, pieces)
 
