@@ -39,10 +39,14 @@ TABLES: dict[str, Any] = {
     "federation": {"min_clients": 2},
     "server": {"address": "127.0.0.1:0", "step_deadline_s": 2.0, "start_wait_s": 3.0, "quorum": 0.5},
 }
-METHODS = {
-    "giant-histograms": {"name": "fedavg", "local_steps": 2, "batch_size": 8},
-}
 METHOD = {"local_steps": 4, "batch_size": 8}
+LARGE = {"model": {"name": "mlp", "input_shape": [1, 8, 8], "widths": [1 << 16, 16]}}
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "giant-histograms": {"method": {"name": "fedavg", "local_steps": 2, "batch_size": 8}},
+    "unfinished-updates": LARGE,
+    "unread-fetches": LARGE,
+}
+"""Tables of a run that a traffic needs: an update that counts without uploads; a client state of some 20 MB."""
 
 
 # -- an honest client, in a process of its own -------------------------------------------------------------------
@@ -118,13 +122,13 @@ class Window:
 class Attacked:
     """One run in its own folder."""
 
-    def __init__(self, folder: Path, method: dict[str, Any], hostile: bool) -> None:
+    def __init__(self, folder: Path, otherwise: dict[str, Any], hostile: bool) -> None:
         from heron_server.text.toml import to_toml
 
         self._folder, self._run_dir = folder, folder / "run"
         federation = {**TABLES["federation"], "clients": 4 if hostile else 2}
         local = {**TABLES["server"], "run_dir": str(self._run_dir)}
-        tables = {**TABLES, "method": method, "federation": federation, "server": local}
+        tables = {**TABLES, "method": METHOD, **otherwise, "federation": federation, "server": local}
         (folder / "run.toml").write_text(to_toml(tables))
         self._processes: list[subprocess.Popen[str]] = []
         self.server = self._start("server", "-m", "heron_server", "run", str(folder / "run.toml"), limited=True)
@@ -214,7 +218,7 @@ def resident(pid: int) -> int:
 @contextmanager
 def attacked(name: str) -> Iterator[Attacked]:
     with tempfile.TemporaryDirectory(prefix="heron-floods-") as folder:
-        run = Attacked(Path(folder), METHODS.get(name, METHOD), hostile=name in MEMBERS)
+        run = Attacked(Path(folder), OTHERWISE.get(name, {}), hostile=name in MEMBERS)
         try:
             yield run
         finally:

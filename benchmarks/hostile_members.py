@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from traffics import FEDERATION, SESSION_KEY, Target, member
+from traffics import FEDERATION, SESSION_KEY, Target, member, proto_field
 
 from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import tensors_pb2 as tensors
 from heron_core.version import PROTOCOL_VERSION
+from heron_core.wire.bulk import update_chunks
 from heron_core.wire.codec import BundleReceiver, announced, empty_arrays
-from heron_core.wire.frames import deserializer
+from heron_core.wire.frames import deserializer, serialize
+
+HISTOGRAM = b"\x01" * 15_000_000
+"""So many classes of one sample each, as they are on the wire."""
 
 
 @dataclass
@@ -122,11 +126,12 @@ async def unfinished_updates(target: Target) -> None:
     """40 updates at once from each, which never send their last piece."""
 
     async def wrong(hostile: Hostile, bulk: grpc.aio.Channel) -> None:
-        manifest = await hostile.fetch(bulk)
-        first = pb.UpdateChunk(header=hostile.header(), manifest=manifest, payload=b"\0").SerializeToString()
+        await hostile.fetch(bulk)
+        pieces = [serialize(chunk) for chunk in update_chunks(hostile.header(), hostile.state)]
 
         async def endless_update() -> AsyncIterator[bytes]:
-            yield first
+            for piece in pieces[:-1]:
+                yield piece
             await asyncio.sleep(30)
 
         calls = [
@@ -166,9 +171,11 @@ async def giant_histograms(target: Target) -> None:
 
     async def wrong(hostile: Hostile, bulk: grpc.aio.Channel) -> None:
         manifest = await hostile.fetch(bulk)
-        header = hostile.header(class_histogram=[1] * 15_000_000)
+        figures = proto_field(8, HISTOGRAM)
+        header = hostile.header().SerializeToString() + proto_field(6, figures)
         payload = b"".join(array.tobytes() for array in hostile.state.values())
-        chunk = pb.UpdateChunk(header=header, manifest=manifest, payload=payload).SerializeToString()
+        rest = pb.UpdateChunk(manifest=manifest, payload=payload).SerializeToString()
+        chunk = proto_field(1, header) + rest
         await target.send(bulk, FEDERATION + "SubmitUpdate", chunk, session=hostile.session)
 
     await both(target, wrong)

@@ -35,7 +35,11 @@ SERVER_OPTIONS = [
     ("grpc.server_handshake_timeout_ms", 10_000),  # a connection that says nothing, or does not finish TLS
     ("grpc.max_connection_idle_ms", 600_000),  # without a call
     ("grpc.max_concurrent_streams", 32),  # on one connection
-    ("grpc.http2.bdp_probe", 0),  # or a peer may send megabytes that nobody has asked for yet, in each of its calls
+    # A window of 1 MiB for each stream. gRPC's own grow with the path, and a peer may then send megabytes that nobody
+    # has asked for yet, in each of its calls.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1 << 20),
+    ("grpc.http2.max_frame_size", 1 << 20),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener

@@ -32,9 +32,8 @@ CALL_UP_BYTES = 41
 """HEADERS of a method called before on its connection 17, its WINDOW_UPDATE 13, PINGs 11."""
 CALL_DOWN_BYTES = 48
 """HEADERS 25, trailers 12, PINGs 11."""
-AGAINST_UP_BYTES = 41
-"""What a message up causes down: WINDOW_UPDATEs of its stream and its connection, 1.6 of each, for the server lets a
-stream send 64 KiB before it is read; fewer in a dense stream of small ones."""
+AGAINST_UP_BYTES = 26
+"""What a message up causes down: a WINDOW_UPDATE of its stream and one of its connection; fewer in a dense stream."""
 AGAINST_DOWN_BYTES = 14
 """What a message down causes up: 1.1 WINDOW_UPDATEs."""
 
