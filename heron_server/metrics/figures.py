@@ -117,7 +117,7 @@ class SavedRecords(TypedDict):
     history: list[RoundRecord]
     clients: dict[str, ClientRecord]
     step_seconds: list[float]
-    """Each client's median in each round."""
+    """Each client's median in each round; the newest."""
     peaks: list[int]
-    """Peak bytes of each client in each round, where measured."""
+    """Peak bytes of each client in each round, where measured; the newest."""
     passes_per_step: float

@@ -13,6 +13,8 @@ from heron_server.metrics.counts import Counts
 from heron_server.metrics.figures import ClientRecord, Evaluation, Judged, RoundRecord, SavedRecords, Summary
 
 SUMMARY_SCHEMA = 1
+MOST_FIGURES = 10_000
+"""Of each kind that a median is taken of: each checkpoint holds them all, and would be larger with each round."""
 
 
 class Records:
@@ -60,6 +62,7 @@ class Records:
         figures = [self._round_figures[name] for name in names if name in self._round_figures]
         self._step_seconds += [f.step_seconds_median for f in figures]
         self._peaks += [f.peak_bytes for f in figures if f.peak_bytes]
+        del self._step_seconds[:-MOST_FIGURES], self._peaks[:-MOST_FIGURES]
         found = self._evaluation(counts)
         record: RoundRecord = {
             "round": number,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from heron_core.spec.run_spec import RunSpec
+from heron_server.metrics.records import MOST_FIGURES
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.memory import Item
 from heron_server.text.tables import Section
@@ -12,14 +13,15 @@ from heron_server.text.units import bytes_text
 
 BESIDE_THE_LAST = 2
 """Checkpoints: the best one, and the one that is being written."""
-ROUND_BYTES, CLIENT_ROUND_BYTES = 1000, 40
-"""Of the facts in a checkpoint: a round's record, and what is noted of each client in it."""
+ROUND_BYTES, FIGURE_BYTES = 1000, 40
+"""Of the facts in a checkpoint: a round's record, and what one client has measured in one round."""
 
 
 def server_disk(spec: RunSpec, facts: ModelFacts, memory: Sequence[Item], keep_checkpoints: int) -> list[Item]:
     """What lies in the run directory at the highest. `memory`: what the server holds, and what of it is saved."""
     saved = sum(item.saved_bytes for item in memory)
-    noted = spec.rounds * (ROUND_BYTES + CLIENT_ROUND_BYTES * spec.federation.participants)
+    figures = min(MOST_FIGURES, spec.rounds * spec.federation.participants)
+    noted = spec.rounds * ROUND_BYTES + figures * FIGURE_BYTES
     count, model = keep_checkpoints + BESIDE_THE_LAST, sum(part.size_bytes for part in facts.parts.values())
     each = f"{bytes_text(saved)} and {bytes_text(noted)} of records"
     return [

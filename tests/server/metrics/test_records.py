@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+import pytest
 import tiny
 
 from heron_core.json_text import to_json
@@ -82,6 +83,7 @@ def test_a_round_s_record_says_what_was_counted_and_measured() -> None:
 def test_the_summary_s_headline_is_the_last_round_s() -> None:
     made = summary(two_rounds())
     assert (made["accuracy"], made["loss"], made["majority_accuracy"], made["wall_s"]) == (0.8, 1.0, 0.7, 5.0)
+    assert made["best_round"] == 2
 
 
 def test_nan_is_null_and_what_was_never_measured_too() -> None:
@@ -117,3 +119,17 @@ def test_records_survive_a_checkpoint_s_json() -> None:
     again = Records(tiny.spec(), tiny.mlp().task.metrics)
     again.restore(json.loads(json.dumps(records.as_dict())))
     assert summary(again) == summary(records)
+
+
+def test_what_a_checkpoint_keeps_of_each_client_and_round_does_not_grow_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A header of 100 MB is more than safetensors writes: the run ended after some 5 million figures."""
+    monkeypatch.setattr("heron_server.metrics.records.MOST_FIGURES", 3)
+    records = Records(tiny.spec(), tiny.mlp().task.metrics)
+    for number in range(1, 4):
+        for name in "ab":
+            records.client_figures(name, figures(seconds=number, peak=number))
+        records.round_done(number, ["a", "b"], Counts(), 1.0)
+    saved = records.as_dict()
+    assert (saved["step_seconds"], saved["peaks"], len(saved["history"])) == ([2, 3, 3], [2, 3, 3], 3)
