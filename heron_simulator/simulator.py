@@ -39,9 +39,10 @@ from heron_server.metrics.charges import Charges
 from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
 from heron_server.planning.facts import ModelFacts
-from heron_server.run.coordinator import Coordinator, Pushing
+from heron_server.run.coordinator import Coordinator
 from heron_server.run.peer import Peer
 from heron_server.run.prepare import finish_run, prepare
+from heron_server.run.sessions import Pushing
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.worker import InlineWorker
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import grpc
@@ -19,6 +20,10 @@ Answer = TypeVar("Answer")
 Context: TypeAlias = grpc.aio.ServicerContext[Passing, Passing]
 
 
+async def nothing_to_do() -> None:
+    """As it says."""
+
+
 @dataclass(frozen=True)
 class Call(Generic[Answer]):
     """What a handler knows of its call beside the messages."""
@@ -28,6 +33,8 @@ class Call(Generic[Answer]):
     """Sends one answer of a stream of them; waits while the peer does not read."""
     session_id: str = ""
     """The session that the call says it is of, before any message. Empty: of none."""
+    begin: Callable[[], Awaitable[None]] = nothing_to_do
+    """Sends the headers before the first answer does: gRPC cannot end a call with a reason while it sends both."""
 
 
 class Peers(Interceptor[Context]):
@@ -49,7 +56,8 @@ class Peers(Interceptor[Context]):
         assert task is not None
         self._open[task] = proof
         try:
-            return await proceed(request, Call(Peer(call.peer(), proof.name), call.write, session_of(call)))
+            begin = partial(call.send_initial_metadata, ())
+            return await proceed(request, Call(Peer(call.peer(), proof.name), call.write, session_of(call), begin))
         except asyncio.CancelledError:
             if task not in self._withdrawn:
                 raise

@@ -19,6 +19,7 @@ from heron_server.api.gate.streams import Streams
 from heron_server.api.limits import MAX_CONTROL_BYTES, Limits
 from heron_server.api.peer import Peers
 from heron_server.api.service import handlers
+from heron_server.api.shares import Shares
 from heron_server.certs.choice import OPEN, Guard
 from heron_server.metrics.charges import Charges
 from heron_server.run.coordinator import Coordinator
@@ -32,13 +33,13 @@ class Port:
     def __init__(self, coordinator: Coordinator, guard: Guard = OPEN) -> None:
         """Not started. ConfigError where the guard's files cannot be used."""
         self._access = Access(guard)
-        self._peers = Peers(self._access)
+        self._peers, self._shares = Peers(self._access), Shares(coordinator)
         check_room(coordinator.spec.federation.clients)
         self._connections = Connections(coordinator.sessions.member)
         # From the outermost inwards.
         interceptors = (
             Errors(coordinator.fail), self._peers, Calls(coordinator.sessions.member, self._connections), Limits(),
-            Charging(Charges(coordinator.ledger)), Streams(),
+            Charging(Charges(coordinator.ledger)), self._shares, Streams(),
         )  # fmt: skip
         most_rest = MAX_CONTROL_BYTES + manifest_bytes(coordinator.expected_update)
         self.grpc = grpc.aio.server(interceptors=interceptors, options=options(most_rest))
@@ -73,8 +74,10 @@ class Port:
         await self.grpc.stop(grace_s)
 
     def tick(self) -> None:
-        """Call about twice a second: ends the calls of those who are not let in any more, and idle connections."""
+        """Call about twice a second: ends idle connections, and the calls of those who are not let in any more or take
+        too much."""
         self._peers.tick()
+        self._shares.tick()
         self._connections.tick()
 
 

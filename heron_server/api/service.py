@@ -8,15 +8,16 @@ from typing import TypeAlias, TypeVar
 
 import grpc
 
-from heron_core.errors import HeronError, TensorError
+from heron_core.errors import Busy, HeronError, TensorError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.bulk import state_chunks
-from heron_core.wire.codec import BundleReceiver, empty_arrays
+from heron_core.wire.codec import BundleReceiver, empty_arrays, expected_bytes
 from heron_core.wire.frames import Bulk, deserializer, serialize
 from heron_server.api.peer import Call
-from heron_server.run.coordinator import Coordinator, Pushing
+from heron_server.run.coordinator import Coordinator
 from heron_server.run.peer import Peer
+from heron_server.run.sessions import Pushing
 
 MOST_ANSWERS = 64
 """Events that wait on a stream of frames. A client that reads none of them is not read from either, or the cut
@@ -50,12 +51,16 @@ class Service:
         outbox: Outbox[pb.RoundEvent] = asyncio.Queue()
         self._coordinator.watch(call.peer, session_id, outbox.put_nowait, outbox.put_nowait)
         try:
-            await _both(self._take_beats(call.peer, beats), outbox, call)
+            await _both(self._take_beats(call.peer, beats, outbox), outbox, call)
         finally:
             self._coordinator.watch_lost(session_id)
 
-    async def _take_beats(self, peer: Peer, beats: AsyncIterator[pb.Beat]) -> None:
+    async def _take_beats(
+        self, peer: Peer, beats: AsyncIterator[pb.Beat], outbox: Outbox[pb.RoundEvent]
+    ) -> None:
         async for beat in beats:
+            if outbox.qsize() > MOST_ANSWERS:
+                raise Busy(f"{MOST_ANSWERS} events wait for this client, which reads none; read them, and join again")
             self._coordinator.beat(peer, beat)
 
     async def fetch_model(self, request: pb.FetchModelRequest, call: Call[Bulk[pb.StateChunk]]) -> None:
@@ -75,8 +80,7 @@ class Service:
         header = first.rest.header
         fresh = self._coordinator.check_update(call.peer, header, first.rest.manifest)
         if not fresh:
-            async for _ in chunks:
-                pass
+            await _forget(chunks, expected_bytes(self._coordinator.expected_update))
             return pb.SubmitUpdateReply()
         state = empty_arrays(self._coordinator.expected_update)
         receiver = BundleReceiver(list(state.values()), "update")
@@ -109,6 +113,14 @@ class Service:
             self._coordinator.frame(pushing, frame)
             if outbox.qsize() > MOST_ANSWERS:
                 await outbox.join()
+
+
+async def _forget(chunks: AsyncIterator[Bulk[pb.UpdateChunk]], most_bytes: int) -> None:
+    """Reads what is here already, once. Raises TensorError for more."""
+    async for chunk in chunks:
+        most_bytes -= max(1, chunk.payload_bytes)
+        if most_bytes < 0:
+            raise TensorError("the update is here already, and more bytes came than it has; send nothing more of it")
 
 
 async def _both(reading: Coroutine[None, None, None], outbox: Outbox[A], call: Call[A]) -> None:

@@ -25,6 +25,8 @@ class Fence:
     session_id: str
     taken_over: bool = False
     """Another process joined with this client's name and key: the old one must end, not fight for the place."""
+    expelled: str = ""
+    """What of the server the client has taken too much of."""
 
 
 @dataclass(frozen=True)

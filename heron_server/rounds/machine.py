@@ -105,6 +105,15 @@ class Rounds(StoringRounds):
         return [Fence(session_id), *self._lose(member.name, f"left: {reason}")]
 
     @told
+    def expel(self, name: str, reason: str) -> list[Action]:
+        """The client takes too much of the server: it has no place any more."""
+        member = self.members.get(name)
+        if member is None:
+            return []
+        self.members.remove(name)
+        return [Fence(member.session_id, expelled=reason), *self._lose(name, reason)]
+
+    @told
     def client_failed(self, name: str, reason: str) -> list[Action]:
         """The client sent something unusable: it is out of this round."""
         return self._lose(name, reason)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import monotonic
 
 from heron_core.arrays import Array
@@ -32,29 +31,15 @@ from heron_server.run.loop import Loop
 from heron_server.run.peer import Peer, check_name
 from heron_server.run.phases.make import make_phases
 from heron_server.run.phases.reporting_worker import ReportingWorker
-from heron_server.run.phases.reports import ClientFailed
 from heron_server.run.phases.training import Update
-from heron_server.run.sessions import Sessions, Watcher
+from heron_server.run.sessions import Pushing, Sessions, Watcher
+from heron_server.run.standing import MOST_WORDS, Standing
 from heron_server.run.story import run_story
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.commands import Commands
 from heron_server.training.worker import Worker
 from heron_server.uploads.turns import patience
 from heron_server.uploads.uploads import Send, Uploads
-
-MOST_WORDS = 500
-"""Letters of a reason that are kept: a peer may have a say in it."""
-
-
-@dataclass
-class Pushing:
-    """One open PushActivations stream."""
-
-    peer: Peer
-    name: str
-    session_id: str
-    uploads: Uploads
-    send: Send
 
 
 class Coordinator:
@@ -64,7 +49,7 @@ class Coordinator:
         self, spec: RunSpec, settings: ServerSettings, trainer: Commands, run_dir: RunDir, worker: Worker,
         resume: bool = False, observers: Observers | None = None, clock: Callable[[], float] = monotonic,
     ) -> None:  # fmt: skip
-        self.spec, self.trainer, self._settings, self._clock = spec, trainer, settings, clock
+        self.spec, self.trainer, self.settings, self.clock = spec, trainer, settings, clock
         first = trainer.client_tensors()
         most_steps = spec.rounds * spec.method.local_steps
         self.states = ClientStates(spec.method, most_steps, first.tensors, first.buffers)
@@ -82,6 +67,9 @@ class Coordinator:
         )
         self.sessions = Sessions(self._rounds.members)
         self._loop = Loop(self.run_id, self._rounds, self._phases, self.sessions, self._journal, clock)
+        self.standing = Standing(
+            self.run_id, self._rounds, self._phases, self.sessions, self.states, self._loop
+        )
         self._deadlines = Deadlines(patience(spec, settings), self._rounds, self._phases)
         self._draining = False
 
@@ -99,14 +87,14 @@ class Coordinator:
             self._admit(peer, request, session_id)
         return pb.JoinReply(
             run_id=self.run_id, run_spec_json=self.spec.model_dump_json(), session_id=session_id,
-            heartbeat_s=self._settings.heartbeat_s, silence_s=self._settings.silence_s,
+            heartbeat_s=self.settings.heartbeat_s, silence_s=self.settings.silence_s,
         )  # fmt: skip
 
     def _admit(self, peer: Peer, request: pb.JoinRequest, session_id: str) -> None:
         if self._draining or self.failure is not None:
             raise Unreachable("the server is stopping; try again once it is back")
         name = request.client_name
-        actions = self._rounds.join(name, request.instance_key, session_id, self._clock(), proved=bool(peer.identity))
+        actions = self._rounds.join(name, request.instance_key, session_id, self.clock(), proved=bool(peer.identity))
         self.sessions.joined(peer, session_id)
         self._loop.perform(actions)
         self._journal.joined(name)
@@ -117,22 +105,22 @@ class Coordinator:
         """The session's event stream; raises UnknownSession."""
         self.sessions.member(peer, session_id)
         self.sessions.watch(session_id, Watcher(send, cut))
-        self._loop.perform(self._rounds.watch_opened(session_id, self._clock()))
+        self._loop.perform(self._rounds.watch_opened(session_id, self.clock()))
 
     def beat(self, peer: Peer, beat: pb.Beat) -> None:
         """A sign of life, with the place reached; raises UnknownSession."""
         name = self.sessions.member(peer, beat.session_id).name
-        self._rounds.beat(beat.session_id, self._clock())
+        self._rounds.beat(beat.session_id, self.clock())
         now = (self._rounds.term, self._rounds.rounds_done + 1)
         if (beat.term, beat.round) == now and self._rounds.is_active(name):
             step = min(beat.step, self.spec.method.local_steps)
-            self._deadlines.stepped(name, beat.session_id, step, self._clock())
+            self._deadlines.stepped(name, beat.session_id, step, self.clock())
             self._journal.progress(name, beat.round, beat.step)
 
     def watch_lost(self, session_id: str) -> None:
         """The session's event stream has ended or broken."""
         if self.sessions.unwatch(session_id):
-            self._loop.perform(self._rounds.watch_lost(session_id, self._clock()))
+            self._loop.perform(self._rounds.watch_lost(session_id, self.clock()))
 
     def leave(self, peer: Peer, request: pb.LeaveRequest) -> pb.LeaveReply:
         """The client ends in good order; raises UnknownSession."""
@@ -143,9 +131,7 @@ class Coordinator:
 
     def model(self, peer: Peer, request: pb.FetchModelRequest) -> dict[str, Array]:
         """The client state of a version, as this client gets it; raises UnknownSession or StaleTerm."""
-        name = self.sessions.member(peer, request.session_id).name
-        if request.version not in self.states.versions:
-            raise StaleTerm(f"client state {request.version} is not the current one; wait for the next event")
+        name = self.standing.check_version(peer, request)
         return self.states.of(request.version, self._rounds.table.get(name))
 
     def fetched(self, peer: Peer, request: pb.FetchModelRequest, size_bytes: int) -> None:
@@ -156,16 +142,13 @@ class Coordinator:
     def moved(self, peer: Peer, session_id: str, what: str, size_bytes: int) -> None:
         """So many bytes of a client state are through, in the direction that `what` names; raises UnknownSession."""
         name = self.sessions.member(peer, session_id).name
-        self._deadlines.moved(name, what, size_bytes, self._clock())
+        self._deadlines.moved(name, what, size_bytes, self.clock())
 
     def check_update(self, peer: Peer, header: pb.UpdateHeader, manifest: tensors_pb2.Manifest) -> bool:
         """Before an update's bytes are read: False if it is here already. Raises StaleTerm or TensorError."""
-        name = self.sessions.member(peer, header.session_id).name
-        self._check_place(header)
+        name = self.standing.check_update(peer, header)
         if self._phases.has_update(name):
             return False
-        if not self._rounds.is_active(name):
-            raise StaleTerm(f"client {name!r} has no part in round {header.round} any more; wait for the next")
         with self._costs_the_round(name):
             check_manifest(manifest, self.expected_update, f"client {name!r}, update of round {header.round}")
             check_counts(header, name, self.trainer.classes)
@@ -175,21 +158,12 @@ class Coordinator:
         """A whole update; counted once all its uploads are consumed. Raises TensorError for NaN and Inf, and StaleTerm
         where its round was abandoned while its bytes were on their way."""
         name = self.sessions.member(peer, header.session_id).name
-        self._check_place(header)
+        self.standing.check_place(header)
         with self._costs_the_round(name):
             self.states.check_values(state, f"client {name!r}, update of round {header.round}")
         if self._rounds.is_active(name):
             self._deadlines.measured(name, header.figures.step_seconds_median)
             self._phases.update(name, Update(header.num_samples, header.held_out_samples, state, header.figures))
-
-    def _check_place(self, header: pb.UpdateHeader) -> None:
-        now = (self.run_id, self._rounds.term, self._rounds.rounds_done + 1)
-        if self._rounds.restoring:
-            raise StaleTerm(f"round {now[2]} was abandoned; drop its work and wait for the next event")
-        if (header.run_id, header.term, header.round) != now:
-            raise StaleTerm(
-                f"the server is at term {now[1]}, round {now[2]}; the update is of {header.term}, {header.round}"
-            )
 
     # -- SplitService --------------------------------------------------------------------------------------------
 
@@ -210,7 +184,7 @@ class Coordinator:
             raise StaleTerm("the round or evaluation of these uploads is over; drop them and wait for the next event")
         with self._costs_the_round(pushing.name):
             pushing.uploads.frame(pushing.name, bulk)
-        self._deadlines.framed(pushing.name, self._clock())
+        self._deadlines.framed(pushing.name, self.clock())
 
     def push_closed(self, pushing: Pushing) -> None:
         """The stream has ended or broken."""
@@ -227,14 +201,14 @@ class Coordinator:
 
     def client_failed(self, name: str, reason: str) -> None:
         """What the client sent cannot be used: it is out of this round, the others go on."""
-        self._loop.report(ClientFailed(name, reason[:MOST_WORDS]))
+        self.standing.loses_round(name, reason)
 
     # -- time and the end ----------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Call about twice a second."""
         with self._loop.owning_errors():
-            now = self._clock()
+            now = self.clock()
             self._worker.check(now)
             self._loop.perform(self._rounds.tick(now))
             uploads = self._phases.uploads
@@ -255,7 +229,7 @@ class Coordinator:
 
     def story(self) -> str:
         """Tables and last events, for whoever wonders what the run waits for."""
-        return run_story(self._rounds, self._phases.uploads, self._deadlines, self._clock())
+        return run_story(self._rounds, self._phases.uploads, self._deadlines, self.clock())
 
     @property
     def expected_update(self) -> Expected:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from heron_core.errors import HeronError, NameTaken, UnknownSession
+from heron_core.errors import Busy, HeronError, NameTaken, UnknownSession
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.rounds.actions import Fence, Tell
 from heron_server.rounds.members import Member, Members
 from heron_server.run.peer import Peer, is_same_caller
+from heron_server.uploads.uploads import Send, Uploads
 
 SPARE = 16
 """Owners of ended sessions that are kept beside those of live ones, and as many again as there are live ones."""
@@ -25,6 +26,17 @@ class Watcher:
 
     send: Callable[[pb.RoundEvent], None]
     cut: Callable[[HeronError], None]
+
+
+@dataclass
+class Pushing:
+    """One open PushActivations stream."""
+
+    peer: Peer
+    name: str
+    session_id: str
+    uploads: Uploads
+    send: Send
 
 
 class Sessions:
@@ -66,4 +78,4 @@ class Sessions:
         """Cuts the event stream of a session that is not valid any more."""
         watcher = self._watchers.pop(fence.session_id, None)
         if watcher is not None:
-            watcher.cut(TAKEN_OVER if fence.taken_over else SILENT)
+            watcher.cut(Busy(fence.expelled) if fence.expelled else TAKEN_OVER if fence.taken_over else SILENT)

@@ -127,6 +127,7 @@ class Uploads:
         self.ended = True
         self._ready.clear()
         self._whole.clear()
+        self._assemblies.clear()  # a stream that stays open holds nothing of it
 
     def _hand_over(self, ready: list[tuple[str, int]]) -> None:
         """In order, also when taking an upload makes its client fail and so releases others."""

@@ -46,7 +46,7 @@ def test_a_server_that_was_stopped_for_a_while_takes_no_client_for_silent_or_lat
 ) -> None:
     server = start(rounds=1)
     time = Time()
-    clock = server.coordinator._clock = RunClock(time)
+    clock = server.coordinator.clock = RunClock(time)
     clients = server.clients("ab")
     for _ in range(4):
         clock.turn()
