@@ -25,7 +25,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.bulk import update_chunks
-from heron_core.wire.channel import CLIENT_OPTIONS
+from heron_core.wire.channel import CLIENT_OPTIONS, of_session
 from heron_core.wire.codec import BundleReceiver, announced, chunks, empty_arrays, manifest_of
 from heron_core.wire.frames import Bulk, deserializer, serialize
 
@@ -56,8 +56,12 @@ class LightClient:
         self._reply = await ask(request, timeout=60, wait_for_ready=True)
         watch = self._control.stream_stream(FEDERATION + "WatchRounds", _to_bytes, pb.RoundEvent.FromString)
         first = asyncio.Event()
-        self._listening = asyncio.create_task(self._listen(watch(self._beats()), first))
+        self._listening = asyncio.create_task(self._listen(watch(self._beats(), metadata=self._mine), first))
         await first.wait()
+
+    @property
+    def _mine(self) -> tuple[tuple[str, str], ...]:
+        return of_session(self._reply.session_id)
 
     async def _beats(self) -> AsyncIterator[pb.Beat]:
         while True:
@@ -79,7 +83,8 @@ class LightClient:
         call = self._bulk.unary_stream(FEDERATION + "FetchModel", _to_bytes, deserializer(pb.StateChunk))
         arrays: dict[str, Array] = {}
         receiver: BundleReceiver | None = None
-        async for chunk in call(pb.FetchModelRequest(session_id=self._reply.session_id, version=version)):
+        request = pb.FetchModelRequest(session_id=self._reply.session_id, version=version)
+        async for chunk in call(request, metadata=self._mine):
             if receiver is None:
                 arrays = empty_arrays(announced(chunk.rest.manifest, "state"))
                 receiver = BundleReceiver(list(arrays.values()), "state")
@@ -96,10 +101,12 @@ class LightClient:
         figures = pb.ClientFigures(mean_loss=1.0, forward_passes=3 * steps)
         header = pb.UpdateHeader(num_samples=1, figures=figures, **ids)
         submit = self._bulk.stream_unary(FEDERATION + "SubmitUpdate", serialize, pb.SubmitUpdateReply.FromString)
-        await submit(each async for each in _aiter(update_chunks(header, state)))
+        await submit((each async for each in _aiter(update_chunks(header, state))), metadata=self._mine)
 
     async def _push(self, opening: split.FrameHeader, batch: dict[str, Array]) -> None:
-        call = self._bulk.stream_stream(PUSH, serialize, deserializer(split.PushEvent))()
+        call = self._bulk.stream_stream(PUSH, serialize, deserializer(split.PushEvent))(
+            metadata=self._mine
+        )
         await call.write(Bulk(split.ActivationFrame(header=opening)))
         sent = acknowledged = credit = 0
         while acknowledged < opening.steps:
