@@ -25,7 +25,13 @@ from typing import Any
 from attacked_server import SHAPE, GrpcLink, Server
 from common import table, verdict
 
-from attack import Attack, Role  # isort: skip (beside the tests, where attacked_server has put it on the path)
+from heron_server.config import load_run_file
+from heron_server.run.coordinator import Coordinator
+from heron_server.run.prepare import prepare
+from heron_server.storage.run_dir import RunDir
+
+from accepted import Replay  # isort: skip (beside the tests, which attacked_server has put on the path)
+from attack import Attack, Role  # isort: skip
 
 IN_TURN: tuple[Role, ...] = ("participant", "outsider", "member", "participant")
 """Whose messages a part's are, part after part."""
@@ -53,15 +59,8 @@ def run(role: Role, rounds: int, messages: int, seed: int, folder: Path) -> tupl
     return server, attack, server.end()
 
 
-def replayed(server: Server, rounds: int, run_id: str, folder: Path) -> tuple[str, int, dict[str, int]]:
-    """Digest, bytes of uploads and ledger of a fresh run that is fed what the server has accepted."""
-    from accepted import Replay
-
-    from heron_server.config import load_run_file
-    from heron_server.run.coordinator import Coordinator
-    from heron_server.run.prepare import prepare
-    from heron_server.storage.run_dir import RunDir
-
+def replayed(server: Server, run_id: str, folder: Path) -> Replay:
+    """A fresh run that was fed what the server has accepted, and nothing else."""
     spec, settings = load_run_file(server.folder / "run.toml")
     trainer, _ = prepare(spec, settings)
     directory = RunDir(folder)
@@ -72,7 +71,7 @@ def replayed(server: Server, rounds: int, run_id: str, folder: Path) -> tuple[st
         replay.feed(json.loads(line) for line in lines)
     directory.close()
     assert replay.coordinator.finished, replay.coordinator.story()
-    return replay.coordinator.model_sha256(), replay.payload_bytes, replay.coordinator.ledger.as_dict()
+    return replay
 
 
 def part(role: Role, messages: int, seed: int, folder: Path) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def part(role: Role, messages: int, seed: int, folder: Path) -> dict[str, Any]:
     if not summary:
         wrong.append(f"the server did not end well:\n{server.failure}")
     elif role == "participant":
-        wrong += _compared(server, rounds, summary, folder / "replayed")
+        wrong += _compared(server, summary, folder / "replayed")
     elif summary["model_sha256"] != undisturbed["model_sha256"]:
         wrong.append("the digest is not the undisturbed one's")
     settled = [number for number in server.memory if number >= SETTLED * rounds]
@@ -101,15 +100,18 @@ def part(role: Role, messages: int, seed: int, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _compared(server: Server, rounds: int, summary: dict[str, Any], folder: Path) -> Iterator[str]:
-    digest, fed_bytes, fed = replayed(server, rounds, summary["run_id"], folder)
+def _compared(server: Server, summary: dict[str, Any], folder: Path) -> Iterator[str]:
+    """What of a run with hostile participants is not as in one that was fed what was accepted alone."""
+    replay = replayed(server, summary["run_id"], folder)
+    digest, fed, held = replay.coordinator.model_sha256(), replay.coordinator.ledger, summary["ledger"]
     if digest != summary["model_sha256"]:
         yield f"fed what was accepted, the run has the digest {digest}, not {summary['model_sha256']}"
-    held = summary["ledger"]
-    if fed_bytes != fed["activations_up"] + fed["labels_up"]:
-        yield f"{fed_bytes} bytes of uploads were accepted, and the ledger of the run fed with them says {fed}"
-    if held["activations_up"] + held["labels_up"] < fed_bytes:
-        yield f"{fed_bytes} bytes of uploads were accepted, and the ledger says {held}"
+    if replay.upload_bytes != fed.activations_up + fed.labels_up:
+        yield f"uploads of {replay.upload_bytes} bytes were accepted, and the ledger of a run fed with them says {fed}"
+    if held["activations_up"] + held["labels_up"] < replay.upload_bytes:
+        yield f"uploads of {replay.upload_bytes} bytes were accepted, and the ledger says {held}"
+    if held["client_state_up"] < replay.update_bytes:
+        yield f"updates of {replay.update_bytes} bytes were accepted, and the ledger says {held}"
 
 
 @contextmanager

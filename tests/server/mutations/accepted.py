@@ -135,8 +135,8 @@ class Replay:
         self._worker, self._now = QueuedWorker(), 0.0
         self.coordinator = make(self._worker, lambda: self._now)
         self.coordinator.run_id = run_id
-        self.payload_bytes = 0
-        """Of the frames that were accepted."""
+        self.upload_bytes = self.update_bytes = 0
+        """Of the tensors in the frames and in the updates that were accepted."""
         self._streams: dict[int, Pushing] = {}
 
     def feed(self, events: Iterable[Event]) -> None:
@@ -163,6 +163,7 @@ class Replay:
             name: np.frombuffer(bytes.fromhex(data), dtype).reshape(shape).copy()
             for name, (dtype, shape, data) in tensors.items()
         }
+        self.update_bytes += sum(array.nbytes for array in state.values())
         self.coordinator.submit(Peer("", identity), pb.UpdateHeader.FromString(bytes.fromhex(header)), state)
 
     def _open(self, identity: str, opening: str, number: int) -> None:
@@ -171,7 +172,7 @@ class Replay:
 
     def _frame(self, number: int, data: str) -> None:
         bulk = read_frame(bytes.fromhex(data))
-        self.payload_bytes += bulk.payload_bytes
+        self.upload_bytes += bulk.payload_bytes
         self.coordinator.frame(self._streams[number], bulk)
 
     def _closed(self, number: int) -> None:

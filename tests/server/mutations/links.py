@@ -33,7 +33,7 @@ KINDS: dict[str, type[Message]] = {
 JOIN, WATCH, FETCH, SUBMIT, LEAVE, PUSH, CHECK = KINDS
 STREAMS_UP = (WATCH, SUBMIT, PUSH)
 UNARY_DOWN = (JOIN, SUBMIT, LEAVE, CHECK)
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """A call that lasts longer hangs."""
 
 

@@ -94,8 +94,9 @@ def test_of_a_participant_counts_what_was_accepted_and_nothing_else(
     assert replay.coordinator.model_sha256() == made.coordinator.model_sha256()
     assert without_times(replay.coordinator.records.history) == without_times(made.history)
     fed, held = replay.coordinator.ledger, made.coordinator.ledger
-    assert replay.payload_bytes == fed.activations_up + fed.labels_up
-    assert held.activations_up + held.labels_up >= replay.payload_bytes
+    assert replay.upload_bytes == fed.activations_up + fed.labels_up
+    assert held.activations_up + held.labels_up >= replay.upload_bytes
+    assert held.client_state_up >= replay.update_bytes
 
 
 def without_times(history: Any) -> str:
