@@ -19,7 +19,7 @@ from grpc._cython import cygrpc
 sys.path.insert(0, str(REPO / "tests"))
 sys.path.insert(0, str(REPO / "tests" / "server" / "mutations"))
 from attack import HONEST, HOSTILE, Role
-from links import PATIENCE_S, STREAMS_UP, UNARY_DOWN, Answer
+from links import PATIENCE_S, STREAMS_UP, UNARY_DOWN, Answer, without_limits
 from players import Shape
 
 from heron_core.errors import REASON_KEY
@@ -47,13 +47,14 @@ def tables(role: Role, rounds: int, folder: Path) -> dict[str, Any]:
 
 
 def serve(folder: Path) -> None:
-    """Runs the file in `folder`; what it accepts goes into a file beside it."""
+    """Runs the file in `folder` without limits on a client's share; what it accepts goes into a file beside it."""
     from accepted import Recording
 
     from heron_server.config import load_run_file
     from heron_server.launch import run_server
 
-    with (folder / "accepted.jsonl").open("w") as file, patch("heron_server.serve.Coordinator", Recording):
+    recorded = patch("heron_server.serve.Coordinator", Recording)
+    with (folder / "accepted.jsonl").open("w") as file, recorded, without_limits():
         Recording.sink = staticmethod(lambda event: file.write(json.dumps(event) + "\n"))
         spec, settings = load_run_file(folder / "run.toml")
         run_server(spec, settings, resume=False, log_format="json")

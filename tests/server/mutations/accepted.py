@@ -98,7 +98,7 @@ class Recording(Coordinator):
     @contextmanager
     def _noted(self, *what: Any) -> Iterator[Event]:
         """The event stands before those that it leads to; what is refused is taken out again."""
-        event: Event = [self._clock(), *what]
+        event: Event = [self.clock(), *what]
         self._open.append(event)
         self._depth += 1
         try:
@@ -133,8 +133,8 @@ class Replay:
 
     def __init__(self, run_id: str, make: Callable[[Worker, Callable[[], float]], Coordinator]) -> None:
         self._worker, self._now = QueuedWorker(), 0.0
-        self.coordinator = make(self._worker, lambda: self._now)
-        self.coordinator.run_id = run_id
+        with named(run_id.rpartition("-")[2]):
+            self.coordinator = make(self._worker, lambda: self._now)
         self.upload_bytes = self.update_bytes = 0
         """Of the tensors in the frames and in the updates that were accepted."""
         self._streams: dict[int, Pushing] = {}
@@ -146,7 +146,7 @@ class Replay:
             getattr(self, f"_{what}")(*rest)
 
     def _join(self, identity: str, request: str, session_id: str) -> None:
-        with patch("uuid.uuid4", lambda: SimpleNamespace(hex=session_id)):
+        with named(session_id):
             self.coordinator.join(Peer("", identity), pb.JoinRequest.FromString(bytes.fromhex(request)))
 
     def _watch(self, identity: str, session_id: str) -> None:
@@ -186,3 +186,8 @@ class Replay:
 
     def _worked(self) -> None:
         self._worker.run(1)
+
+
+def named(name: str) -> Any:
+    """What the server draws a name for has this one, as in the run that it replays."""
+    return patch("uuid.uuid4", lambda: SimpleNamespace(hex=name))

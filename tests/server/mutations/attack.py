@@ -26,8 +26,8 @@ SHARES = {JOIN: 12, WATCH: 12, FETCH: 10, SUBMIT: 28, LEAVE: 5, PUSH: 30, CHECK:
 """Of the calls, in percent."""
 REJOIN_AFTER = 25
 """Calls in one session, unless a mutation has ended it before."""
-AT_ONCE = 6
-"""Calls that one attacker has open."""
+AT_ONCE = {"outsider": 6, "member": 1}
+"""Calls that one attacker has open; of a member's, a newer one ends an older one of the same kind."""
 
 
 @dataclass
@@ -53,13 +53,15 @@ class Attacker:
         self.sessions: set[str] = set()
         """That a mutated Join has opened."""
 
-    async def attack(self, place: Callable[[], Place], count: int, refresh: Callable[[], Awaitable[None]]) -> None:
+    async def attack(
+        self, place: Callable[[], Place], count: int, at_once: int, refresh: Callable[[], Awaitable[None]]
+    ) -> None:
         """Sends `count` mutated messages; `refresh` is awaited now and then, for a session that is valid."""
         until = self._tally.messages + count
         while self._tally.messages < until:
             await refresh()
-            for _ in range(max(1, REJOIN_AFTER // AT_ONCE)):
-                await asyncio.gather(*(self.once(place()) for _ in range(AT_ONCE)))
+            for _ in range(REJOIN_AFTER // at_once):
+                await asyncio.gather(*(self.once(place()) for _ in range(at_once)))
                 if self._tally.messages >= until:
                     break
 
@@ -165,7 +167,7 @@ class Attack:
         async def nothing() -> None: ...
 
         if self._samples.complete and count > 0:
-            await self._attackers[0].attack(place, count, nothing)
+            await self._attackers[0].attack(place, count, AT_ONCE["outsider"], nothing)
 
     async def _from_member(self, count: int, last: bool) -> None:
         """It comes once the round is under way, and goes before its end."""
@@ -180,7 +182,10 @@ class Attack:
             await member.watch()
             await member.event("waiting")
 
-        await attacker.attack(lambda: replace(self.honest[0].place, session_id=member.place.session_id), count, comes)
+        def place() -> Place:
+            return replace(self.honest[0].place, session_id=member.place.session_id)
+
+        await attacker.attack(place, count, AT_ONCE["member"], comes)
         await attacker.leave_all()
         await member.leave()
 

@@ -4,7 +4,8 @@ interceptors, and what they and its handlers make of bytes."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from unittest.mock import patch
@@ -17,6 +18,7 @@ from heron_core.errors import REASON_KEY
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.channel import of_session
+from heron_server.api import shares
 from heron_server.api.server import listen
 
 FEDERATION, SPLIT, HEALTH = "/heron.v1.FederationService/", "/heron.v1.SplitService/", "/grpc.health.v1.Health/"
@@ -193,6 +195,9 @@ class _Call:
         self._replies.append(data)
         self._down.put_nowait(data)
 
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        """Nobody here looks at it."""
+
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing: Sequence[Any] = ()) -> None:
         self._status = (code.name, dict(trailing).get(REASON_KEY, ""), details)
         raise grpc.aio.AbortError
@@ -208,6 +213,15 @@ class _Call:
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return self._metadata
+
+
+@contextmanager
+def without_limits() -> Iterator[None]:
+    """No client's share is used up, so that mutations go on to what lies behind."""
+    with ExitStack() as stack:
+        for name in ("CALLS", "JOINS", "BEATS"):
+            stack.enter_context(patch.object(shares, name, 10**9))
+        yield
 
 
 def _side(streams: bool) -> str:

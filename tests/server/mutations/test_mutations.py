@@ -12,7 +12,7 @@ import pytest
 import tiny
 from accepted import Event, Recording, Replay
 from attack import HONEST, HOSTILE, Attack, Role
-from links import InProcess
+from links import InProcess, without_limits
 from players import Shape
 from server import driven
 from server.driven import Server
@@ -51,7 +51,8 @@ def attacked(made: Server, role: Role, rounds: int, messages: int) -> Attack:
         return attack
 
     try:
-        return asyncio.run(scenario())
+        with without_limits():
+            return asyncio.run(scenario())
     finally:
         made.close()
 
@@ -83,7 +84,7 @@ def test_of_a_participant_counts_what_was_accepted_and_nothing_else(
 
     def make(worker: Any, clock: Any) -> Any:
         again.append(server(tmp_path / "again", "participant", rounds, method, worker=worker))
-        again[0].coordinator._clock = clock
+        again[0].coordinator.clock = clock
         return again[0].coordinator
 
     replay = Replay(made.coordinator.run_id, make)
