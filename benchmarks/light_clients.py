@@ -30,7 +30,7 @@ from heron_core.wire.codec import BundleReceiver, announced, chunks, empty_array
 from heron_core.wire.frames import Bulk, deserializer, serialize
 
 FEDERATION, PUSH = "/heron.v1.FederationService/", "/heron.v1.SplitService/PushActivations"
-AT_ONCE = 8
+AT_ONCE = 4
 """Joins that a driver has in hand."""
 WINDOW = 2
 """Uploads that are sent and not acknowledged, as in the product's client."""

@@ -14,7 +14,7 @@ from heron_server.api.charges import Charging
 from heron_server.api.errors import Errors
 from heron_server.api.gate.calls import Calls
 from heron_server.api.gate.connections import Connections
-from heron_server.api.gate.descriptors import check_room, room_for_connections
+from heron_server.api.gate.descriptors import OF_A_CLIENT, check_room, room_for_connections
 from heron_server.api.gate.streams import Streams
 from heron_server.api.limits import MAX_CONTROL_BYTES, Limits
 from heron_server.api.peer import Peers
@@ -35,7 +35,8 @@ class Port:
         self._access = Access(guard)
         self._peers, self._shares = Peers(self._access), Shares(coordinator)
         check_room(coordinator.spec.federation.clients)
-        self._connections = Connections(coordinator.sessions.member)
+        of_clients = OF_A_CLIENT * coordinator.spec.federation.clients
+        self._connections = Connections(coordinator.sessions.member, of_clients)
         # From the outermost inwards.
         interceptors = (
             Errors(coordinator.fail), self._peers, Calls(coordinator.sessions.member, self._connections), Limits(),

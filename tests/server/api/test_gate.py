@@ -14,6 +14,7 @@ import grpc
 import pytest
 from server.api.toy import KINDS, STREAM_STREAM, STREAM_UNARY, UNARY_UNARY, Toy, ask, channel_to, reason_of
 from server.driven import Start
+from work import instructions
 
 from heron_core.errors import UnknownSession
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -209,10 +210,10 @@ def test_grpc_s_addresses_are_read(address: str, place: tuple[str, int]) -> None
 class Listening:
     """A port of this process with connections to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_clients: int = 0) -> None:
         self.own = socket.create_server(("127.0.0.1", 0))
         self.own.settimeout(PATIENCE_S)
-        self.connections = Connections(check)
+        self.connections = Connections(check, of_clients)
         self.connections.listen(self.own.getsockname()[1])
         self.far: list[socket.socket] = []
         self.near: list[socket.socket] = []
@@ -250,6 +251,37 @@ def test_of_too_many_connections_without_a_call_the_oldest_are_closed(monkeypatc
         assert here.closed() == [2, 3, 4, 5]
     finally:
         here.end()
+
+
+def test_clients_that_connect_all_at_once_keep_their_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heron_server.api.gate.connections.MOST_IDLE", 1)
+    here = Listening(of_clients=6)
+    try:
+        addresses = [here.connect() for _ in range(7)]
+        here.connections.tick()
+        assert here.connections.tick() == 0, "six of clients that have not called yet, and one stranger's"
+        for address in addresses[:2]:
+            here.connections.is_known(Peer(address), SESSION)
+        here.connect()
+        here.connections.tick()
+        assert here.connections.tick() == 1 and here.closed() == [2], "two are known, four are yet to call"
+    finally:
+        here.end()
+
+
+def test_a_new_connection_is_no_search_among_all_and_those_of_ended_sessions_are_forgotten() -> None:
+    def cost(number: int) -> int:
+        connections = Connections(lambda peer, session_id: None)
+        for port in range(number):
+            connections.is_known(Peer(f"ipv4:10.0.0.1:{port}"), f"session-{port}")
+        connections.is_known(Peer("ipv4:10.0.0.2:1"), "new")
+        return instructions(lambda: connections.is_known(Peer("ipv4:10.0.0.2:2"), "new"))
+
+    assert cost(90) <= cost(10)
+    connections = Connections(check)
+    for port in range(1000):
+        connections.is_known(Peer(f"ipv4:10.0.0.1:{port}"), "over")
+    assert len(connections._known) < 100
 
 
 def test_a_session_that_is_over_keeps_no_connection_and_a_live_one_few(monkeypatch: pytest.MonkeyPatch) -> None:
