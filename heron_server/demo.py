@@ -37,7 +37,7 @@ def run_demo(
     resume = resume or resume_after is not None
     if not resume:
         clear_run_dir(folder)
-    with going_back(folder, spec, resume_after), Clients(spec.federation.clients) as clients:
+    with going_back(folder, spec, resume_after), Clients(spec.federation.clients, folder) as clients:
         directory = RunDir(folder, settings.keep_checkpoints)
         observers = [make_display(log_format, sys.stdout), StartClients(clients)]
         try:
@@ -91,8 +91,9 @@ class StartClients(Observer):
 class Clients:
     """N client processes that end with this block, whatever happens."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, folder: Path) -> None:
+        """Each keeps its key below `folder`, and so its name when the run goes on."""
+        self._count, self._folder = count, folder
         self._processes: list[subprocess.Popen[bytes]] = []
         self._over = False
 
@@ -105,6 +106,7 @@ class Clients:
             command = (
                 "-m", "heron_client", "run", "--once", "--log-level", "warning",
                 "--set", f"name=client-{i}", "--set", f"server={address}",
+                "--set", f"state_dir={self._folder / 'clients' / f'client-{i}'}",
             )  # fmt: skip
             try:
                 self._processes.append(start_child(*command))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from heron_core.errors import JoinRefused, NameTaken, Unreachable
 from heron_server.rounds.members import Member, Members
@@ -38,10 +39,44 @@ def check_name_free(holder: Member, proved: bool) -> None:
             f"another live client holds the name {holder.name!r}; give this one another name, or stop the other"
         )
     if not proved:
-        raise Unreachable(
-            f"the name {holder.name!r} is kept for the client that has it, which is away for a moment or loads its "
-            "data; if this is the same client, it gets its name back soon (a state_dir or a certificate would prove it)"
-        )
+        raise kept(holder.name, "is away for a moment or loads its data")
+
+
+def kept(name: str, owner: str) -> Unreachable:
+    """What somebody else than the owner of this name is told."""
+    return Unreachable(
+        f"the name {name!r} is kept for the client that has it, which {owner}; if this is the same client, it gets its "
+        "name back soon (a state_dir or a certificate would prove it)"
+    )
+
+
+@dataclass
+class Owners:
+    """By name, the key (hexadecimal) of the client that has a rank. A server that goes on keeps each name for its key,
+    until the clients that were there have had `rejoin_s` to come back."""
+
+    keys: dict[str, str] = field(default_factory=dict)
+    _awaited: set[str] = field(init=False)
+    _until: float = inf
+
+    def __post_init__(self) -> None:
+        self._awaited = set(self.keys)
+
+    def check(self, name: str, key: bytes, proved: bool) -> None:
+        """Raises Unreachable where the name is kept for another."""
+        if name in self._awaited and self.keys[name] != key.hex() and not proved:
+            raise kept(name, "was there before the server was started again")
+
+    def came(self, name: str) -> None:
+        """Its owner is back: from now on it is a member that has the name."""
+        self._awaited.discard(name)
+
+    def tick(self, now: float, rules: Rules) -> None:
+        """Time passes, from the first tick on."""
+        if self._until == inf:
+            self._until = now + rules.rejoin_s
+        if now >= self._until:
+            self._awaited.clear()
 
 
 def all_here(table: Mapping[str, int], members: Members, rules: Rules, between_rounds: bool) -> bool:

@@ -10,7 +10,7 @@ from math import inf
 
 from heron_server.rounds import events
 from heron_server.rounds.actions import Action, Aggregate, Commit, DropFromRound, Evaluate, Restore, SkipEvaluation
-from heron_server.rounds.gathering import Abandoned
+from heron_server.rounds.gathering import Abandoned, Owners
 from heron_server.rounds.lineup import Lineup
 from heron_server.rounds.members import Member, Members
 from heron_server.rounds.phase import IllegalEvent, Phase
@@ -27,6 +27,8 @@ class RoundInProgress:
     """Raised with each start of the server and each abandoned round."""
     table: dict[str, int] = field(default_factory=dict)
     """name -> rank, fixed when the run starts."""
+    owners: Owners = field(default_factory=Owners)
+    """Of the names in the table."""
     rounds_done: int = 0
     phase: Phase = Phase.GATHERING
     members: Members = field(default_factory=Members)

@@ -58,12 +58,15 @@ class Rounds(StoringRounds):
         old = self.members.get(name)
         if old is not None and old.key != key:
             check_name_free(old, proved)
+        if old is None:
+            self.owners.check(name, key, proved)
         check_place(name, self.table, self.members, self.rules)
         actions: list[Action] = []
         if old is not None:
             actions.append(Fence(old.session_id, taken_over=True))
             if old.key != key and self.is_active(name):
                 actions += self._drop(name, "restarted as a new instance")
+        self.owners.came(name)
         self.members.put(Member(name, key, session_id, now))
         self.story.call(session_id, name)
         return actions
@@ -123,6 +126,7 @@ class Rounds(StoringRounds):
         """Time passes: the silent are lost, and waits for clients end. Who is late is the driver's to say, by
         `client_failed`: it knows what each client owes."""
         actions: list[Action] = []
+        self.owners.tick(now, self.rules)
         for member in self.members:
             if member.is_silent(now, self.rules):
                 self.members.disconnect(member, now)
@@ -203,6 +207,7 @@ class Rounds(StoringRounds):
     def _begin(self, here: list[str], now: float) -> list[Action]:
         for name in sorted(here):
             self.table.setdefault(name, len(self.table))
+            self.owners.keys[name] = self.members[name].key.hex()
         present = sorted(here, key=self.table.__getitem__)
         number = self.rounds_done + 1
         participants = drawn(present, self.table, number, self.rules)

@@ -22,6 +22,8 @@ class Start:
     rounds_done: int
     table: dict[str, int]
     """name -> rank, of clients that have one."""
+    owners: dict[str, str]
+    """name -> SHA-256 of the instance key that it came with, hexadecimal."""
 
 
 class Checkpoints:
@@ -32,7 +34,7 @@ class Checkpoints:
 
     def begin(self, spec: RunSpec, journal: Journal) -> Start:
         """A new run: its first checkpoint is on the disk before its first round."""
-        start = Start(self._run_dir.begin(spec), 0, {})
+        start = Start(self._run_dir.begin(spec), 0, {}, {})
         self.save(facts(start, journal))
         return start
 
@@ -42,7 +44,7 @@ class Checkpoints:
         self._load(checkpoint)
         journal.restore(checkpoint.facts)
         found = checkpoint.facts
-        return Start(found["run_id"], found["rounds_done"], found["table"])
+        return Start(found["run_id"], found["rounds_done"], found["table"], found["owners"])
 
     def save(self, facts: Facts) -> None:
         """Makes what the facts tell of durable. Raises RunFailed where the disk will not take it."""
@@ -82,6 +84,6 @@ class Checkpoints:
 def facts(now: Start, journal: Journal) -> Facts:
     """What a checkpoint says of a run beside its tensors: copies, for the worker writes them while the run goes on."""
     return {
-        "run_id": now.run_id, "rounds_done": now.rounds_done, "table": now.table,
+        "run_id": now.run_id, "rounds_done": now.rounds_done, "table": now.table, "owners": now.owners,
         "ledger": journal.ledger.as_dict(), "records": journal.records.as_dict(),
     }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from time import monotonic
 
 from heron_core.arrays import Array
@@ -23,6 +24,7 @@ from heron_server.aggregation.client_states import ClientStates
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observers
 from heron_server.rounds.admission import check_counts, check_join, rules
+from heron_server.rounds.gathering import Owners
 from heron_server.rounds.machine import Rounds
 from heron_server.run.checkpoints import Checkpoints
 from heron_server.run.deadlines import Deadlines
@@ -58,7 +60,8 @@ class Coordinator:
         checkpoints = Checkpoints(run_dir, self.states, trainer)
         start = (checkpoints.resume if resume else checkpoints.begin)(spec, self._journal)
         self.run_id = start.run_id
-        self._rounds = Rounds(rules(spec, settings), run_dir.raise_term(), start.table, start.rounds_done)
+        owners = Owners(start.owners)
+        self._rounds = Rounds(rules(spec, settings), run_dir.raise_term(), start.table, owners, start.rounds_done)
         self._worker = ReportingWorker(
             worker, lambda report: self._loop.report(report), clock, settings.round_deadline_s
         )
@@ -93,8 +96,8 @@ class Coordinator:
     def _admit(self, peer: Peer, request: pb.JoinRequest, session_id: str) -> None:
         if self._draining or self.failure is not None:
             raise Unreachable("the server is stopping; try again once it is back")
-        name = request.client_name
-        actions = self._rounds.join(name, request.instance_key, session_id, self.clock(), proved=bool(peer.identity))
+        name, key = request.client_name, sha256(request.instance_key).digest()
+        actions = self._rounds.join(name, key, session_id, self.clock(), proved=bool(peer.identity))
         self.sessions.joined(peer, session_id)
         self._loop.perform(actions)
         self._journal.joined(name)

@@ -162,7 +162,8 @@ class Loop:
                 phases.skip_evaluation(name)
             case Commit():
                 self._journal.evaluated(number, rounds.lineup.counted, phases.counts, self._clock())
-                phases.commit(facts(Start(self._run_id, number, dict(rounds.table)), self._journal))
+                start = Start(self._run_id, number, dict(rounds.table), dict(rounds.owners.keys))
+                phases.commit(facts(start, self._journal))
             case Restore(reason):
                 self._journal.note(reason)
                 phases.restore()

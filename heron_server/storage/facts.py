@@ -17,6 +17,8 @@ class Facts(TypedDict):
     rounds_done: int
     table: dict[str, int]
     """Client name -> rank."""
+    owners: dict[str, str]
+    """Client name -> SHA-256 of its instance key, hexadecimal: whose name it is, without what proves it."""
     ledger: dict[str, int]
     """As in Ledger.as_dict."""
     records: SavedRecords

@@ -303,7 +303,8 @@ class Bench:
         start: tuple[str, ...] = ("-m",), **settings: Any,
     ) -> Program:  # fmt: skip
         """A client of that name; `settings` are keys of its file, `start` is as for Server."""
-        given = {"name": name, "server": address, "retry_max_s": 0.5, "retry_for_s": PATIENCE_S, **settings}
+        kept = {"state_dir": str(self.folder / "state" / name)}
+        given = {"name": name, "server": address, "retry_max_s": 0.5, "retry_for_s": PATIENCE_S, **kept, **settings}
         path = self.folder / f"{name}.toml"
         path.write_text(to_toml({key: value for key, value in given.items() if value is not None}))
         mode = ["--once"] if once and command == "run" else []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from server.rounds.by_hand import (
     come,
@@ -18,6 +20,8 @@ from heron_server.rounds.actions import (
     Fence,
     OpenRound,
 )
+from heron_server.rounds.gathering import Owners
+from heron_server.rounds.machine import Rounds
 from heron_server.rounds.phase import Phase
 
 
@@ -76,6 +80,50 @@ def test_a_name_is_not_to_be_had_between_join_and_the_event_stream() -> None:
         rounds.join("a", b"other", "a-2", 30)
     rounds.tick(30.5)
     assert rounds.join("a", b"other", "a-2", 31) == [], "lost: the name is free"
+
+
+def resumed(now: float = 100.0, **rules: Any) -> Rounds:
+    """A server that goes on with a, b and c, whose clients it knows by what it saved of their keys."""
+    before = training(**rules)
+    rounds = Rounds(before.rules, 7, dict(before.table), Owners(dict(before.owners.keys)), rounds_done=1)
+    rounds.tick(now)
+    return rounds
+
+
+def test_a_server_that_goes_on_keeps_each_name_for_its_owner_until_it_is_given_up() -> None:
+    rounds = resumed(rejoin_s=60)
+    for now in (100.0, 159.0):
+        rounds.tick(now)
+        with pytest.raises(Unreachable, match="'a' is kept for the client that has it, which was there before"):
+            rounds.join("a", b"other", "x", now)
+        assert rounds.phase is Phase.GATHERING and not rounds.members.names
+    assert kinds(come(rounds, "b", 159)) == ["waiting"], "its own key"
+    assert rounds.join("c", b"other", "c-2", 159, proved=True) == []
+    rounds.watch_lost("b-1", 159)
+    with pytest.raises(Unreachable, match="away for a moment"):
+        rounds.join("b", b"other", "x", 159.5)
+    rounds.tick(160)
+    assert rounds.join("a", b"other", "a-2", 160) == [], "given up"
+
+
+def test_nobody_is_let_in_by_another_name_s_key_before_the_first_tick_either() -> None:
+    before = training()
+    rounds = Rounds(before.rules, 7, dict(before.table), Owners(dict(before.owners.keys)), rounds_done=1)
+    with pytest.raises(Unreachable):
+        rounds.join("a", b"b", "x", 0)
+
+
+def test_while_a_round_is_being_taken_back_names_are_their_owners() -> None:
+    rounds = training(quorum=1.0)
+    rounds.watch_lost("a-1", 1)
+    rounds.client_failed("b", "NaN")
+    assert rounds.phase is Phase.RESTORING
+    for name, error in (("a", Unreachable), ("b", NameTaken)):
+        with pytest.raises(error):
+            rounds.join(name, b"other", "x", 2)
+    rounds.restored(2, 3)
+    with pytest.raises(Unreachable):
+        rounds.join("a", b"other", "x", 4)
 
 
 def test_a_proof_gives_a_client_that_lost_its_key_its_name_back_but_not_from_another_that_is_here() -> None:
