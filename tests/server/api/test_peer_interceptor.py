@@ -50,7 +50,8 @@ class Fake:
 
     def __init__(self, token: str) -> None:
         self.invocation_metadata = lambda: ((TOKEN_KEY, token),)
-        self.peer, self.write, self.send_initial_metadata = lambda: "somewhere", None, None
+        self.peer, self.write = lambda: "somewhere", None
+        self.send_initial_metadata = lambda _: None
 
 
 def test_a_tick_looks_at_the_deny_list_once_however_many_calls_are_open(
