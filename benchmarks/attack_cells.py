@@ -98,7 +98,10 @@ class Cell:
     @property
     def settings(self) -> str:
         """A fingerprint: a result of other settings is not this cell's."""
-        said = json.dumps([self.tables, self.attack, TWISTS.get(self.attack), self.hostile], sort_keys=True)
+        parts = [self.tables, self.attack, TWISTS.get(self.attack), self.hostile]
+        if self.rule == "geometric_median" and self.attack in UPDATE_ATTACKS:
+            parts.append("moments within reach")  # a result from before is another rule's
+        said = json.dumps(parts, sort_keys=True)
         return hashlib.blake2b(said.encode(), digest_size=6).hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 from heron_core.arrays import Array
@@ -21,6 +22,8 @@ class Updates:
     """The same tensors as each client fetched them when the round began."""
     buffers: frozenset[str] = field(default_factory=frozenset)
     """Names of those that are buffers."""
+    reach: float = inf
+    """The most that a number of Adam's first moment can be, in roots of its second; see `moments`."""
 
     @property
     def ranks(self) -> list[int]:

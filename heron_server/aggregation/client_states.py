@@ -16,6 +16,7 @@ from heron_core.errors import TensorError
 from heron_core.spec.methods import Place, goes_up, moment_tensors, place_of
 from heron_core.spec.run_spec import MethodSpec
 from heron_core.wire.codec import Expected, check_finite, expected_of, mismatches
+from heron_server.aggregation.moments import reach_of
 
 Arrays = dict[str, Array]
 
@@ -44,7 +45,7 @@ class ClientStates:
     ) -> None:
         """`tensors`: the initial client state without moments, in the client's order. `most_steps`: a client's local
         steps in the whole run."""
-        self._most_steps, self.buffers = most_steps, buffers
+        self._most_steps, self.buffers, self.reach = most_steps, buffers, reach_of(method.optimizer)
         start = {**tensors, **zero_moments(method, tensors, buffers)}
         most_batches = most_steps * (method.batch_size // method.micro_batch_rows)
         self._counters = {

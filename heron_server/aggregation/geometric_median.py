@@ -2,6 +2,9 @@
 
 RFA: Pillutla, Kakade and Harchaoui, Robust Aggregation for Federated Learning, IEEE Transactions on Signal Processing
 2022 (arXiv 1912.13445), Algorithm 2, the smoothed Weiszfeld iteration, with equal weights. n > 2 f.
+
+A hostile client keeps a small weight. It is enough for a made-up first moment to count where the honest second moments
+are zero, so the result's first moment is cut to what Adam can come to (`moments`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from heron_server.aggregation.aggregator import Aggregated, Updates
 from heron_server.aggregation.coordinate_wise import median
 from heron_server.aggregation.distances import in_units, squared_distance, squared_units
 from heron_server.aggregation.mean import average, lower_median
+from heron_server.aggregation.moments import within_reach
 
 SMOOTHING = 1e-6
 """nu: no client counts as nearer than this."""
@@ -38,7 +42,7 @@ class GeometricMedian:
                 break
             least, weights = sum(distances), _weights(distances)
             distances = _distances(updates, units, partial(_mean, weights=weights))
-        state = average(updates.in_order, weights, lower_median)
+        state = within_reach(average(updates.in_order, weights, lower_median), updates.reach)
         return Aggregated(state, dict(zip(updates.ranks, weights, strict=True)))
 
 

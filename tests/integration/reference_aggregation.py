@@ -5,14 +5,15 @@ x: the clients' states in rank order, each a mapping of name -> float64 array or
 
 from __future__ import annotations
 
-from math import sqrt
+from math import inf, sqrt
 from statistics import median, median_low
 
 import numpy as np
 
 
-def aggregate(federation, states, before, sizes, buffers=()):
-    """(the new state, each client's weight in rank order). `before`: what the clients started from."""
+def aggregate(federation, states, before, sizes, buffers=(), reach=inf):
+    """(the new state, each client's weight in rank order). `before`: what the clients started from; `reach`: of Adam's
+    first moment, in roots of its second."""
     name, f = federation.aggregation, federation.hostile
     x = [{n: t.astype(np.float64) if t.dtype.kind == "f" else t for n, t in s.items()} for s in states]
     b = {n: t.astype(np.float64) for n, t in before.items()}
@@ -28,7 +29,7 @@ def aggregate(federation, states, before, sizes, buffers=()):
         w, new = one, coordinates(x, lambda v: mean(sorted(v)[f : n - f]))
     elif name == "geometric_median":
         w = weiszfeld(x, units(x, buffers))
-        new = weighted(x, w, median_low)
+        new = within_reach(weighted(x, w, median_low), before, reach)
     elif name == "norm_clipping":
         w, new = one, clipped(x, b, federation.clip_norm, buffers)
     elif name == "bulyan":
@@ -148,6 +149,23 @@ def weiszfeld(x, of_kind):
         w, least = [r / sum(raw) for r in raw], sum(total)
         v = {n: sum(a[n] * w_i for a, w_i in zip(x, w, strict=True)) for n in x[0]}
     return w
+
+
+def reach_of(adam, most_steps=20_000):
+    """The largest |m| / sqrt(v), by Cauchy and Schwarz the root of sum (b1^k)^2 / b2^k with its factors, and 1 %."""
+    if adam.beta1**2 >= adam.beta2:
+        return inf
+    series = sum((adam.beta1**2 / adam.beta2) ** k for k in range(most_steps))
+    return 1.01 * (1 - adam.beta1) * sqrt(series) / sqrt(1 - adam.beta2)
+
+
+def within_reach(new, before, reach):
+    """No |m| above reach * sqrt(v), of the numbers as they are sent."""
+    if "moments.second" in new and reach < inf:
+        m, v = (new[f"moments.{n}"].astype(before[f"moments.{n}"].dtype).tolist() for n in ("first", "second"))
+        bounds = [reach * sqrt(v_i) for v_i in v]
+        new["moments.first"] = np.array([min(max(m_i, -b), b) for m_i, b in zip(m, bounds, strict=True)])
+    return new
 
 
 def clipped(x, before, bound, buffers):

@@ -190,6 +190,7 @@ class Run:
             self.spec.federation, [as_arrays(state) for state in states],
             as_arrays({**clients[0].started(*parts), **started}), [len(self.shares[c.rank]) for c in clients],
             {n for n, _ in clients[0].net.named_buffers()},
+            reference_aggregation.reach_of(self.method.optimizer),
         )  # fmt: skip
         new = {n: torch.from_numpy(np.array(t)) for n, t in new.items()}
         if started:

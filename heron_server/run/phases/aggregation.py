@@ -23,6 +23,7 @@ def aggregate(
         {rank: update.num_samples for rank, update in updates.items()},
         states.averaged_part(states.common(round_number - 1)),
         states.buffers,
+        states.reach,
     ))
     end = trainer.end_round(round_number, made.state, made.weights)
     states.advance(round_number - 1, made.state, end.client_state, given)

@@ -138,7 +138,7 @@ def is_literal(rule: str, given: Updates, **more: Any) -> None:
     result = RULES[rule].make(spec(rule, **more)).aggregate(given)
     sizes = [given.num_samples[rank] for rank in given.ranks]
     wanted, weights = reference_aggregation.aggregate(
-        spec(rule, **more), given.in_order, given.before, sizes, BUFFERS
+        spec(rule, **more), given.in_order, given.before, sizes, BUFFERS, given.reach
     )
     assert all(np.array_equal(result.state[n], wanted[n]) for n in given.before)
     assert [result.weights.get(rank, 0.0) for rank in given.ranks] == weights
