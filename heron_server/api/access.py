@@ -46,6 +46,7 @@ class Proof:
     """Empty: anybody, nothing was asked for."""
     serial: str = ""
     """Of the certificate, in hexadecimal."""
+    token: str = field(default="", repr=False)
 
 
 class Access:
@@ -74,13 +75,15 @@ class Access:
         return proof
 
     def check(self, proof: Proof) -> None:
-        """Raises NotAdmitted once this caller is on the deny list."""
+        """Raises NotAdmitted once this caller is on the deny list, or its token is not listed any more."""
         if self._denied and proof.name and self._denied.denies(proof.name, proof.serial):
             raise WITHDRAWN
+        if self._tokens and self._tokens.name_of(proof.token) != proof.name:
+            raise WITHDRAWN
 
-    def denied(self) -> tuple[str, ...]:
-        """The lines of the deny list, the same object for as long as it does not change."""
-        return self._denied.lines() if self._denied else ()
+    def lists(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The lines of the deny list and of the tokens, each the same object for as long as it does not change."""
+        return self._denied.lines() if self._denied else (), self._tokens.lines() if self._tokens else ()
 
     def _by_token(self, caller: Caller) -> Proof:
         assert self._tokens is not None
@@ -90,7 +93,7 @@ class Access:
         name = self._tokens.name_of(str(given))
         if name is None:
             raise NotAdmitted("this token is not one of the server's; ask its operator for a new one")
-        return Proof(name)
+        return Proof(name, token=str(given))
 
     def _by_certificate(self, caller: Caller) -> Proof:
         if self._renewing is None:

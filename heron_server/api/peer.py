@@ -45,8 +45,8 @@ class Peers(Interceptor[Context]):
         self._open: dict[asyncio.Task[Any], Proof] = {}
         """Calls in progress."""
         self._withdrawn: set[asyncio.Task[Any]] = set()
-        self._denied = access.denied()
-        """What the deny list said at the last tick."""
+        self._lists = access.lists()
+        """What the deny list and the tokens said at the last tick."""
 
     async def around(
         self, rpc: str, request: Request, call: Context, proceed: Callable[..., Awaitable[Reply]]
@@ -68,9 +68,9 @@ class Peers(Interceptor[Context]):
             self._withdrawn.discard(task)
 
     def tick(self) -> None:
-        """Ends the calls of those who have come onto the deny list since. Call about twice a second."""
-        before, self._denied = self._denied, self._access.denied()
-        if self._denied is before:
+        """Ends the calls of those who have been denied since, or whose token counts no more. Call twice a second."""
+        before, self._lists = self._lists, self._access.lists()
+        if all(now is then for now, then in zip(self._lists, before, strict=True)):
             return  # and each call that was opened since has been checked then
         for task, proof in self._open.items():
             try:

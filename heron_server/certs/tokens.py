@@ -32,13 +32,13 @@ class Tokens:
     """Those that are listed, read again once the file changes."""
 
     def __init__(self, path: Path) -> None:
-        self._lines = LinesOf(path)
+        self.lines = LinesOf(path)
         self._of: tuple[str, ...] = ()
         self._hashes: dict[str, str] = {}
 
     def name_of(self, token: str) -> str | None:
         """Whose token this is, None if nobody's; takes as long for a wrong token as for a right one."""
-        lines = self._lines()
+        lines = self.lines()
         if lines is not self._of:
             self._of = lines
             self._hashes = {entry[0]: entry[1].lower() for entry in map(str.split, lines) if len(entry) == 2}
