@@ -40,13 +40,13 @@ TABLES: dict[str, Any] = {
     "server": {"address": "127.0.0.1:0", "step_deadline_s": 2.0, "start_wait_s": 3.0, "quorum": 0.5},
 }
 METHOD = {"local_steps": 4, "batch_size": 8}
-LARGE = {"model": {"name": "mlp", "input_shape": [1, 8, 8], "widths": [1 << 16, 16]}}
+LARGE = {"model": {"name": "mlp", "input_shape": [1, 8, 8], "widths": [1 << 14, 16]}}
 OTHERWISE: dict[str, dict[str, Any]] = {
     "giant-histograms": {"method": {"name": "fedavg", "local_steps": 2, "batch_size": 8}},
     "unfinished-updates": LARGE,
     "unread-fetches": LARGE,
 }
-"""Tables of a run that a traffic needs: an update that counts without uploads; a client state of some 20 MB."""
+"""Tables of a run that a traffic needs: an update that counts without uploads; a client state of some 5 MB."""
 
 
 # -- an honest client, in a process of its own -------------------------------------------------------------------
