@@ -95,9 +95,9 @@ def test_however_a_sweep_ends_its_runs_and_their_folders_go_with_it(
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    process = start(tmp_path, "--jobs", "2")
+    process = start(tmp_path, "--jobs", "2", text=TEXT.replace("seeds = 2", "seeds = 8"))
     assert process.stdout is not None
-    process.stdout.readline()  # a run has finished, others are in progress
+    process.stdout.readline()  # a run has finished, others are in progress, and many are left
     process.send_signal(signal.SIGSTOP)  # so that it starts nothing between these two lines
     runs = psutil.Process(process.pid).children(recursive=True)
     assert runs
