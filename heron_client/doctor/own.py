@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from heron_client.doctor.visit import Visit
-from heron_core.doctor.certificates import certificates
+from heron_core.doctor.certificates import certificates, check_readable, kept_private
 from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.doctor.machine import open_files, space
 from heron_core.errors import ConfigError, DataError
@@ -23,8 +23,7 @@ def own_certificates(visit: Visit) -> Iterator[Finding]:
     """May this client go to that address so, and is what it proves itself with sound? Raises ConfigError."""
     trust, settings = visit.trust, visit.settings
     if trust.token:
-        trust.read_token()
-        yield ok(f"a token in {trust.token}")
+        yield from _own_token(trust.token, trust.read_token, settings.name)
     if trust.certs is None:
         if trust.tls:
             yield ok("none of its own: it believes the authorities that everybody knows")
@@ -44,6 +43,18 @@ def own_certificates(visit: Visit) -> Iterator[Finding]:
                 f"client {settings.name}` makes"
             )
         yield ok(f"{trust.certs.path}, of {facts.name!r}, valid until {day(facts.not_after)}")
+
+
+def _own_token(path: Path, read: Callable[[], str], name: str) -> Iterator[Finding]:
+    check_readable(path)
+    whose = read().partition(":")[0]
+    if whose != name:
+        raise ConfigError(
+            f"{path} is the token of {whose!r}, and this client is called {name!r}; set name = {whose!r}, or copy here "
+            f"the token that `heron-server certs token {name}` makes"
+        )
+    yield from kept_private(path)
+    yield ok(f"the token in {path}, of {whose!r}")
 
 
 def state_folder(visit: Visit) -> Iterator[Finding]:

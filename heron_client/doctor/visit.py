@@ -16,7 +16,7 @@ from heron_client.session.answers import run_spec_of
 from heron_client.transport.grpc_streams import FEDERATION
 from heron_client.transport.trust import Trust
 from heron_client.trust import choose_trust
-from heron_core.errors import PeerError, Unreachable
+from heron_core.errors import ConfigError, HeronError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 from heron_core.trust.addresses import UNIX, host_of
@@ -71,20 +71,20 @@ class Visit:
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
     @cached_property
-    def _asked(self) -> pb.JoinReply | PeerError:
+    def _asked(self) -> pb.JoinReply | HeronError:
         try:
             return ask_server(self.settings, self.trust)
-        except PeerError as error:
+        except HeronError as error:
             return error
 
     @property
     def reached(self) -> bool:
-        """Does a Heron server answer, whatever it says?"""
-        return not isinstance(self._asked, Unreachable)
+        """Does a Heron server answer, whatever it says? It is not asked where this client may not go to it so."""
+        return not isinstance(self._asked, Unreachable | ConfigError)
 
     def answer(self) -> pb.JoinReply:
-        """To a Join that takes no place. Raises PeerError."""
-        if isinstance(self._asked, PeerError):
+        """To a Join that takes no place. Raises PeerError or ConfigError."""
+        if isinstance(self._asked, HeronError):
             raise self._asked
         return self._asked
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -24,20 +24,24 @@ def certificates(folder: CertFolder, now: datetime) -> Generator[Finding, None, 
     Raises ConfigError where this user cannot read a file, they do not fit each other, or the day is not one of theirs.
     """
     for name in (CA, CERT, KEY):
-        _check_readable(folder.path / name)
+        check_readable(folder.path / name)
     facts = folder.read().facts
     if fault := fault_in_time(f"the certificate {folder.path / CERT}", facts, now):
         raise ConfigError(fault)
     if facts.not_after - now < SOON:
         yield warning(f"{folder.path / CERT} expires on {day(facts.not_after)}; make it anew: heron-server certs")
-    key = folder.path / KEY
-    mode = key.stat().st_mode & 0o777
-    if mode & OTHERS:
-        yield warning(f"{key} has mode {mode:04o}, so that others here can take this name: chmod 600 {key}")
+    yield from kept_private(folder.path / KEY)
     return facts
 
 
-def _check_readable(path: Path) -> None:
+def kept_private(path: Path) -> Iterator[Finding]:
+    """A warning where others on this machine may read the file, which proves a name."""
+    mode = path.stat().st_mode & 0o777
+    if mode & OTHERS:
+        yield warning(f"{path} has mode {mode:04o}, so that others here can take this name: chmod 600 {path}")
+
+
+def check_readable(path: Path) -> None:
     """ConfigError that says whose the file is, where this user may not read it. What is missing, `read` says."""
     try:
         path.open("rb").close()

@@ -273,6 +273,26 @@ def test_a_key_that_others_may_read(guarded: Guarded) -> None:
     doctor.is_well()
 
 
+def test_a_token_of_another_name_and_one_that_others_may_read(plain: str, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("gateway-7:secret")
+    doctor = Doctor(plain, token_file=str(token))
+    line = doctor.fails(USAGE, "certificates", "is the token of 'gateway-7', and this client is called 'a'")
+    found = re.search(r"set name = '([\w-]+)'", line)
+    assert found
+    doctor.settings["name"] = found[1]
+    code, [line] = doctor.says()
+    assert code == 0 and line.endswith(f"chmod 600 {token}")
+    token.chmod(0o600)
+    doctor.is_well()
+
+
+def test_without_certificates_the_way_is_looked_at_nevertheless() -> None:
+    code, lines = Doctor("box.invalid:1").says()
+    assert code == USAGE, "that of the first"
+    assert "there are no certificates in certs" in lines[0] and "nobody here knows 'box.invalid'" in lines[1]
+
+
 # -- this machine ----------------------------------------------------------------------------------------------------
 
 
