@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from heron_core.errors import ConfigError
-from heron_core.process.console import EXIT_CODES
+from heron_core.process.console import EXIT_CODES, printable
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -81,7 +81,7 @@ def check(
     settings = load_client_file(client_file, overrides or [])
     from heron_client.check import run_check
 
-    run_check(settings, typer.echo, insecure)
+    run_check(settings, lambda line: typer.echo(printable(line)), insecure)
 
 
 @app.command(short_help="Why can this client not take part? Looks at each part of the way, and says what to mend.")

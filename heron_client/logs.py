@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 
 from heron_core.errors import ConfigError
+from heron_core.process.console import printable
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -19,6 +20,12 @@ class JsonLines(logging.Formatter):
         return json.dumps({"at": at, "level": record.levelname.lower(), "message": record.getMessage()})
 
 
+class Lines(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        """The record as one line; a traceback follows it as it is."""
+        return printable(super().formatMessage(record))
+
+
 def set_up_logging(level: str, log_format: str) -> None:
     """For the command only; a library does not touch the root logger."""
     if level not in LEVELS or log_format not in ("text", "json"):
@@ -26,7 +33,7 @@ def set_up_logging(level: str, log_format: str) -> None:
             f"--log-level is one of {', '.join(LEVELS)} and --log-format text or json, got {level!r} and {log_format!r}"
         )
     handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+    text = Lines("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
     handler.setFormatter(JsonLines() if log_format == "json" else text)
     logger = logging.getLogger("heron")
     logger.handlers = [handler]

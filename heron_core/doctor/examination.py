@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from heron_core.errors import HeronError, meaning_of
+from heron_core.process.console import in_one_line
 
 
 class Level(Enum):
@@ -85,4 +86,4 @@ class Examination:
 
     def _line(self, level: Level, topic: str, text: str) -> None:
         self._counts[level] += 1
-        self._say(f"{level.value:<11}{topic:<14}{' '.join(text.split())}")
+        self._say(f"{level.value:<11}{topic:<14}{in_one_line(text)}")

@@ -1,4 +1,4 @@
-"""How a command of either side ends: one clear line on an error, and the documented exit code."""
+"""What commands say, and how one ends: one clear line on an error, and the documented exit code."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ EXIT_CODES = """Exit codes: 0 done, 2 usage or config, 3 cannot reach or was ref
 130 ended at once by a second Ctrl-C."""
 
 
+def printable(text: str) -> str:
+    """One line without control characters: what a peer wrote must not steer a terminal or forge a log line."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def in_one_line(text: str) -> str:
+    """As `printable`, with a space for each line break."""
+    return printable(" ".join(text.split()))
+
+
 def run_command(program: str, command: Callable[[], object]) -> NoReturn:
     """Runs a typer app to its end; a HeronError becomes one line on stderr and its exit code.
 
@@ -28,7 +38,7 @@ def run_command(program: str, command: Callable[[], object]) -> NoReturn:
         command()
         code = 0
     except HeronError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {in_one_line(str(error))}", file=sys.stderr)
         code = meaning_of(error).exit_code
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from heron_server.text.units import printable
+from heron_core.process.console import printable
 
 
 class ClientLine:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TextIO
 
+from heron_core.process.console import printable
 from heron_server.display.lines import Lines
 from heron_server.display.phrases import clients_text, rate_text, results
 from heron_server.metrics.figures import RoundRecord
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.pace import Pace
-from heron_server.text.units import printable, seconds_text
+from heron_server.text.units import seconds_text
 
 
 class PlainDisplay(Observer):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TextIO
 
+from heron_core.process.console import printable
 from heron_server.metrics.figures import ClientRecord, RoundRecord, Summary
 from heron_server.text.figures import direction_text, name_text, value_text
 from heron_server.text.tables import Section, plain_text, print_sections
@@ -16,7 +17,6 @@ from heron_server.text.units import (
     macs_text,
     number_text,
     percent_text,
-    printable,
     seconds_text,
 )
 

@@ -12,12 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from heron_core.process.console import printable
 from heron_server.display.client_line import ClientLine
 from heron_server.display.phrases import clients_text, rate_text, results
 from heron_server.metrics.figures import RoundRecord
 from heron_server.metrics.observers import Observer
 from heron_server.metrics.pace import Pace
-from heron_server.text.units import printable, seconds_text
+from heron_server.text.units import seconds_text
 
 UPDATES_PER_SECOND = 4
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from heron_core.process.console import printable
 from heron_server.rounds.machine import Rounds
 from heron_server.run.deadlines import Deadlines
-from heron_server.text.units import printable
 from heron_server.uploads.uploads import Uploads
 
 

@@ -14,7 +14,7 @@ from inspect import signature
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from heron_core.errors import HeronError
-from heron_server.text.units import printable
+from heron_core.process.console import printable
 
 MOST_EVENTS = 400
 MOST_ALIASES = 200

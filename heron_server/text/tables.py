@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from heron_server.text.units import printable
+from heron_core.process.console import printable
 
 
 @dataclass(frozen=True)

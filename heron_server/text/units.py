@@ -64,8 +64,3 @@ def histogram_text(counts: Sequence[int]) -> str:
         return " ".join(str(count) for count in counts) or UNKNOWN
     present = sum(count > 0 for count in counts)
     return f"{present} of {len(counts)} classes, {min(counts)} to {max(counts)} samples each"
-
-
-def printable(text: str) -> str:
-    """One line without control characters: what a peer wrote must not steer a terminal or forge a log line."""
-    return "".join(c if c.isprintable() else "?" for c in text)

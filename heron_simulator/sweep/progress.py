@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
+from heron_core.process.console import printable
 from heron_server.display.lines import Lines
-from heron_server.text.units import percent_text, printable, seconds_text
+from heron_server.text.units import percent_text, seconds_text
 from heron_simulator.sweep.store import Row, number
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ def test_each_check_has_its_lines_and_what_needs_a_failed_one_is_not_tried() -> 
     lines: list[str] = []
     examination = Examination(lines.append)
     examination.run([
-        Check("port", finds(ok("open"), error=Unreachable("gone;\n start it"))),
+        Check("port", finds(ok("open"), error=Unreachable("gone;\n start\x1b it"))),
         Check("server", finds(ok("never seen")), ("port",)),
         Check("model", finds(ok("never seen")), ("server",)),
         Check("data", finds(warning("few"), error=DataError("none; copy some"))),
@@ -33,7 +33,7 @@ def test_each_check_has_its_lines_and_what_needs_a_failed_one_is_not_tried() -> 
     ])  # fmt: skip
     examination.conclude()
     assert [" ".join(line.split()) for line in lines] == [
-        "ok port open", "failed port gone; start it", "not tried server needs port", "not tried model needs server",
+        "ok port open", "failed port gone; start? it", "not tried server needs port", "not tried model needs server",
         "warning data few", "failed data none; copy some", "ok disk room", "2 ok, 1 warning, 2 failed, 2 not tried",
     ]  # fmt: skip
     assert examination.exit_code == 3, "that of the first that failed"

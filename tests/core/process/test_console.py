@@ -31,6 +31,11 @@ def test_an_error_of_ours_is_one_line_and_its_code(
     assert capsys.readouterr().err == f"heron-test: {error}\n"
 
 
+def test_what_a_peer_wrote_steers_no_terminal_and_forges_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    end_of(plant(ConfigError("gone \x1b[2J\nheron-test: all is well")))
+    assert capsys.readouterr().err == "heron-test: gone ?[2J heron-test: all is well\n"
+
+
 def test_an_error_that_nobody_expected_has_its_traceback_a_last_line_and_a_code_of_its_own(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
