@@ -11,6 +11,7 @@ from pathlib import Path
 from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.errors import ConfigError
 
+MANY = 1 << 62
 MEMINFO, GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
@@ -68,17 +69,20 @@ def space(folder: Path, needed: int, what: str, remedy: str) -> Iterator[Finding
     yield ok(f"{what} needs {mib(needed)}, {mib(free)} are free in {place}")
 
 
-def open_files(needed: int, what: str) -> Iterator[Finding]:
-    """May this process open so many? Raises ConfigError. `what` needs them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and needed > soft:
-        root = "" if hard == resource.RLIM_INFINITY or needed <= hard else " as root"
+def open_files(needed: int, what: str, raises: bool = False) -> Iterator[Finding]:
+    """May a process open so many? Raises ConfigError.
+
+    `what` needs them; `raises`: it raises its own limit as far as it may.
+    """
+    soft, hard = (MANY if n == resource.RLIM_INFINITY else n for n in resource.getrlimit(resource.RLIMIT_NOFILE))
+    limit = hard if raises else soft
+    if needed > limit:
+        root = " as root" if needed > hard else ""
         raise ConfigError(
-            f"{what} needs {needed} open files, and a process here may have {soft}; raise it{root} before the start: "
+            f"{what} needs {needed} open files, and a process here may have {limit}; raise it{root} before the start: "
             f"ulimit -n {needed} (in a systemd unit LimitNOFILE={needed})"
         )
-    most = "any number" if soft == resource.RLIM_INFINITY else str(soft)
-    yield ok(f"{what} needs {needed}, a process here may have {most}")
+    yield ok(f"{what} needs {needed}, a process here may have {'any number' if limit == MANY else limit}")
 
 
 def mib(count: int) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.doctor.machine import memory, open_files, space
+from heron_server.api.gate.connections import MOST_IDLE
+from heron_server.api.gate.descriptors import RESERVED
 from heron_server.doctor.visit import Visit
 from heron_server.planning.sections.disk import server_disk
 from heron_server.storage.run_dir import RunDir, run_dir_of
 from heron_server.storage.shelf import rounds_found
 
-OWN_FILES = 128
-"""What Python, torch and gRPC have open at most, and the run's own files, with room."""
+OWN_FILES = 64
+"""What Python, torch and gRPC have open before the first connection, with room."""
 PER_CLIENT = 2
 """Connections: one for what is small and one for what is large."""
 
@@ -20,7 +22,8 @@ PER_CLIENT = 2
 def files(visit: Visit) -> Iterator[Finding]:
     """May the server open a connection for everybody? Raises ConfigError."""
     clients = visit.spec.federation.clients
-    return open_files(PER_CLIENT * clients + OWN_FILES, f"a run of {clients} clients")
+    needed = PER_CLIENT * clients + MOST_IDLE + RESERVED + OWN_FILES
+    return open_files(needed, f"a run of {clients} clients", raises=True)
 
 
 def folder(visit: Visit) -> Iterator[Finding]:

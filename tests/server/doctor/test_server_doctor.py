@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import resource
 import socket
@@ -17,12 +16,16 @@ from secured import Secured
 from server.driven import Start
 from typer.testing import CliRunner
 
+from heron_core.doctor.examination import Level
+from heron_core.errors import ConfigError
 from heron_core.spec.run_spec import RunSpec
 from heron_server.api.server import listen
 from heron_server.certs_command import app as certs_app
 from heron_server.cli import app
 from heron_server.config import ServerSettings
 from heron_server.doctor.command import run_doctor
+from heron_server.doctor.run import files
+from heron_server.doctor.visit import Visit
 from heron_server.storage.run_dir import RunDir
 
 USAGE, INPUT = 2, 4
@@ -191,18 +194,18 @@ def test_a_run_directory_that_another_server_holds(tmp_path: Path) -> None:
     doctor.warns("run folder", "holds a run up to round 3: go on with --resume, or choose another run_dir")
 
 
-def test_too_few_open_files() -> None:
-    doctor = Doctor()
+def test_more_clients_than_a_process_may_have_connections() -> None:
+    """Not the soft limit counts: a server raises that by itself."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, hard))  # noqa: PTH208
-        line = doctor.fails(USAGE, "open files", r"a run of 2 clients needs .* \(in a systemd unit LimitNOFILE=")
-        found = re.search(r"ulimit -n (\d+) ", line)
-        assert found
-        resource.setrlimit(resource.RLIMIT_NOFILE, (int(found[1]), hard))
-        doctor.is_well()
+        assert [found.level for found in files(Visit(RunSpec.model_validate(SMALL), ServerSettings()))] == [Level.OK]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    crowd = RunSpec.model_validate({**SMALL, "federation": {"clients": 10**9}})
+    said = r"a run of 1000000000 clients needs 2000000160 .* as root .* ulimit -n 2000000160 \(in a systemd unit"
+    with pytest.raises(ConfigError, match=said):
+        list(files(Visit(crowd, ServerSettings())))
 
 
 def test_a_disk_that_is_too_full() -> None:
