@@ -23,7 +23,7 @@ class Deadlines:
 
     def measured(self, name: str, step_seconds: float) -> None:
         """What a local step took, as the client's update says."""
-        if step_seconds > 0:  # NaN is not
+        if step_seconds > 0:
             self._step_seconds[name] = step_seconds
 
     def stepped(self, name: str, session_id: str, step: int, now: float) -> None:
