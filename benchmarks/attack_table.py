@@ -157,8 +157,7 @@ def _verdict(chosen: Results, fresh: Results) -> str:
         "## The recommended setting",
         f"`{RECOMMENDED}` with the guard, `federation.hostile = 3`, `min_clients` what the rule needs. Three of ten",
         f"hostile *updates* on IID data should cost at most {MOST_POINTS:g} points. The rule was chosen by the tables "
-        f"below,",
-        f"which are of the seeds 1 to {CHOSEN_BY}; the fresh seeds had no part in the choice but for what is said below.",
+        f"below, which are of the seeds 1 to {CHOSEN_BY}; the fresh seeds had no part in it but what is said below.",
         "",
         "| data | seeds | " + " | ".join(UPDATE_ATTACKS) + f" | at most {MOST_POINTS:g} points in the mean |",
         "|---|---|" + "---|" * (len(UPDATE_ATTACKS) + 1),
