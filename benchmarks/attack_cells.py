@@ -42,13 +42,14 @@ TASKS: dict[str, Tables] = {
 }
 PARTITIONS: dict[str, Tables] = {"iid": {"partition": "iid"}, "dirichlet": {"partition": "dirichlet", "alpha": 0.5}}
 NEEDS = {"uniform": (0, 1), "samples": (0, 1), "median": (2, 1), "trimmed_mean": (2, 1), "krum": (2, 3),
-         "multi_krum": (2, 3), "geometric_median": (2, 1), "norm_clipping": (2, 1), "bulyan": (4, 3)}  # fmt: skip
+         "multi_krum": (2, 3), "geometric_median": (2, 1), "nearest_mixing": (2, 1), "norm_clipping": (2, 1),
+         "bulyan": (4, 3)}  # fmt: skip
 """n >= a f + b of each rule, as `heron-server validate` asks."""
-ASKS_F = ("trimmed_mean", "krum", "multi_krum", "bulyan")
+ASKS_F = ("trimmed_mean", "krum", "multi_krum", "nearest_mixing", "bulyan")
 """Rules whose result without hostile clients depends on how many there may be."""
 UNDEFENDED = ("uniform", "samples", "frozen")
 """No rule that bears hostile clients, and no guard of the back; all others have GUARD."""
-CANDIDATES = ("trimmed_mean", "norm_clipping", "geometric_median", "multi_krum", "median")
+CANDIDATES = ("nearest_mixing", "trimmed_mean", "norm_clipping", "geometric_median", "multi_krum", "median")
 """For the recommended setting; the page says which it is."""
 GUARD = {"clip_gradient": 5.0, "loss_outlier": 6.0}
 UPDATE_ATTACKS = ("sign_flip", "scaled", "noise", "inner_product")

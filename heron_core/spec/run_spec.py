@@ -224,7 +224,7 @@ class FederationSpec(Settings):
     """A round needs at least this many participants; below it the round is abandoned."""
     aggregation: Literal[
         "uniform", "samples", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "norm_clipping",
-        "bulyan",
+        "nearest_mixing", "bulyan",
     ] = "uniform"  # fmt: skip
     """What is made of the clients' states. uniform (the paper's 1/N) and samples (by each client's sample count)
     average whatever comes; the others bear `hostile` clients, see docs/hostile.md."""

@@ -5,11 +5,16 @@ RFA: Pillutla, Kakade and Harchaoui, Robust Aggregation for Federated Learning, 
 
 A hostile client keeps a small weight. It is enough for a made-up first moment to count where the honest second moments
 are zero, so the result's first moment is cut to what Adam can come to (`moments`).
+
+Nearest-neighbour mixing: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot and Stephan, Fixing by Mixing: A Recipe for
+Optimal Byzantine ML under Heterogeneity, AISTATS 2023: each state becomes the mean of the n - f nearest to it, itself
+included, before the rule. n > 2 f.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, sqrt
 
@@ -18,8 +23,8 @@ import numpy as np
 from heron_core.arrays import Array
 from heron_server.aggregation.aggregator import Aggregated, Updates
 from heron_server.aggregation.coordinate_wise import median
-from heron_server.aggregation.distances import in_units, squared_distance, squared_units
-from heron_server.aggregation.mean import average, lower_median
+from heron_server.aggregation.distances import in_units, squared_distance, squared_distances, squared_units
+from heron_server.aggregation.mean import average, lower_median, uniform
 from heron_server.aggregation.moments import within_reach
 
 SMOOTHING = 1e-6
@@ -44,6 +49,44 @@ class GeometricMedian:
             distances = _distances(updates, units, partial(_mean, weights=weights))
         state = within_reach(average(updates.in_order, weights, lower_median), updates.reach)
         return Aggregated(state, dict(zip(updates.ranks, weights, strict=True)))
+
+
+@dataclass(frozen=True)
+class NearestMixing:
+    """The geometric median of states that are mixed with their nearest."""
+
+    hostile: int
+
+    def aggregate(self, updates: Updates) -> Aggregated:
+        """A client's weight is its part in all mixed states, by their weights."""
+        count, ranks = len(updates.ranks) - self.hostile, updates.ranks
+        nearest = [sorted(np.argsort(row, kind="stable")[:count].tolist()) for row in squared_distances(updates)]
+        mixed = {
+            rank: _Mean([updates.in_order[i] for i in near]) for rank, near in zip(ranks, nearest, strict=True)
+        }
+        made = GeometricMedian().aggregate(replace(updates, states=mixed))
+        part = dict.fromkeys(ranks, 0.0)
+        for rank, near in zip(ranks, nearest, strict=True):
+            for place in near:
+                part[ranks[place]] += made.weights[rank] / count
+        return Aggregated(made.state, {rank: weight for rank, weight in part.items() if weight})
+
+
+@dataclass(frozen=True)
+class _Mean(Mapping[str, Array]):
+    """The mean of states, a tensor at a time: all together would be as large as the updates."""
+
+    states: Sequence[Mapping[str, Array]]
+
+    def __getitem__(self, name: str) -> Array:
+        given = [{name: state[name]} for state in self.states]
+        return average(given, uniform(range(len(given))), lower_median)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.states[0])
+
+    def __len__(self) -> int:
+        return len(self.states[0])
 
 
 def _weights(distances: Sequence[float]) -> list[float]:

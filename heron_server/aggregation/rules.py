@@ -9,7 +9,7 @@ from heron_core.spec.run_spec import FederationSpec
 from heron_server.aggregation.aggregator import Aggregator
 from heron_server.aggregation.bulyan import Bulyan
 from heron_server.aggregation.coordinate_wise import CoordinateMedian, TrimmedMean
-from heron_server.aggregation.geometric_median import GeometricMedian
+from heron_server.aggregation.geometric_median import GeometricMedian, NearestMixing
 from heron_server.aggregation.krum import Krum, MultiKrum
 from heron_server.aggregation.mean import Mean, by_samples, uniform
 from heron_server.aggregation.norm_clipping import NormClipping
@@ -39,6 +39,7 @@ RULES: Mapping[str, Rule] = {
     "krum": Rule(lambda spec: Krum(spec.hostile), 2, 3, copies=3),
     "multi_krum": Rule(lambda spec: MultiKrum(spec.hostile), 2, 3, copies=3),
     "geometric_median": Rule(lambda _: GeometricMedian(), 2, 1, copies=4),
+    "nearest_mixing": Rule(lambda spec: NearestMixing(spec.hostile), 2, 1, copies=4),
     "norm_clipping": Rule(lambda spec: NormClipping(spec.clip_norm), 2, 1),
     "bulyan": Rule(lambda spec: Bulyan(spec.hostile), 4, 3, copies=3),
 }

@@ -30,6 +30,13 @@ def aggregate(federation, states, before, sizes, buffers=(), reach=inf):
     elif name == "geometric_median":
         w = weiszfeld(x, units(x, buffers))
         new = within_reach(weighted(x, w, median_low), before, reach)
+    elif name == "nearest_mixing":
+        near = nearest(distances(x, buffers), n - f)
+        y = [weighted([x[i] for i in of], [1 / (n - f)] * (n - f), median_low) for of in near]
+        y = [{k: v.astype(before[k].dtype).astype(x[0][k].dtype) for k, v in state.items()} for state in y]
+        u = weiszfeld(y, units(y, buffers))
+        w = [sum([u_j / (n - f) for u_j, of in zip(u, near, strict=True) if i in of], 0.0) for i in range(n)]
+        new = within_reach(weighted(y, u, median_low), before, reach)
     elif name == "norm_clipping":
         w, new = one, clipped(x, b, federation.clip_norm, buffers)
     elif name == "bulyan":
@@ -117,6 +124,11 @@ def krum_score(i, among, d, f):
     """Blanchard et al.: s(i) = the sum over the n - f - 2 closest of ||x_i - x_j||^2."""
     others = sorted(d[i][j] for j in among if j != i)
     return sum(others[: max(1, len(among) - f - 2)])
+
+
+def nearest(d, count):
+    """Allouah et al.: of each client the `count` that are closest to it, itself among them."""
+    return [sorted(sorted(range(len(d)), key=lambda j: row[j])[:count]) for row in d]
 
 
 def bulyan_selection(d, f):

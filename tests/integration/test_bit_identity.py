@@ -158,7 +158,9 @@ def test_training_a_few_layers_or_adapters_gives_the_reference_bits(name: str, t
 
 # -- the aggregation rules ---------------------------------------------------------------------------------------
 
-ROBUST = ("median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "norm_clipping", "bulyan")
+ROBUST = (
+    "median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "nearest_mixing", "norm_clipping", "bulyan",
+)  # fmt: skip
 
 
 def robust(rule: str, **more: Any) -> Tables:

@@ -237,5 +237,5 @@ def test_each_rule_needs_the_clients_that_its_paper_says() -> None:
     assert needed == {
         "uniform": [1, 1, 1], "samples": [1, 1, 1], "median": [1, 3, 7], "trimmed_mean": [1, 3, 7],
         "krum": [3, 5, 9], "multi_krum": [3, 5, 9], "geometric_median": [1, 3, 7], "norm_clipping": [1, 3, 7],
-        "bulyan": [3, 7, 15],
+        "nearest_mixing": [1, 3, 7], "bulyan": [3, 7, 15],
     }  # fmt: skip
