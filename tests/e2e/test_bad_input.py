@@ -200,7 +200,8 @@ def test_torn_checkpoint_is_refused_and_the_one_before_it_gives_the_same_bits(
     newest.write_bytes(newest.read_bytes()[:-100])
     refused = run_server(bench, "--resume")
     ends_with_one_line(refused, INPUT, "is torn", "newest good one is that after round 1; go on from it with: python")
-    resumed = bench.program(*shlex.split(refused.stderr[0].partition("go on from it with: python ")[2]))
+    command = shlex.split(refused.stderr[0].partition("go on from it with: python ")[2])
+    resumed = bench.program(*command, "--set", "server.rejoin_s=0.5")  # the name was a simulated client's
     client = bench.client("client-0", resumed.line("listening").split()[2].rstrip(","))
     assert (resumed.ends(), client.ends()) == (0, 0)
     assert json.loads((bench.run_dir / "summary.json").read_text())["model_sha256"] == finished["model_sha256"]
