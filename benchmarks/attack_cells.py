@@ -194,12 +194,6 @@ _ORDER = (_promise, _refused, _beside, lambda: _rules(3), _forbidden, lambda: _r
 
 def run_cell(cell: Cell) -> Row:
     """Its line in the results."""
-    import logging
-
-    import torch
-
-    logging.disable(logging.CRITICAL)  # what hostile clients are told fills screens
-    torch.set_num_threads(1)
     began, plot = time.process_time(), Plot(cell.seed, hostile=PLACES[cell.hostile], clients=CLIENTS)
     try:
         with _at_most(MOST_SECONDS):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import time
@@ -70,6 +71,7 @@ def run(todo: Iterable[Cell], out: Path, jobs: int, time_limit_s: float, data: s
 
 def use_data(folder: str) -> None:
     """In each worker: where the data lies. scikit-learn's digits are read from there if it is not installed."""
+    logging.disable(logging.CRITICAL)  # what hostile clients are told fills screens
     from importlib.util import find_spec
 
     os.environ["HERON_DATA"] = folder

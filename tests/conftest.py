@@ -1,8 +1,9 @@
-"""Puts this folder on the path, so that every test may `import tiny`, and looks at every state machine after each
-test that made one."""
+"""Puts this folder on the path, so that every test may `import tiny`, hears signals, and looks at every state machine
+after each test that made one."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,17 @@ from typing import Any
 import pytest
 
 MACHINES = ("heron_server.rounds.machine.Rounds", "heron_server.uploads.scheduler.Scheduler")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_are_heard() -> Iterator[None]:
+    """Also where the tests themselves were started with nohup, or in the background of a script."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,9 @@ def test_no_tracked_file_is_a_pickle_or_a_build_product() -> None:
     assert [str(path.relative_to(ROOT)) for path in files if path.suffix in wrong] == []
     heads = {str(path.relative_to(ROOT)): path.read_bytes()[:2] for path in files}
     assert [name for name, head in heads.items() if head[:1] == b"\x80" and head[1:] in b"\2\3\4\5"] == []
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """pytest imports them by it."""
+    names = Counter(Path(file).name for file in tracked_files() if Path(file).name.startswith("test_"))
+    assert [name for name, count in names.items() if count > 1] == []

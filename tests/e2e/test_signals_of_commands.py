@@ -26,17 +26,6 @@ SIGNALS = {
 PHASES = ("start-up", "gathering", "training", "evaluating", "committing")
 
 
-@pytest.fixture(autouse=True)
-def _signals_are_heard() -> Iterator[None]:
-    """Also where these tests themselves were started with nohup, or in the background of a script."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT)}
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def run_tables(clients: int = 1) -> dict[str, Any]:
     return {
         "rounds": 2,
