@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from typing import TypeVar
 
 from heron_core.errors import HeronError, meaning_of
 from heron_core.process.console import in_one_line
+
+V = TypeVar("V")
 
 
 class Level(Enum):
@@ -48,6 +52,11 @@ class Check:
     """Raises a HeronError, whose message says what is wrong and how to mend it."""
     needs: tuple[str, ...] = ()
     """Topics without which there is nothing to look at."""
+
+
+def checks_of(visit: V, rows: Iterable[tuple[str, Callable[[V], Iterable[Finding]], *tuple[str, ...]]]) -> list[Check]:
+    """Checks that look at one visit; a row is topic, look, and the topics that it needs."""
+    return [Check(topic, partial(look, visit), tuple(needs)) for topic, look, *needs in rows]
 
 
 class Examination:

@@ -6,7 +6,7 @@ import os
 import re
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from client.transport.odd_server import odd_server
+from doctors import Doctored
 from integration.test_transports import spec
 from integration.worlds import GrpcWorld
 from secured import HERE, Secured, today
@@ -31,33 +32,14 @@ E2E = Path(__file__).parents[1] / "e2e"
 USAGE, PEER, INPUT = 2, 3, 4
 
 
-class Doctor:
-    """A client's settings, which a test mends, and what the doctor says of them."""
+class Doctor(Doctored):
+    """A client's."""
 
     def __init__(self, server: str, **settings: Any) -> None:
-        self.settings: dict[str, Any] = {"name": "a", "server": server, "device": "cpu", "rpc_deadline_s": 10.0}
-        self.settings.update(settings)
+        super().__init__(**{"name": "a", "server": server, "device": "cpu", "rpc_deadline_s": 10.0, **settings})
 
-    def says(self, now: datetime | None = None) -> tuple[int, list[str]]:
-        """The exit code, and the lines that are not ok, without what was not tried because of them."""
-        lines: list[str] = []
-        code = run_doctor(ClientSettings.model_validate(self.settings), lines.append, now=now)
-        return code, [line for line in lines[:-1] if not line.startswith(("ok ", "not tried "))]
-
-    def fails(self, code: int, topic: str, *said: str, now: datetime | None = None) -> str:
-        """The one line that failed: of this topic, with all of these patterns in it."""
-        found = self.says(now)
-        assert found[0] == code and len(found[1]) == 1, found
-        line = found[1][0]
-        assert line.startswith("failed") and line[11:].startswith(topic), line
-        for pattern in said:
-            assert re.search(pattern, line), line
-        return line
-
-    def is_well(self, **mended: Any) -> None:
-        """With these settings mended, nothing is left to say."""
-        self.settings.update(mended)
-        assert self.says() == (0, [])
+    def examined(self, say: Callable[[str], None], now: datetime | None) -> int:
+        return run_doctor(ClientSettings.model_validate(self.settings), say, now=now)
 
 
 @pytest.fixture(autouse=True)

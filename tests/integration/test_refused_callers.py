@@ -19,6 +19,7 @@ from heron_core.errors import HeronError, NotAdmitted, UnknownSession, Unreachab
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.version import PROTOCOL_VERSION
+from heron_server.certs.choice import Guard
 
 Ask = Callable[[Transport, str], object]
 
@@ -54,13 +55,12 @@ CALLS: dict[str, Ask] = {
 each_call = pytest.mark.parametrize("rpc", CALLS)
 
 
-class Run:
-    """A server with certificates, and alice in it."""
+class RunOfAlice:
+    """A server that asks who calls, and alice in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.certs = Secured(folder / "certs")
-        self.world = GrpcWorld(spec(federation={"clients": 2}), folder / "run", guard=self.certs.guard)
-        self.alice = self.world.transport(self.certs.client("alice"))
+    def __init__(self, folder: Path, guard: Guard, alice: Trust) -> None:
+        self.world = GrpcWorld(spec(federation={"clients": 2}), folder / "run", guard=guard)
+        self.alice = self.world.transport(alice)
         self.session = join(self.alice, "alice").session_id
         self.alice.watch(self.session, 1.0, 30.0)
         assert self.alice.next_event(20.0) is not None
@@ -73,6 +73,14 @@ class Run:
         assert type(refused.value) is kind, refused.value
         assert self.world.coordinator.clients_present == 1
         return str(refused.value)
+
+
+class Run(RunOfAlice):
+    """By certificates."""
+
+    def __init__(self, folder: Path) -> None:
+        self.certs = Secured(folder / "certs")
+        super().__init__(folder, self.certs.guard, self.certs.client("alice"))
 
 
 @pytest.fixture(scope="module")

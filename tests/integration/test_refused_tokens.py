@@ -6,20 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.test_refused_callers import CALLS, each_call, join
-from integration.test_transports import spec
-from integration.worlds import GrpcWorld
+from integration.test_refused_callers import RunOfAlice, each_call, join
 from secured import Secured
 
 from heron_client.transport.trust import Trust
-from heron_core.errors import HeronError, NotAdmitted, UnknownSession
+from heron_core.errors import NotAdmitted, UnknownSession
 from heron_core.trust.folder import CertFolder, Side
 from heron_server.certs.choice import Guard
 from heron_server.certs.tokens import make_token, with_token
 
 
-class Run:
-    """A server that asks for tokens in place of certificates, and alice in it."""
+class Run(RunOfAlice):
+    """By tokens in place of certificates."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -27,12 +25,7 @@ class Run:
         self.listed, self.denied = folder / "tokens.txt", folder / "denied.txt"
         self.listed.write_text("")
         self.tokens = {name: self.give(name) for name in ("alice", "bob")}
-        guard = Guard(self.certs.guard.certs, self.listed)
-        self.world = GrpcWorld(spec(federation={"clients": 2}), folder / "run", guard=guard)
-        self.alice = self.world.transport(self.trust(self.tokens["alice"]))
-        self.session = join(self.alice, "alice").session_id
-        self.alice.watch(self.session, 1.0, 30.0)
-        assert self.alice.next_event(20.0) is not None
+        super().__init__(folder, Guard(self.certs.guard.certs, self.listed), self.trust(self.tokens["alice"]))
 
     def give(self, name: str) -> str:
         token = make_token(name)
@@ -53,15 +46,6 @@ class Run:
         held.write_text(token or "")
         return Trust(tls=True, certs=CertFolder(believed, Side.CLIENT), token=held if token else None)
 
-    def refusal(self, rpc: str, token: str | None, kind: type[HeronError]) -> str:
-        """What a caller with this token is told, asking for what is alice's; she goes on undisturbed."""
-        transport = self.world.transport(self.trust(token))
-        with pytest.raises(HeronError) as refused:
-            CALLS[rpc](transport, self.session)
-        assert type(refused.value) is kind, refused.value
-        assert self.world.coordinator.clients_present == 1
-        return str(refused.value)
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
@@ -72,14 +56,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 @each_call
 def test_without_a_token_or_with_one_that_is_nobody_s_a_caller_is_told_what_is_wanted(run: Run, rpc: str) -> None:
-    assert "wants a token with every call; set token_file" in run.refusal(rpc, None, NotAdmitted)
+    assert "wants a token with every call; set token_file" in run.refusal(rpc, run.trust(None), NotAdmitted)
     for wrong in (make_token("alice"), "alice:", "nobody", run.tokens["alice"] + "x"):
-        assert "is not one of the server's; ask its operator" in run.refusal(rpc, wrong, NotAdmitted)
+        assert "is not one of the server's; ask its operator" in run.refusal(rpc, run.trust(wrong), NotAdmitted)
 
 
 @each_call
 def test_another_s_token_speaks_for_that_other_alone(run: Run, rpc: str) -> None:
-    said = run.refusal(rpc, run.tokens["bob"], NotAdmitted if rpc == "Join" else UnknownSession)
+    said = run.refusal(rpc, run.trust(run.tokens["bob"]), NotAdmitted if rpc == "Join" else UnknownSession)
     if rpc == "Join":
         assert "is 'bob''s, and the client calls itself 'alice'" in said
 
@@ -89,10 +73,10 @@ def test_a_token_whose_line_is_gone_and_a_name_that_is_denied_are_refused(run: R
     token = run.give("carol")
     kept = [line for line in run.listed.read_text().splitlines() if not line.startswith("carol")]
     run.list("\n".join(kept) + "\n")
-    assert "is not one of the server's" in run.refusal(rpc, token, NotAdmitted)
+    assert "is not one of the server's" in run.refusal(rpc, run.trust(token), NotAdmitted)
     run.denied.write_text("bob\n")
     try:
-        assert "is not let in any more" in run.refusal(rpc, run.tokens["bob"], NotAdmitted)
+        assert "is not let in any more" in run.refusal(rpc, run.trust(run.tokens["bob"]), NotAdmitted)
     finally:
         run.denied.write_text("")
 

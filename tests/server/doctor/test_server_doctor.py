@@ -6,12 +6,15 @@ import asyncio
 import re
 import resource
 import socket
+from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from doctors import Doctored
 from secured import Secured
 from server.driven import Start
 from typer.testing import CliRunner
@@ -37,40 +40,16 @@ SMALL: dict[str, Any] = {
 }
 
 
-class Doctor:
-    """A run file, which a test mends, and what the doctor says of it."""
+class Doctor(Doctored):
+    """A run file's."""
 
     def __init__(self, insecure: bool = False, **settings: Any) -> None:
-        self.settings: dict[str, Any] = {"address": "127.0.0.1:0", "device": "cpu", **settings}
+        super().__init__(**{"address": "127.0.0.1:0", "device": "cpu", **settings})
         self._insecure = insecure
 
-    def says(self) -> tuple[int, list[str]]:
-        """The exit code, and the lines that are not ok, without what was not tried because of them."""
-        lines: list[str] = []
+    def examined(self, say: Callable[[str], None], now: datetime | None) -> int:
         spec, settings = RunSpec.model_validate(SMALL), ServerSettings.model_validate(self.settings)
-        code = run_doctor(spec, settings, lines.append, self._insecure)
-        return code, [line for line in lines[:-1] if not line.startswith(("ok ", "not tried "))]
-
-    def fails(self, code: int, topic: str, *said: str) -> str:
-        """The one line that failed: of this topic, with all of these patterns in it."""
-        found = self.says()
-        assert found[0] == code and len(found[1]) == 1, found
-        line = found[1][0]
-        assert line.startswith("failed") and line[11:].startswith(topic), line
-        for pattern in said:
-            assert re.search(pattern, line), line
-        return line
-
-    def warns(self, topic: str, *said: str) -> None:
-        code, [line] = self.says()
-        assert code == 0 and line.startswith("warning") and line[11:].startswith(topic)
-        for pattern in said:
-            assert re.search(pattern, line), line
-
-    def is_well(self, **mended: Any) -> None:
-        """With these settings mended, nothing is left to say."""
-        self.settings.update(mended)
-        assert self.says() == (0, [])
+        return run_doctor(spec, settings, say, self._insecure, now)
 
 
 @pytest.fixture(autouse=True)

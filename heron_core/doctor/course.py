@@ -1,0 +1,19 @@
+"""How a doctor of either side goes about it: the libraries first, without which the rest may not even be imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from heron_core.doctor.examination import Check, Examination
+from heron_core.doctor.versions import versions
+
+
+def examine(libraries: Sequence[str], checks: Callable[[], Sequence[Check]], say: Callable[[str], None]) -> int:
+    """Says a line for each thing that is looked at; returns the exit code. `checks` may import what it needs."""
+    examination = Examination(say)
+    examination.run([Check("versions", partial(versions, libraries))])
+    if not examination.exit_code:
+        examination.run(checks())
+    examination.conclude()
+    return examination.exit_code
