@@ -19,6 +19,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.wire.frames import Bulk
 from heron_server.api.interceptor import Interceptor, Passing, Reply, Request
 from heron_server.api.peer import Call
+from heron_server.metrics.sparing import Bucket
 from heron_server.run.coordinator import Coordinator
 
 CALLS, CALLS_A_S, CALLS_A_ROUND = 128, 8.0, 16.0
@@ -33,27 +34,6 @@ MOVING = ("FetchModel", "SubmitUpdate")
 """Calls that the run waits for: their bytes move, or they end."""
 STREAMS_DOWN = ("WatchRounds", "FetchModel", "PushActivations")
 REPLACED = "this client began the same call once more; only the newer one goes on"
-
-
-class Bucket:
-    """What may be taken at once; some of it comes back each second."""
-
-    def __init__(self, most: float, per_s: float) -> None:
-        self._most, self._per_s = most, per_s
-        self._left, self._at = most, -inf
-
-    def take(self, now: float) -> bool:
-        """Is one left? Then it is taken."""
-        self._left = min(self._most, self._left + (now - self._at) * self._per_s)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-    def add(self, count: float) -> None:
-        """So much more may be taken."""
-        self._left = min(self._most, self._left + count)
 
 
 @dataclass
