@@ -17,24 +17,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import sleep
 from typing import Any, Literal
 from unittest.mock import patch
 
 import numpy as np
+from bad_transports import SLOW_S, Spoiling, Troublesome
 from hook import CLIENT_THREAD
 
 from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner
 from heron_client.session.session import State
 from heron_client.transport.grpc_transport import GrpcTransport
-from heron_client.transport.interface import PushStream
 from heron_core.errors import HeronError, meaning_of
-from heron_core.pb.v1 import federation_pb2 as pb
-from heron_core.pb.v1 import split_pb2 as split
 from heron_core.process import signals
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.frames import Bulk
 from heron_server.config import ServerSettings
 from heron_server.launch import run_server
 from heron_server.storage.checkpoint import Checkpoint, load_checkpoint
@@ -58,8 +54,6 @@ TABLES: dict[str, Any] = {
 }
 WIDE = {**TABLES["model"], "widths": [4200, 8]}
 """Its update is more than one chunk long."""
-SLOW_S = 0.15
-"""Longer than a heartbeat."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +194,7 @@ class _Clients:
         transport = GrpcTransport(self._address, rpc_deadline_s=2.0)
         try:
             slow = self._scenario.troubles and name == NAMES[1]
-            through, key = (_Troublesome if slow else _Spoiling)(transport, spoil), name.encode().ljust(16)
+            through, key = (Troublesome if slow else Spoiling)(transport, spoil), name.encode().ljust(16)
             runner = Runner(self._settings(name), through, key, measure_memory=False)
             self._runners[name] = runner
             for _ in runner.run():
@@ -222,61 +216,6 @@ class _Clients:
                 np.savez(path, x=x, y=np.arange(24) % 10)
             facts["data"] = {"source": "npz", "path": path}
         return ClientSettings.model_validate(facts)
-
-
-class _Spoiling:
-    """A transport that puts a NaN into the first update, or the first upload, that is sent."""
-
-    def __init__(self, inner: GrpcTransport, spoil: list[str]) -> None:
-        self._inner, self._spoil = inner, spoil
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Any]) -> pb.SubmitUpdateReply:
-        if "an update" in self._spoil:
-            self._spoil.clear()
-            arrays = {name: array.copy() for name, array in arrays.items()}
-            next(iter(arrays.values())).flat[0] = np.nan
-        return self._inner.submit(header, arrays)
-
-    def open_push(self, opening: split.FrameHeader) -> Any:
-        return _SpoilingPush(self._inner.open_push(opening), self._spoil)
-
-
-class _SpoilingPush:
-    def __init__(self, inner: PushStream, spoil: list[str]) -> None:
-        self._inner, self._spoil = inner, spoil
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def send(self, frame: Bulk[split.ActivationFrame]) -> None:
-        if "an upload" in self._spoil:
-            self._spoil.clear()
-            frame = Bulk(frame.rest, [b"\xff" * len(part) for part in frame.parts])
-        self._inner.send(frame)
-
-
-class _Troublesome(_Spoiling):
-    """A transport that sends each update twice, and takes its time over every frame and over the last word."""
-
-    def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Any]) -> pb.SubmitUpdateReply:
-        self._inner.submit(header, arrays)
-        return self._inner.submit(header, arrays)
-
-    def open_push(self, opening: split.FrameHeader) -> Any:
-        return _SlowPush(self._inner.open_push(opening), self._spoil)
-
-    def leave(self, request: pb.LeaveRequest) -> None:
-        sleep(SLOW_S)
-        self._inner.leave(request)
-
-
-class _SlowPush(_SpoilingPush):
-    def send(self, frame: Bulk[split.ActivationFrame]) -> None:
-        sleep(SLOW_S)
-        super().send(frame)
 
 
 def _ask_for_the_story(over: threading.Event) -> None:
