@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from heron_core.config import apply_overrides, host_and_port, load_toml, validate
-from heron_core.spec.run_spec import Flag, NonNegative, PositiveFloat, Settings
+from heron_core.spec.kinds import Flag, NonNegative, PositiveFloat, Settings
 from heron_core.trust.names import NAME
 
 

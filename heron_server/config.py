@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, field_validator, model_validator
 
 from heron_core.config import apply_overrides, host_and_port, load_toml, validate
-from heron_core.spec.run_spec import Count, Flag, NonNegative, Positive, PositiveFloat, RunSpec, Settings
+from heron_core.spec.kinds import Count, Flag, NonNegative, Positive, PositiveFloat, Settings
+from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import refuse_unused, without_unused
 
 

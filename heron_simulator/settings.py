@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heron_core.config import apply_overrides, load_toml, validate
-from heron_core.spec.run_spec import Fraction, NonNegative, RunSpec, Settings
+from heron_core.spec.kinds import Fraction, NonNegative, Settings
+from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 
 

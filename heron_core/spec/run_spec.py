@@ -7,20 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 
-Flag = Annotated[bool, Strict()]
-Positive = Annotated[int, Strict(), Field(ge=1)]
-Count = Annotated[int, Strict(), Field(ge=0)]
-NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
-PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Strict(), Field(ge=0, lt=1)]
-
-
-class Settings(BaseModel):
-    """Base of every settings table: immutable, no unknown keys, no silent number-from-text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from heron_core.spec.kinds import Count, Flag, Fraction, NonNegative, Positive, PositiveFloat, Settings
 
 
 class ModelSpec(Settings):

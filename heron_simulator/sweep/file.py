@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, JsonValue
 
 from heron_core.config import apply_overrides, load_toml, validate
-from heron_core.spec.run_spec import Flag, Positive, Settings
+from heron_core.spec.kinds import Flag, Positive, Settings
 
 Tables = dict[str, JsonValue]
 """Settings as a file says them, not yet checked."""

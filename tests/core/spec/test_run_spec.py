@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from heron_core.config import validate
 from heron_core.errors import ConfigError
-from heron_core.spec.run_spec import MethodSpec, RunSpec, Settings
+from heron_core.spec.kinds import Settings
+from heron_core.spec.run_spec import MethodSpec, RunSpec
 
 
 def refused(tables: dict[str, Any]) -> str:
