@@ -31,19 +31,19 @@ class Checked:
     """A source that looks at every batch it gives: DataError names the first sample that the model cannot take."""
 
     def __init__(self, source: Source, inputs: Sequence[TensorSpec], labels: LabelSpec) -> None:
-        self._source, self._inputs, self._spec = source, inputs, labels
+        self.wraps, self._inputs, self._spec = source, inputs, labels
 
     @property
     def labels(self) -> Array:
         """As of the source."""
-        return self._source.labels
+        return self.wraps.labels
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.wraps)
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """The samples at these indices. Raises DataError."""
-        batch = self._source.batch(indices)
+        batch = self.wraps.batch(indices)
         if problem := batch_problem(batch, self._inputs, self._spec):
             raise DataError(self._named(batch, indices) or problem)
         return batch

@@ -88,6 +88,7 @@ class ArraySource:
         self._labels: Array = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
         self._normalisation = normalisation or Normalisation()
         self._transform = transform
+        self.stored_dtypes = (x.dtype.name,)
 
     @property
     def labels(self) -> Array:
@@ -112,7 +113,7 @@ class Subset:
     """The samples of `source` at `indices` (int64 [N]), in that order; nothing is copied."""
 
     def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
-        self._source = source
+        self.wraps = source
         self._indices = indices.astype(np.int64)
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(source)):
             raise DataError(f"indices must be from 0 to {len(source) - 1}, got {indices.min()} to {indices.max()}")
@@ -120,14 +121,14 @@ class Subset:
     @cached_property
     def labels(self) -> Array:
         """Those of the chosen samples [N, ...]."""
-        return self._source.labels[self._indices]
+        return self.wraps.labels[self._indices]
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """The samples at these places of the subset."""
-        return self._source.batch(self._indices[indices])
+        return self.wraps.batch(self._indices[indices])
 
 
 def _at(transform: Transform, indices: NDArray[np.int64], x: Images) -> Images:

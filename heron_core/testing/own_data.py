@@ -8,18 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from heron_core.arrays import Array, TensorSpec
+from heron_core.arrays import TensorSpec
 from heron_core.data.adapted import specs_of_first
 from heron_core.data.source import Source
-from heron_core.data.sources.npz import read_npz
-from heron_core.data.sources.own import as_source, call_factory, is_source, load_own
+from heron_core.data.sources.own import KINDS, as_source, call_factory, is_source, load_own
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 from heron_core.testing.report import Factory
-
-FILES = ("npz", "image_folder")
-IMAGE = TensorSpec("x", (3, 32, 32))
-"""What the images of a folder are resized to where no model says it."""
 
 
 class Specs(NamedTuple):
@@ -36,9 +31,9 @@ class Specs(NamedTuple):
 def open_data(factory: Factory, options: Mapping[str, object], wanted: Specs | None) -> tuple[Source, Specs]:
     """The data, and what its samples are: what is `wanted`, else what the first one is. Raises DataError."""
     kind, _, name = factory.partition(":") if isinstance(factory, str) else ("", "", "")
-    if kind in FILES:
+    if kind in KINDS:
         path = Path(name).expanduser()
-        specs = wanted or (_specs_of_npz(path) if kind == "npz" else Specs((IMAGE,), LabelSpec()))
+        specs = wanted or Specs(*KINDS[kind].specs(path, options))
         return load_own(kind, path=path, options=options, inputs=specs.inputs, labels=specs.labels), specs
     made = _made(factory, options)
     specs = wanted or _specs_of(made)
@@ -48,7 +43,8 @@ def open_data(factory: Factory, options: Mapping[str, object], wanted: Specs | N
 def _made(factory: Factory, options: Mapping[str, object]) -> object:
     if isinstance(factory, str):
         if ":" not in factory:
-            raise DataError("expected package.module:factory, npz:PATH or image_folder:PATH; name it so")
+            named = ", ".join(f"{kind}:PATH" for kind in KINDS)
+            raise DataError(f"expected package.module:factory or one of {named}; name it so")
         return call_factory(factory, options)
     if not callable(factory):
         raise DataError(
@@ -67,13 +63,3 @@ def _specs_of(made: object) -> Specs:
     names = ["x"] if len(arrays) == 1 else [f"x[{number}]" for number in range(len(arrays))]
     inputs = tuple(TensorSpec(name, a.shape[1:], a.dtype.name) for name, a in zip(names, arrays, strict=True))
     return Specs(inputs, LabelSpec(labels.shape[1:], labels.dtype.name))
-
-
-def _specs_of_npz(path: Path) -> Specs:
-    x, y = read_npz(path)
-    return Specs((TensorSpec("x", x.shape[1:], _kept_as(x)),), LabelSpec(y.shape[1:], _kept_as(y)))
-
-
-def _kept_as(array: Array) -> str:
-    """Pixels become floating point, other integers stay."""
-    return "int64" if array.dtype.kind in "iub" and array.dtype != np.uint8 else "float32"

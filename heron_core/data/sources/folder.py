@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from heron_core.arrays import TensorSpec
 from heron_core.data.source import Batch, Normalisation
+from heron_core.data.sources.asked import Asked, Options
 from heron_core.errors import DataError
+from heron_core.labels import LabelSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,6 +22,22 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", 
 NORMALISATION = Normalisation(mean=(0.5,), std=(0.5,))
 """Of images from users: 0..255 becomes -1..1."""
 MODES = {1: "L", 3: "RGB"}
+
+
+IMAGE = TensorSpec("x", (3, 32, 32))
+"""What the images are resized to where no model says it."""
+
+
+def load_folder(asked: Asked) -> ImageFolder:
+    """The images of `path/<class>/`. Raises DataError."""
+    path, inputs = asked.given_path(), asked.one_input()
+    asked.takes_options("classes")
+    return ImageFolder(path, inputs.shape, asked.class_names or _listed(asked.options))
+
+
+def folder_specs(path: Path, options: Options) -> tuple[tuple[TensorSpec, ...], LabelSpec]:
+    """Colour images of a common size, each of one class."""
+    return (IMAGE,), LabelSpec()
 
 
 class ImageFolder:
@@ -91,6 +110,15 @@ def _need_pillow() -> None:
         import PIL.Image  # noqa: F401
     except ImportError:
         raise DataError('image_folder needs Pillow; pip install "heron-sfl[images]"') from None
+
+
+def _listed(options: Options) -> list[str] | None:
+    given = options.get("classes")
+    if given is None:
+        return None
+    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+        raise DataError(f"data.options.classes must be a list of sub-folders' names, got {given!r}; mend it")
+    return [str(name) for name in given]
 
 
 def _class_names(path: Path, classes: Sequence[str] | None) -> list[str]:

@@ -9,19 +9,22 @@ from numpy.typing import NDArray
 
 from heron_core.arrays import Array, TensorSpec
 from heron_core.data.source import ArraySource
+from heron_core.data.sources.asked import Asked, Options
 from heron_core.data.sources.folder import NORMALISATION
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 
 
-def load_npz(path: Path, inputs: TensorSpec, labels: LabelSpec) -> ArraySource:
+def load_npz(asked: Asked) -> ArraySource:
     """x float of any width becomes float32 as it is; uint8 is taken for pixels, 0..255 becomes -1..1.
 
     x: integers where the model takes integers. y: what the task's labels are. Raises DataError for a file, name, dtype,
     shape, count, NaN or Inf that cannot be used.
     """
+    path, inputs = asked.given_path(), asked.one_input()
+    asked.takes_options()
     x, y = read_npz(path)
-    y, input_shape = _labels(path, y, labels), inputs.shape
+    y, input_shape = _labels(path, y, asked.labels), inputs.shape
     if x.ndim == 0 or not inputs.has_shape(x.shape[1:]):
         channels_last = len(input_shape) == 3 and x.shape[1:] == (*input_shape[1:], input_shape[0])
         advice = "save x.transpose(0, 3, 1, 2)" if channels_last else "reshape x or change model.input_shape"
@@ -41,6 +44,17 @@ def load_npz(path: Path, inputs: TensorSpec, labels: LabelSpec) -> ArraySource:
     if x.dtype.kind != "f":
         raise DataError(f"{path}: x must be floating point or uint8, got {x.dtype}; save x.astype(numpy.float32)")
     return ArraySource(_finite(path, x), y)
+
+
+def npz_specs(path: Path, options: Options) -> tuple[tuple[TensorSpec, ...], LabelSpec]:
+    """What the arrays of the file are. Raises DataError."""
+    x, y = read_npz(path)
+    return (TensorSpec("x", x.shape[1:], _kept_as(x)),), LabelSpec(y.shape[1:], _kept_as(y))
+
+
+def _kept_as(array: Array) -> str:
+    """Pixels become floating point, other integers stay."""
+    return "int64" if array.dtype.kind in "iub" and array.dtype != np.uint8 else "float32"
 
 
 def _labels(path: Path, y: Array, labels: LabelSpec) -> Array:

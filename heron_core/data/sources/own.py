@@ -14,50 +14,49 @@ from heron_core.arrays import TensorSpec
 from heron_core.data.adapted import AdaptedDataset
 from heron_core.data.checks import Checked
 from heron_core.data.source import Source, Subset
+from heron_core.data.sources.asked import Asked, Kind
+from heron_core.data.sources.folder import folder_specs, load_folder
+from heron_core.data.sources.npz import load_npz, npz_specs
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 from heron_core.streams import generator
 
+KINDS: dict[str, Kind] = {
+    "image_folder": Kind(load_folder, folder_specs),
+    "npz": Kind(load_npz, npz_specs),
+}
+"""The files that need no code, by the name in data.source; the command line says NAME:PATH."""
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def load_own(
-    source: str, *, path: Path | None, options: Mapping[str, object], inputs: tuple[TensorSpec, ...], labels: LabelSpec
+    source: str,
+    *,
+    path: Path | None,
+    options: Mapping[str, object],
+    inputs: tuple[TensorSpec, ...],
+    labels: LabelSpec,
+    class_names: Sequence[str] = (),
 ) -> Source:
-    """`image_folder` and `npz` read `path`; `package.module:factory` gets `options`, and `path` if set.
+    """A source of `KINDS` reads `path`; `package.module:factory` gets `options`, and `path` if set.
 
-    Every batch is checked as it is asked for. Importing runs code: hand over only what this machine's operator named,
-    never what a peer sent. Raises DataError for an unknown source, a missing path, wrong options, or data that cannot
-    be used.
+    `class_names`: the run's, in label order, where they are known. Every batch is checked as it is asked for. Importing
+    runs code: hand over only what this machine's operator named, never what a peer sent. Raises DataError for an
+    unknown source, a missing path, wrong options, or data that cannot be used.
     """
-    return Checked(_loaded(source, path, options, inputs, labels), inputs, labels)
+    asked = Asked(source, path, options, inputs, labels, tuple(class_names))
+    return Checked(_loaded(asked), inputs, labels)
 
 
-def _loaded(
-    source: str, path: Path | None, options: Mapping[str, object], inputs: tuple[TensorSpec, ...], labels: LabelSpec
-) -> Source:
-    if _FACTORY.fullmatch(source):
-        given = {**options, "path": path} if path is not None else options
-        return as_source(call_factory(source, given), inputs, labels)
-    if source not in ("image_folder", "npz"):
-        raise DataError(f"data.source must be image_folder, npz or package.module:factory, got {source!r}")
-    if path is None:
-        raise DataError(f"data.source = {source!r} needs data.path in the client's file, it is not set")
-    if len(inputs) > 1:
-        names = ", ".join(spec.name for spec in inputs)
+def _loaded(asked: Asked) -> Source:
+    if _FACTORY.fullmatch(asked.source):
+        given = {**asked.options, "path": asked.path} if asked.path is not None else asked.options
+        return as_source(call_factory(asked.source, given), asked.inputs, asked.labels)
+    if asked.source not in KINDS:
         raise DataError(
-            f"data.source = {source!r} gives one input, the model takes {len(inputs)} ({names}); "
-            "write a package.module:factory"
+            f"data.source must be {', '.join(KINDS)} or package.module:factory, got {asked.source!r}; name one of them"
         )
-    if source == "npz":
-        from heron_core.data.sources.npz import load_npz
-
-        _only(options, source)
-        return load_npz(path, inputs[0], labels)
-    from heron_core.data.sources.folder import ImageFolder
-
-    _only(options, source, "classes")
-    return ImageFolder(path, inputs[0].shape, _class_names(options))
+    return KINDS[asked.source].load(asked)
 
 
 def split_holdout(source: Source, fraction: float, seed: int, name_or_rank: str | int) -> tuple[Source, Source]:
@@ -72,20 +71,6 @@ def split_holdout(source: Source, fraction: float, seed: int, name_or_rank: str 
         )
     order = generator(seed, "holdout", name_or_rank).permutation(len(source))
     return Subset(source, np.sort(order[num_held:])), Subset(source, np.sort(order[:num_held]))
-
-
-def _only(options: Mapping[str, object], source: str, *known: str) -> None:
-    if unknown := sorted(set(options) - set(known)):
-        raise DataError(f"data.source = {source!r} takes options {list(known)}, got {unknown}; remove them")
-
-
-def _class_names(options: Mapping[str, object]) -> list[str] | None:
-    given = options.get("classes")
-    if given is None:
-        return None
-    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
-        raise DataError(f"data.options.classes must be a list of sub-folders' names, got {given!r}; mend it")
-    return [str(name) for name in given]
 
 
 def call_factory(name: str, options: Mapping[str, object]) -> object:

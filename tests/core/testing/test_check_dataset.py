@@ -197,7 +197,7 @@ def test_data_is_found_by_its_name(model: str | None, tmp_path: Path, monkeypatc
     assert "all 5 samples" in str(check_dataset("kit_data:make", model, options={"size": 5}))
     assert "all 4 samples" in str(check_dataset(f"npz:{tmp_path / 'a.npz'}", model))
     assert "all 1 samples" in str(check_dataset(f"image_folder:{tmp_path / 'images'}", model))
-    with pytest.raises(DataError, match=r"expected package\.module:factory, npz:PATH or image_folder:PATH"):
+    with pytest.raises(DataError, match=r"expected package\.module:factory or one of image_folder:PATH, npz:PATH"):
         check_dataset("kit_data", model)
     with pytest.raises(DataError, match="expected a function that returns a dataset, got a list; hand over"):
         check_dataset([1], model)  # type: ignore[arg-type]

@@ -1,0 +1,60 @@
+"""What a loader of files is asked for, and the questions that all loaders put to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from heron_core.arrays import TensorSpec
+from heron_core.data.source import Source
+from heron_core.errors import DataError
+from heron_core.labels import LabelSpec
+
+Options = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the operator's file says, and what the model takes."""
+
+    source: str
+    path: Path | None
+    options: Options
+    inputs: tuple[TensorSpec, ...]
+    labels: LabelSpec
+    class_names: tuple[str, ...] = ()
+    """The run's, in label order; empty where nobody knows them yet."""
+    skip_bad: bool = False
+    """Leave samples that hold NaN or Inf in: whoever asks takes them out, one by one."""
+
+    def given_path(self) -> Path:
+        """Where the data lies. Raises DataError where the operator named no place."""
+        if self.path is None:
+            raise DataError(f"data.source = {self.source!r} needs data.path in the client's file, it is not set")
+        return self.path
+
+    def one_input(self) -> TensorSpec:
+        """The model's only input. Raises DataError where it has several."""
+        if len(self.inputs) > 1:
+            names = ", ".join(spec.name for spec in self.inputs)
+            raise DataError(
+                f"data.source = {self.source!r} gives one input, the model takes {len(self.inputs)} ({names}); "
+                "write a package.module:factory"
+            )
+        return self.inputs[0]
+
+    def takes_options(self, *known: str) -> None:
+        """Raises DataError for an option that this source does not know."""
+        if unknown := sorted(set(self.options) - set(known)):
+            raise DataError(f"data.source = {self.source!r} takes options {list(known)}, got {unknown}; remove them")
+
+
+class Kind(NamedTuple):
+    """One kind of files that need no code."""
+
+    load: Callable[[Asked], Source]
+    """Raises DataError for options or files that cannot be used."""
+    specs: Callable[[Path, Options], tuple[tuple[TensorSpec, ...], LabelSpec]]
+    """What its samples are where no model says it; raises DataError."""
