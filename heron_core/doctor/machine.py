@@ -10,9 +10,9 @@ from pathlib import Path
 
 from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.errors import ConfigError
+from heron_core.process.memory import free_memory, mib, total_memory
 
 MANY = 1 << 62
-MEMINFO, GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def memory(needed: int, what: str, remedy: str) -> Iterator[Finding]:
@@ -27,30 +27,6 @@ def memory(needed: int, what: str, remedy: str) -> Iterator[Finding]:
         yield warning(f"{what} needs {mib(needed)}, and {mib(free)} of memory are free now; end others, or {remedy}")
     else:
         yield ok(f"{what} needs {mib(needed)}, {mib(free)} of {mib(total)} are free")
-
-
-def total_memory() -> int:
-    """Of the machine, or what the control group of this process is allowed, where that is less."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(machine, _group("memory.max", machine))
-
-
-def free_memory() -> int:
-    """What can be had without swapping."""
-    total = total_memory()
-    try:
-        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, ValueError, KeyError):
-        free = total
-    return min(free, _group("memory.max", total) - _group("memory.current", 0))
-
-
-def _group(name: str, otherwise: int) -> int:
-    try:
-        return int((GROUP / name).read_text())
-    except (OSError, ValueError):  # none, or "max"
-        return otherwise
 
 
 def space(folder: Path, needed: int, what: str, remedy: str) -> Iterator[Finding]:
@@ -83,8 +59,3 @@ def open_files(needed: int, what: str, raises: bool = False) -> Iterator[Finding
             f"ulimit -n {needed} (in a systemd unit LimitNOFILE={needed})"
         )
     yield ok(f"{what} needs {needed}, a process here may have {'any number' if limit == MANY else limit}")
-
-
-def mib(count: int) -> str:
-    """`64 MiB`; up to a GiB with one decimal."""
-    return f"{count / 2**20:,.0f} MiB" if count >= 10 * 2**20 else f"{count / 2**20:.1f} MiB"
