@@ -31,6 +31,7 @@ from heron_core.wire.codec import check_finite, check_manifest
 
 if TYPE_CHECKING:
     from heron_core.data import Shares
+    from heron_core.spec.run_spec import RunSpec
 
 log = logging.getLogger("heron.client")
 T = TypeVar("T")
@@ -148,11 +149,12 @@ class Runner:
                 raise
             self._missed(error)
             return
-        same_run = self._workspace is not None and self.session.run_id == reply.run_id
+        same_run = self.session.run_id == reply.run_id
         self.session.joined(reply.session_id, reply.run_id)
         check_session(reply)
-        if not same_run:
-            self._build(reply)
+        spec = run_spec_of(reply)
+        if self._workspace is None or not same_run or self._workspace.spec != spec:  # resumed with more rounds
+            self._build(spec)
         self._back_off.succeeded()
         log.info("joined run %s as %s", reply.run_id, self._settings.name)
         self._transport.watch(reply.session_id, reply.heartbeat_s, reply.silence_s)
@@ -166,8 +168,7 @@ class Runner:
             limit_s = self._settings.retry_for_s
             self.session.refused(Unreachable(f"no server for {limit_s:g} s (retry_for_s): {error}"))
 
-    def _build(self, reply: pb.JoinReply) -> None:
-        spec = run_spec_of(reply)
+    def _build(self, spec: RunSpec) -> None:
         self._workspace = Workspace(self._settings, spec, self._build_backend(self._settings, spec), self._shares)
         self._work = self._state = None
 

@@ -55,7 +55,7 @@ class RunDir:
                 f"{self.path} already holds a run; add --resume to go on with it, or choose another run_dir"
             )
         run_id = f"{spec.name}-{uuid.uuid4().hex[:8]}"
-        write_durably(self.path / "run.toml", to_toml(file_tables(spec)).encode())
+        self._freeze(spec)
         write_durably(self.path / "run_id", run_id.encode())
         write_durably(self.path / "metrics.jsonl", b"")
         with storing(self._shelf.folder):
@@ -64,9 +64,19 @@ class RunDir:
 
     def resume(self, spec: RunSpec) -> Checkpoint:
         """The last checkpoint. Raises CheckpointError if there is none, it cannot be used, or the run spec is another
-        one."""
+        one. It may have other rounds, not fewer than are done: the run goes on to those."""
         checkpoint = self._load(max(self._there()))
-        self._check_spec(spec)
+        frozen = self._check_spec(spec)
+        done = checkpoint.facts["rounds_done"]
+        if spec.rounds < done:
+            raise CheckpointError(
+                f"in {self.path} {done} rounds are done, rounds = {spec.rounds} is fewer; raise it, or take back those "
+                f"after it with --resume-after {spec.rounds}"
+            )
+        if spec.rounds != frozen.rounds:
+            self._freeze(spec)
+        if spec.rounds > done:
+            self._remove_summary()
         return checkpoint
 
     def go_back(self, spec: RunSpec, rounds_done: int) -> None:
@@ -82,9 +92,7 @@ class RunDir:
             )
         self._load(rounds_done)
         self._check_spec(spec)
-        self.check_held()
-        with storing(self.path / "summary.json"):
-            (self.path / "summary.json").unlink(missing_ok=True)  # of an end that is none any more
+        self._remove_summary()
         self._shelf.set_aside_after(rounds_done)
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -116,14 +124,27 @@ class RunDir:
             ) from None
         return self._shelf.load(rounds_done, run_id)
 
-    def _check_spec(self, spec: RunSpec) -> None:
+    def _freeze(self, spec: RunSpec) -> None:
+        self.check_held()
+        write_durably(self.path / "run.toml", to_toml(file_tables(spec)).encode())
+
+    def _remove_summary(self) -> None:
+        """Of an end that is none any more."""
+        self.check_held()
+        with storing(self.path / "summary.json"):
+            (self.path / "summary.json").unlink(missing_ok=True)
+
+    def _check_spec(self, spec: RunSpec) -> RunSpec:
+        """The frozen one, which differs in no more than its rounds; else raises CheckpointError."""
         frozen = validate(RunSpec, load_toml(self.path / "run.toml"), str(self.path / "run.toml"))
-        changed = _differences(frozen.model_dump(mode="json"), spec.model_dump(mode="json"))
+        changed = _differences(frozen.model_dump(mode="json", exclude={"rounds"}),
+                               spec.model_dump(mode="json", exclude={"rounds"}))  # fmt: skip
         if changed:
             raise CheckpointError(
                 f"the checkpoint in {self.path} is of another run: {'; '.join(changed)}. "
                 "Restore these settings, or start a new run in another run_dir"
             )
+        return frozen
 
     def raise_term(self) -> int:
         """The next term, durable before it is used: stale work is recognised even after a crash."""

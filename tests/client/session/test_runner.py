@@ -187,6 +187,30 @@ def test_a_server_that_failed_is_one_that_may_come_back(kind: type[HeronError], 
     assert (summary["errors"], summary["rounds_done"]) == ({}, 2)
 
 
+def test_a_client_follows_a_server_that_resumes_its_run_with_more_rounds(tmp_path: Path) -> None:
+    before = [spec_of("heron").model_copy(update={"rounds": 1})]
+
+    class Resumed(Forwarding):
+        """One round to its first Join; then the server fails in it, and is back with two."""
+
+        def join(self, request: pb.JoinRequest) -> pb.JoinReply:
+            reply = super().join(request)
+            if before:
+                reply.run_spec_json = before[0].model_dump_json()
+            return reply
+
+        def submit(self, header: pb.UpdateHeader, arrays: Any) -> pb.SubmitUpdateReply:
+            if before:
+                before.clear()
+                raise Internal("killed")
+            return super().submit(header, arrays)
+
+    world = InProcessWorld(spec_of("heron"), tmp_path)
+    summary = world.run(Member("a", through=Resumed), Member("b"))
+    world.close()
+    assert (summary["errors"], summary["rounds_done"]) == ({}, 2)
+
+
 class Fetching(Wrapped):
     """Counts how much of what was fetched is still held when the uploads begin."""
 

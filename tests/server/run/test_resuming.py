@@ -91,3 +91,37 @@ def test_resuming_a_finished_run_tells_everyone_so(start: Start) -> None:
     second = start(resume=True, rounds=1)
     assert second.coordinator.finished
     assert second.client("a").heard("finished")[0].summary == "the run has ended after 1 rounds"
+
+
+def test_a_finished_run_goes_on_for_more_rounds_and_ends_with_the_bits_of_one_that_had_them_from_the_start(
+    start: Start, tmp_path: Path
+) -> None:
+    undisturbed = start("undisturbed", rounds=3)
+    clients = undisturbed.clients("ab")
+    for _ in range(3):
+        play_round(clients)
+    first = start(rounds=1)
+    play_round(first.clients("ab"))
+    first.directory.write_summary({"rounds_done": 1})
+    assert first.coordinator.finished
+    first.close()
+    second = start(rounds=3, resume=True)
+    assert not second.coordinator.finished and not (tmp_path / "run" / "summary.json").exists()
+    clients = second.clients("ab")
+    for _ in range(2):
+        play_round(clients)
+    assert second.coordinator.finished
+    assert second.coordinator.model_sha256() == undisturbed.coordinator.model_sha256()
+    assert without_times(log_of(second)) == without_times(log_of(undisturbed))
+    second.close()
+    assert start(rounds=3, resume=True).coordinator.finished  # its settings are the frozen ones now
+
+
+def test_fewer_rounds_than_are_done_are_refused(start: Start) -> None:
+    first = start()
+    clients = first.clients("ab")
+    for _ in range(2):
+        play_round(clients)
+    first.close()
+    with pytest.raises(CheckpointError, match=r"2 rounds are done, rounds = 1 .*--resume-after 1"):
+        start(rounds=1, resume=True)
