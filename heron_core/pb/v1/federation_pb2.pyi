@@ -8,30 +8,88 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JoinRequest(_message.Message):
-    __slots__ = ("protocol_version", "client_name", "instance_key", "dry_run")
+    __slots__ = ("protocol_version", "client_name", "instance_key", "dry_run", "software", "data")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_KEY_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     client_name: str
     instance_key: bytes
     dry_run: bool
-    def __init__(self, protocol_version: _Optional[int] = ..., client_name: _Optional[str] = ..., instance_key: _Optional[bytes] = ..., dry_run: bool = ...) -> None: ...
+    software: Software
+    data: DataFacts
+    def __init__(self, protocol_version: _Optional[int] = ..., client_name: _Optional[str] = ..., instance_key: _Optional[bytes] = ..., dry_run: bool = ..., software: _Optional[_Union[Software, _Mapping]] = ..., data: _Optional[_Union[DataFacts, _Mapping]] = ...) -> None: ...
+
+class Software(_message.Message):
+    __slots__ = ("heron", "python", "torch", "numpy", "backend", "machine")
+    HERON_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    TORCH_FIELD_NUMBER: _ClassVar[int]
+    NUMPY_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
+    heron: str
+    python: str
+    torch: str
+    numpy: str
+    backend: str
+    machine: str
+    def __init__(self, heron: _Optional[str] = ..., python: _Optional[str] = ..., torch: _Optional[str] = ..., numpy: _Optional[str] = ..., backend: _Optional[str] = ..., machine: _Optional[str] = ...) -> None: ...
+
+class DataFacts(_message.Message):
+    __slots__ = ("run_id", "class_names", "samples", "inputs")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    CLASS_NAMES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    class_names: _containers.RepeatedScalarFieldContainer[str]
+    samples: int
+    inputs: _containers.RepeatedCompositeFieldContainer[InputFacts]
+    def __init__(self, run_id: _Optional[str] = ..., class_names: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[InputFacts, _Mapping]]] = ...) -> None: ...
+
+class InputFacts(_message.Message):
+    __slots__ = ("name", "stored_dtype", "shape", "looked_at", "least", "most", "mean", "std")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STORED_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    LOOKED_AT_FIELD_NUMBER: _ClassVar[int]
+    LEAST_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    STD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    stored_dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    looked_at: int
+    least: _containers.RepeatedScalarFieldContainer[float]
+    most: _containers.RepeatedScalarFieldContainer[float]
+    mean: _containers.RepeatedScalarFieldContainer[float]
+    std: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, name: _Optional[str] = ..., stored_dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., looked_at: _Optional[int] = ..., least: _Optional[_Iterable[float]] = ..., most: _Optional[_Iterable[float]] = ..., mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("run_id", "run_spec_json", "session_id", "heartbeat_s", "silence_s")
+    __slots__ = ("run_id", "run_spec_json", "session_id", "heartbeat_s", "silence_s", "class_names", "warnings", "software")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
     SILENCE_S_FIELD_NUMBER: _ClassVar[int]
+    CLASS_NAMES_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     run_spec_json: str
     session_id: str
     heartbeat_s: float
     silence_s: float
-    def __init__(self, run_id: _Optional[str] = ..., run_spec_json: _Optional[str] = ..., session_id: _Optional[str] = ..., heartbeat_s: _Optional[float] = ..., silence_s: _Optional[float] = ...) -> None: ...
+    class_names: _containers.RepeatedScalarFieldContainer[str]
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    software: Software
+    def __init__(self, run_id: _Optional[str] = ..., run_spec_json: _Optional[str] = ..., session_id: _Optional[str] = ..., heartbeat_s: _Optional[float] = ..., silence_s: _Optional[float] = ..., class_names: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ..., software: _Optional[_Union[Software, _Mapping]] = ...) -> None: ...
 
 class Beat(_message.Message):
     __slots__ = ("session_id", "round", "step", "term")

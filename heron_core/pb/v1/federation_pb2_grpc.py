@@ -77,7 +77,9 @@ class FederationServiceServicer(object):
     """
 
     def Join(self, request, context):
-        """Asks for a place in the run. Refused with version_mismatch, name_taken or join_refused.
+        """Asks for a place in the run. Refused with version_mismatch, name_taken, join_refused, or with bad_data where the
+        client's data cannot be that of this run. Where clients bring their own data, a Join without the facts of that data
+        gives the run and no session: the client loads its data under the run's class names and joins again with its facts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
