@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,15 @@ class AdaptedDataset:
         self._name = type(dataset).__name__
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
             raise DataError(f"a dataset needs __len__ and __getitem__, {self._name} lacks them; add them")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In label order: the dataset's `class_names`, or its `classes` where they are as many as the model's."""
+        named: object = getattr(self._dataset, "class_names", None)
+        counted: object = getattr(self._dataset, "classes", None)
+        if named is None and _is_texts(counted) and len(counted) == self._labels.classes:
+            named = counted
+        return tuple(named) if _is_texts(named) else ()
 
     @cached_property
     def labels(self) -> Array:
@@ -159,6 +168,10 @@ def specs_of_first(dataset: object) -> tuple[tuple[TensorSpec, ...], LabelSpec]:
     found = adapted._array(0, "label", label)
     number = found.dtype.kind == "f" and found.shape == ()
     return inputs, LabelSpec((1,) if number else found.shape, _kept_as(found))
+
+
+def _is_texts(given: object) -> TypeGuard[Sequence[str]]:
+    return isinstance(given, list | tuple) and all(isinstance(text, str) for text in given)
 
 
 def _kept_as(array: Array) -> str:

@@ -75,8 +75,8 @@ class DataFacts:
 def facts_of(source: Source, inputs: Sequence[TensorSpec], labels: LabelSpec, most: int = LOOKED_AT) -> DataFacts:
     """Reads up to `most` samples, evenly spread. `source` must have one at least. Raises DataError for one that fails.
 
-    A source may have `class_names` (texts in label order), `stored_dtypes` (one text an input) and `skipped`; one that
-    stands around another has it as `wraps`, and these are asked of the innermost.
+    A source may have `class_names` (texts in label order), `stored_dtypes` (one text an input) and `skipped`. One that
+    stands around another has it as `wraps`: names are those of the outermost that has any, dtypes of the innermost.
     """
     places = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(np.int64))
     stored = stored_dtypes_of(source) or ("",) * len(inputs)
@@ -91,7 +91,7 @@ def facts_of(source: Source, inputs: Sequence[TensorSpec], labels: LabelSpec, mo
 
 def class_names_of(source: object) -> tuple[str, ...]:
     """In label order; empty where the source, or the one that it is a part of, knows none."""
-    return _texts(_chain(source)[-1], "class_names")
+    return next((names for each in _chain(source) if (names := _texts(each, "class_names"))), ())
 
 
 def stored_dtypes_of(source: object) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+
+from heron_core.class_names import normal, problem_of
 
 Flag = Annotated[bool, Strict()]
 Positive = Annotated[int, Strict(), Field(ge=1)]
@@ -13,6 +15,16 @@ NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Strict(), Field(ge=0, lt=1)]
+
+
+def _composed(names: tuple[str, ...]) -> tuple[str, ...]:
+    if problem := problem_of(names):
+        raise ValueError(problem)
+    return tuple(map(normal, names))
+
+
+ClassNames = Annotated[tuple[str, ...], AfterValidator(_composed)]
+"""Of the labels 0, 1, ..., in Unicode's composed form; all different."""
 
 
 class Settings(BaseModel):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
-from heron_core.spec.kinds import Count, Flag, Fraction, NonNegative, Positive, PositiveFloat, Settings
+from heron_core.spec.kinds import ClassNames, Count, Flag, Fraction, NonNegative, Positive, PositiveFloat, Settings
 
 
 class ModelSpec(Settings):
@@ -95,6 +95,9 @@ class DataSpec(Settings):
     at the test set. 0: evaluate on the test set."""
     sensor: SensorSpec = SensorSpec()
     """The sensor that training and test images of the experiment come through."""
+    class_names: ClassNames = ()
+    """What the labels 0, 1, ... are called, as many as the model has classes; own data is matched by them. Empty: as
+    the server's test set calls them, else as the first client does whose data knows names."""
 
     @model_validator(mode="after")
     def _experiments_only(self) -> Self:

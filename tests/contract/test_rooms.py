@@ -15,6 +15,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {
         "core: ground": (
             "heron_core.arrays",
+            "heron_core.class_names",
             "heron_core.config",
             "heron_core.device",
             "heron_core.errors",

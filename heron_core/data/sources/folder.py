@@ -32,7 +32,7 @@ def load_folder(asked: Asked) -> ImageFolder:
     """The images of `path/<class>/`. Raises DataError."""
     path, inputs = asked.given_path(), asked.one_input()
     asked.takes_options("classes")
-    return ImageFolder(path, inputs.shape, asked.class_names or _listed(asked.options))
+    return ImageFolder(path, inputs.shape, _listed(asked.options))
 
 
 def folder_specs(path: Path, options: Options) -> tuple[tuple[TensorSpec, ...], LabelSpec]:

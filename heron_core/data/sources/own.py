@@ -13,6 +13,7 @@ import numpy as np
 from heron_core.arrays import TensorSpec
 from heron_core.data.adapted import AdaptedDataset
 from heron_core.data.checks import Checked
+from heron_core.data.named import by_name
 from heron_core.data.source import Source, Subset
 from heron_core.data.sources.asked import Asked, Kind
 from heron_core.data.sources.folder import folder_specs, load_folder
@@ -40,12 +41,16 @@ def load_own(
 ) -> Source:
     """A source of `KINDS` reads `path`; `package.module:factory` gets `options`, and `path` if set.
 
-    `class_names`: the run's, in label order, where they are known. Every batch is checked as it is asked for. Importing
-    runs code: hand over only what this machine's operator named, never what a peer sent. Raises DataError for an
-    unknown source, a missing path, wrong options, or data that cannot be used.
+    `class_names`: the run's, in label order, where they are known: a source that has names of its own is matched by
+    them. Every batch is checked as it is asked for. Importing runs code: hand over only what this machine's operator
+    named, never what a peer sent. Raises DataError for an unknown source, a missing path, wrong options, or data that
+    cannot be used.
     """
     asked = Asked(source, path, options, inputs, labels, tuple(class_names))
-    return Checked(_loaded(asked), inputs, labels)
+    loaded = _loaded(asked)
+    if labels.classes:
+        loaded = by_name(loaded, class_names, labels.classes, path if source == "image_folder" else None)
+    return Checked(loaded, inputs, labels)
 
 
 def _loaded(asked: Asked) -> Source:
