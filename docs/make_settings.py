@@ -19,6 +19,9 @@ Written by `docs/make_settings.py` from the code; do not edit it by hand.
 Heron reads two TOML files: the server's **run file** (`heron-server run run.toml`) and one **client file** on each
 client (`heron-client run client.toml`). Examples of both are in `deploy/examples/`. A key that is left out has its
 default. An unknown key is refused. For one call, override any key: `--set method.zo.mu=1e-2`.
+
+A relative path is relative to the file that names it, with `--set` to the current folder. `~`, `$NAME` and `${NAME}`
+are replaced in every path (`$$` is a dollar). Files are UTF-8.
 """
 
 RUN_FILE = """

@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from heron_core.config import apply_overrides, host_and_port, load_toml, validate
+from heron_core.config import LocalPath, apply_overrides, load_tables, validate
 from heron_core.spec.kinds import Flag, NonNegative, PositiveFloat, Settings
+from heron_core.trust.addresses import ServerAddress
 from heron_core.trust.names import NAME
 
 
 class OwnData(Settings):
     source: str = ""
     """image_folder, npz, or your own `package.module:factory`. Used where the run spec says data.source = "client"."""
-    path: Path | None = None
+    path: LocalPath | None = None
     """The folder of images, or the .npz file."""
-    folder: Path | None = None
+    folder: LocalPath | None = None
     """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments for your own factory."""
@@ -26,24 +27,24 @@ class OwnData(Settings):
 class ClientSettings(Settings):
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     """This client's name, unique in the run. The sorted names decide ranks, and with them streams and partition."""
-    server: str = "127.0.0.1:50051"
-    """The server's host:port, or unix:PATH."""
-    certs: Path | None = None
+    server: ServerAddress = "127.0.0.1:50051"
+    """The server's host:port, unix:PATH or unix-abstract:NAME."""
+    certs: LocalPath | None = None
     """Folder with ca.pem, cert.pem and key.pem, from `heron-server certs client` on the server; TLS, which proves the
     name. Empty: ./certs, where that is there and the server is another machine; on loopback plain text."""
-    token_file: Path | None = None
+    token_file: LocalPath | None = None
     """The token of a server that asks for one (`heron-server certs token`). Empty: `token` in certs without a cert.pem.
     Without certs, TLS believes the authorities that everybody knows."""
     insecure: Flag = False
     """Says --insecure again, which a public address or a name needs: labels and activations travel in plain text."""
-    state_dir: Path | None = None
+    state_dir: LocalPath | None = None
     """Folder that keeps this client's identity over restarts. Empty: a new identity each start."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto, cpu, cuda or cuda:1."""
     allow_model_code: tuple[str, ...] = ()
     """Names `package.module:factory` that a run spec may make this client import."""
-    python_path: tuple[Path, ...] = ()
-    """Folders to search for your own code, relative to this file."""
+    python_path: tuple[LocalPath, ...] = ()
+    """Folders to search for your own code."""
     retry_for_s: NonNegative = 0.0
     """Give up after this many seconds without a server. 0: never."""
     retry_max_s: PositiveFloat = 15.0
@@ -52,18 +53,11 @@ class ClientSettings(Settings):
     """Deadline of each unary call."""
     data: OwnData = OwnData()
 
-    @field_validator("server")
-    @classmethod
-    def _host_and_port(cls, value: str) -> str:
-        return host_and_port(value)
-
 
 def load_client_file(path: Path | None, overrides: list[str]) -> ClientSettings:
-    """The typed settings; relative python_path entries are relative to the file. Raises ConfigError."""
-    tables = apply_overrides(load_toml(path) if path else {}, overrides)
-    settings = validate(ClientSettings, tables, str(path) if path else "the client's settings")
-    folder = path.parent if path else Path.cwd()
-    return settings.model_copy(update={"python_path": tuple((folder / p).resolve() for p in settings.python_path)})
+    """The typed settings. Raises ConfigError."""
+    tables = load_tables(ClientSettings, path, overrides) if path else apply_overrides({}, overrides)
+    return validate(ClientSettings, tables, str(path) if path else "the client's settings")
 
 
 def python_path_of(path: Path | None, overrides: list[str]) -> tuple[Path, ...]:

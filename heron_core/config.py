@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
-import re
+import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from string import Template
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic.fields import FieldInfo
 
 from heron_core.errors import ConfigError
 
@@ -19,11 +23,96 @@ M = TypeVar("M", bound=BaseModel)
 def load_toml(path: Path) -> dict[str, Any]:
     """The file's tables; raises ConfigError if it is missing or not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(_decoded(path.read_bytes()))
     except FileNotFoundError:
         raise ConfigError(f"no settings file at {path}; check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
+
+
+def _decoded(raw: bytes) -> str:
+    """The text of UTF-8, with or without the mark that Windows puts before it. ValueError names another encoding."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in raw[:4]:
+        raise ValueError("it is UTF-16, which Notepad calls Unicode and PowerShell's > writes; save it as UTF-8")
+    try:
+        text = raw.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        byte, line = error.object[error.start], error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"line {line} is not UTF-8; byte 0x{byte:02x} is {chr(byte)!r} in Latin-1: save the file as UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Marks a type of settings that names a place."""
+
+    at: Callable[[str, Path], object]
+    """The value of the text in a file in this folder. Raises ValueError for a text that names none."""
+
+
+def expanded(text: str) -> Path:
+    """The path, with ~ and $VARIABLES replaced; $$ is a dollar. Raises ValueError for one that names no place."""
+    try:
+        found = Template(text).substitute(os.environ)
+    except KeyError as error:
+        raise ValueError(f"the variable ${error.args[0]} is not set; set it, or write the path out") from None
+    except ValueError:
+        raise ValueError("a $ begins the name of an environment variable; write $$ for a dollar") from None
+    if not found or "\0" in found:
+        raise ValueError("expected a path; leave the key out for its default")
+    try:
+        return Path(found).expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder {found.partition('/')[0]}; write the path out") from None
+
+
+LocalPath = Annotated[
+    Path,
+    Placed(lambda text, folder: folder / expanded(text)),
+    BeforeValidator(lambda value: expanded(value) if isinstance(value, str) else value),
+]
+"""A path of this machine: with ~ and $VARIABLES, and relative to the file that names it, or to the current folder where
+no file does."""
+
+
+def load_tables(model: type[BaseModel], path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What the file and the overrides say, for `validate`: the places in the file are relative to it, those in the
+    overrides to the current folder. Raises ConfigError."""
+    return apply_overrides(placed(model, load_toml(path), path.parent), overrides)
+
+
+def placed(model: type[BaseModel], tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """`tables` of a file in `folder`, not yet checked, with all that is Placed by the model's types at its place."""
+    return {
+        key: _placed(model.model_fields[key], value, folder) if key in model.model_fields else value
+        for key, value in tables.items()
+    }
+
+
+def _placed(field: FieldInfo, value: Any, folder: Path) -> Any:
+    kind = field.annotation
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return placed(kind, value, folder) if isinstance(value, dict) else value
+    mark = next(_marks(kind, field.metadata), None)
+    if mark is None:
+        return value
+    if isinstance(value, list):
+        return [_placed(field, each, folder) for each in value]
+    if isinstance(value, dict):
+        return {key: _placed(field, each, folder) for key, each in value.items()}
+    try:
+        return mark.at(value, folder) if isinstance(value, str) else value
+    except ValueError:
+        return value  # `validate` says what is wrong with it, and where
+
+
+def _marks(kind: object, metadata: Sequence[object]) -> Iterator[Placed]:
+    """In a type and all that it is made of."""
+    yield from (item for item in metadata if isinstance(item, Placed))
+    for part in get_args(kind):
+        yield from _marks(part, [part])
 
 
 def apply_overrides(tables: dict[str, Any], overrides: Sequence[str], flag: str = "--set") -> dict[str, Any]:
@@ -44,13 +133,6 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str], flag: str 
                 raise ConfigError(f"{flag} {override}: {parent} is a value, not a table")
         table[leaf] = value
     return tables
-
-
-def host_and_port(value: str) -> str:
-    """The value, if it has the form host:port or unix:PATH; for the validators of both sides."""
-    if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s/]+):\d{1,5}|unix:\S+", value):
-        raise ValueError('expected host:port such as "10.0.0.5:50051", or unix:PATH')
-    return value
 
 
 def validate(model: type[M], tables: dict[str, Any], origin: str) -> M:

@@ -9,6 +9,6 @@ from pathlib import Path
 
 def find_code_in(folders: Iterable[Path]) -> None:
     """Puts the folders at the front of Python's search path, once each."""
-    for folder in folders:
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+    for folder in map(str, map(Path.resolve, folders)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)

@@ -5,27 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Strict, field_validator, model_validator
+from pydantic import Field, Strict, model_validator
 
-from heron_core.config import apply_overrides, host_and_port, load_toml, validate
+from heron_core.config import LocalPath, apply_overrides, load_tables, validate
 from heron_core.spec.kinds import Count, Flag, NonNegative, Positive, PositiveFloat, Settings
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import refuse_unused, without_unused
+from heron_core.trust.addresses import Address
 
 
 class ServerSettings(Settings):
-    address: str = "127.0.0.1:50051"
-    """host:port to listen on, or unix:PATH. Another than loopback needs certificates. Port 0: any free one, printed."""
-    certs: Path | None = None
+    address: Address = "127.0.0.1:50051"
+    """host:port to listen on, unix:PATH or unix-abstract:NAME. Another than loopback needs certificates. Port 0: any
+    free one, printed."""
+    certs: LocalPath | None = None
     """Folder with ca.pem, cert.pem and key.pem (`heron-server certs`): mutual TLS. Empty: certs/server, where that is
     there and the address is not loopback; on loopback plain text."""
-    tokens: Path | None = None
+    tokens: LocalPath | None = None
     """tokens.txt (`heron-server certs token`): clients prove their names by tokens instead of certificates, for a
     server behind something that ends TLS. Together with certs: TLS that asks clients for no certificate."""
     insecure: Flag = False
     """Says --insecure again, which a public address needs: plain text, from and to anybody who reaches the port."""
-    run_dir: Path | None = None
-    """Folder for this run's checkpoints, metrics, summary and model. Empty: runs/<name>."""
+    run_dir: LocalPath | None = None
+    """Folder for this run's checkpoints, metrics, summary and model. Empty: runs/<name> in the current folder."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto, cpu, cuda or cuda:1."""
     order: Literal["canonical", "arrival"] = "canonical"
@@ -37,14 +39,14 @@ class ServerSettings(Settings):
     test_data: Annotated[str, Field(pattern=r"^(auto|none|npz|image_folder|[\w.]+:\w+)$")] = "auto"
     """The server's test set: auto (the run spec's built-in one), none (clients evaluate on held-out samples), npz,
     image_folder, or your own `package.module:factory`."""
-    test_path: Path | None = None
+    test_path: LocalPath | None = None
     """The .npz file, or the image folder."""
     test_options: dict[str, object] = Field(default_factory=dict)
     """Keyword arguments for your own factory."""
-    data_folder: Path | None = None
+    data_folder: LocalPath | None = None
     """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
-    python_path: tuple[Path, ...] = ()
-    """Folders to search for your own code, relative to this file."""
+    python_path: tuple[LocalPath, ...] = ()
+    """Folders to search for your own code."""
     quorum: Annotated[float, Strict(), Field(gt=0, le=1)] = 0.5
     """Share of a round's participants whose updates it needs; below it the round is abandoned."""
     start_wait_s: NonNegative = 0.0
@@ -75,11 +77,6 @@ class ServerSettings(Settings):
     reflection: Flag = False
     """Offer gRPC server reflection (needs the reflection extra)."""
 
-    @field_validator("address")
-    @classmethod
-    def _host_and_port(cls, value: str) -> str:
-        return host_and_port(value)
-
     @model_validator(mode="after")
     def _beats_come_in_time(self) -> Self:
         if 2 * self.heartbeat_s > self.silence_s:
@@ -107,17 +104,16 @@ def load_run_file(path: Path, overrides: list[str] | None = None) -> tuple[RunSp
 
     Where an override names another method, what the file says for its own is left out, not refused.
     """
-    tables = apply_overrides(load_toml(path), overrides or [])
+    tables = load_tables(RunFile, path, overrides or [])
     if "name" in apply_overrides({}, overrides or []).get("method", {}):
         whole = validate(RunFile, tables, str(path)).model_dump(exclude={"server", "simulate"})
         tables = apply_overrides(without_unused(RunSpec.model_validate(whole), tables), overrides or [])
-    return split_run_file(tables, str(path), path.parent)
+    return split_run_file(tables, str(path))
 
 
-def split_run_file(tables: dict[str, Any], origin: str, folder: Path) -> tuple[RunSpec, ServerSettings]:
+def split_run_file(tables: dict[str, Any], origin: str) -> tuple[RunSpec, ServerSettings]:
     """Both halves, typed. ConfigError: a wrong key or value, or a setting that the run's method does not use."""
     whole = validate(RunFile, tables, origin)
     spec = RunSpec.model_validate(whole.model_dump(exclude={"server", "simulate"}))
     refuse_unused(spec, tables, origin)
-    paths = tuple((folder / p).resolve() for p in whole.server.python_path)
-    return spec, whole.server.model_copy(update={"python_path": paths})
+    return spec, whole.server

@@ -33,7 +33,7 @@ def run_demo(
 ) -> None:
     """Raises Interrupted on Ctrl-C, with everything up to the last round saved in `folder`."""
     tables = apply_overrides(load_toml(DEMO_FILE), overrides)
-    spec, settings = split_run_file(tables, "the demo's run file", Path.cwd())
+    spec, settings = split_run_file(tables, "the demo's run file")
     resume = resume or resume_after is not None
     if not resume:
         clear_run_dir(folder)

@@ -6,7 +6,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from heron_core.errors import Internal, Unreachable
-from heron_core.trust.addresses import UNIX, host_of
+from heron_core.trust.addresses import host_of, is_socket, port_of
 from heron_core.wire.channel import CLIENT_OPTIONS
 from heron_server.certs.choice import Guard
 from heron_server.config import ServerSettings
@@ -31,10 +31,10 @@ def check_health(settings: ServerSettings, guard: Guard, patience_s: float = PAT
 
 def near(address: str) -> str:
     """Where this machine reaches a server that listens on `address`."""
-    if address.startswith(UNIX):
+    if is_socket(address):
         return address
     host = host_of(address)
-    return f"{WILDCARDS[host]}:{address.rpartition(':')[2]}" if host in WILDCARDS else address
+    return f"{WILDCARDS[host]}:{port_of(address)}" if host in WILDCARDS else address
 
 
 def _channel(address: str, guard: Guard) -> grpc.Channel:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from heron_core.config import load_toml
+from heron_client.config import ClientSettings
+from heron_core.config import load_tables
 from heron_server.config import load_run_file
 from heron_server.display.choose import make_display
 from heron_server.going_back import going_back
@@ -31,7 +32,7 @@ def run_simulation(
     if clients is not None:
         spec = with_clients(spec, clients)
     conditions = Conditions(spec, wanted)
-    tables = [client_tables(path) for path in client_files]
+    tables = [load_tables(ClientSettings, path) for path in client_files]
     folder, resume = run_dir_of(spec, settings), resume or resume_after is not None
     with going_back(folder, spec, resume_after):
         result = simulate(
@@ -41,14 +42,6 @@ def run_simulation(
     if wanted.network != NetworkSettings() and log_format == "text":
         print(network_line(conditions.figures(result.facts, settings.byte_budget).round_s))
     show([result.summary], log_format)
-
-
-def client_tables(path: Path) -> dict[str, object]:
-    """A client file's tables, not yet checked; its python_path is relative to it."""
-    tables: dict[str, object] = load_toml(path)
-    if isinstance(folders := tables.get("python_path"), list):
-        tables["python_path"] = [str((path.parent / str(folder)).resolve()) for folder in folders]
-    return tables
 
 
 def network_line(round_s: Sequence[float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from heron_core.config import apply_overrides, load_toml, validate
+from heron_core.config import load_tables, validate
 from heron_core.spec.kinds import Fraction, NonNegative, Settings
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
@@ -46,4 +46,4 @@ class SimulationFile(RunSpec):
 
 def load_simulate_settings(path: Path, overrides: Sequence[str]) -> SimulateSettings:
     """The [simulate] table of the file; raises ConfigError, for a wrong key or value of any table."""
-    return validate(SimulationFile, apply_overrides(load_toml(path), overrides), str(path)).simulate
+    return validate(SimulationFile, load_tables(SimulationFile, path, overrides), str(path)).simulate

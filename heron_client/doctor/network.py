@@ -10,7 +10,7 @@ from heron_client.doctor.visit import PATIENCE_S, Visit
 from heron_client.transport.handshake import facts_of_server, why_refused
 from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.errors import Unreachable
-from heron_core.trust.addresses import UNIX
+from heron_core.trust.addresses import socket_path
 from heron_core.trust.facts import day
 
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
@@ -69,7 +69,7 @@ def _first_set(variables: Sequence[str]) -> str:
 def port(visit: Visit) -> Iterator[Finding]:
     """Does anything listen there?"""
     server, refusal = visit.settings.server, OSError("it has no address")
-    for where in [server.removeprefix(UNIX)] if not visit.host else _addresses(visit):
+    for where in [socket_path(server)] if not visit.host else _addresses(visit):
         try:
             _connect(where, visit).close()
             yield ok(f"something listens at {server}")

@@ -19,7 +19,7 @@ from heron_client.trust import choose_trust
 from heron_core.errors import ConfigError, HeronError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
-from heron_core.trust.addresses import UNIX, host_of
+from heron_core.trust.addresses import host_of, is_socket, port_of
 
 PATIENCE_S = 3.0
 """For one try to connect."""
@@ -42,13 +42,13 @@ class Visit:
 
     @property
     def host(self) -> str:
-        """The server's, without brackets; empty for a socket in the file system."""
-        return "" if self.settings.server.startswith(UNIX) else host_of(self.settings.server)
+        """The server's, without brackets; empty for a socket of this machine."""
+        return "" if is_socket(self.settings.server) else host_of(self.settings.server)
 
     @property
     def port(self) -> int:
         """The server's."""
-        return int(self.settings.server.rpartition(":")[2])
+        return port_of(self.settings.server)
 
     @property
     def by_name(self) -> bool:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from heron_client.transport.trust import Trust
 from heron_core.errors import ConfigError
-from heron_core.trust.addresses import UNIX, host_of
+from heron_core.trust.addresses import host_of, is_socket, port_of
 from heron_core.trust.facts import NO_CHECK_TIME, Facts, decoded, fault_in_time
 from heron_core.trust.folder import CA, CERT
 
@@ -26,7 +26,7 @@ def why_refused(address: str, trust: Trust, now: datetime | None = None) -> str:
 
     `now`: what the clock says.
     """
-    if address.startswith(UNIX):
+    if is_socket(address):
         return ""
     try:
         return _Probe(address, trust, now or datetime.now(UTC)).fault()
@@ -36,7 +36,7 @@ def why_refused(address: str, trust: Trust, now: datetime | None = None) -> str:
 
 def facts_of_server(address: str, trust: Trust) -> Facts | None:
     """What the certificate of the server at `address` says; None where a handshake shows none that is believed."""
-    if address.startswith(UNIX):
+    if is_socket(address):
         return None
     try:
         return _Probe(address, trust, datetime.now(UTC)).facts_of_server()
@@ -80,8 +80,7 @@ class _Probe:
                 return False
 
     def _connected(self, context: ssl.SSLContext) -> ssl.SSLSocket:
-        port = int(self._address.rpartition(":")[2])
-        connection = socket.create_connection((self._host, port), timeout=PATIENCE_S)
+        connection = socket.create_connection((self._host, port_of(self._address)), timeout=PATIENCE_S)
         try:
             return context.wrap_socket(connection, server_hostname=self._host)
         except BaseException:

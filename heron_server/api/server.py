@@ -6,7 +6,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from heron_core.errors import ConfigError
-from heron_core.trust.addresses import UNIX
+from heron_core.trust.addresses import is_socket
 from heron_core.wire.channel import SERVER_OPTIONS
 from heron_core.wire.codec import MAX_PAYLOAD_BYTES, manifest_bytes
 from heron_server.api.access import Access
@@ -61,7 +61,7 @@ class Port:
                 f"cannot listen on {address}: the port is in use, or the address is not this machine's; "
                 "stop the other server, or set server.address"
             )
-        if address.startswith(UNIX):
+        if is_socket(address):
             return address
         self._connections.listen(port)
         return f"{address.rpartition(':')[0]}:{port}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from heron_core.doctor.certificates import certificates
 from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.errors import ConfigError, PeerError
-from heron_core.trust.addresses import UNIX, host_of, is_loopback
+from heron_core.trust.addresses import ABSTRACT, host_of, is_loopback, is_socket, port_of, socket_path
 from heron_core.trust.facts import day
 from heron_server.api.access import Access
 from heron_server.doctor.visit import Visit
@@ -47,7 +47,7 @@ def own_certificates(visit: Visit) -> Iterator[Finding]:
 
 def _unnamed(listens: str, hosts: tuple[str, ...]) -> str:
     """By which address clients would come that the certificate is not for; empty where it is for all that is known."""
-    host = "" if listens.startswith(UNIX) else host_of(listens)
+    host = "" if is_socket(listens) else host_of(listens)
     if host in WILDCARDS:
         here = {"localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()}
         return "" if set(hosts) - here else "by an address"
@@ -69,10 +69,10 @@ def address(visit: Visit) -> Iterator[Finding]:
 
 
 def _try_to_listen(listens: str) -> None:
-    if listens.startswith(UNIX):
-        _try_unix(Path(listens.removeprefix(UNIX)))
+    if is_socket(listens):
+        _try_socket(listens)
         return
-    host, number = host_of(listens), int(listens.rpartition(":")[2])
+    host, number = host_of(listens), port_of(listens)
     for family, kind, protocol, _, where in socket.getaddrinfo(host, number, type=socket.SOCK_STREAM):
         with socket.socket(family, kind, protocol) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does
@@ -80,16 +80,18 @@ def _try_to_listen(listens: str) -> None:
             trial.listen(1)
 
 
-def _try_unix(path: Path) -> None:
+def _try_socket(listens: str) -> None:
     """A socket that nobody listens at any more is no obstacle to gRPC."""
-    if path.exists():
+    place, in_files = socket_path(listens), not listens.startswith(ABSTRACT)
+    if in_files and Path(place).exists():
         with socket.socket(socket.AF_UNIX) as trial:
-            if trial.connect_ex(str(path)) == 0:
+            if trial.connect_ex(place) == 0:
                 raise OSError(errno.EADDRINUSE, "Address already in use")
         return
     with socket.socket(socket.AF_UNIX) as trial:
-        trial.bind(str(path))
-    path.unlink()
+        trial.bind(place)
+    if in_files:
+        Path(place).unlink()
 
 
 def _serves(visit: Visit) -> bool:

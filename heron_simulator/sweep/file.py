@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue
 
-from heron_core.config import apply_overrides, load_toml, validate
+from heron_core.config import LocalPath, load_tables, placed, validate
 from heron_core.spec.kinds import Flag, Positive, Settings
+from heron_simulator.settings import SimulationFile
 
 Tables = dict[str, JsonValue]
 """Settings as a file says them, not yet checked."""
@@ -29,8 +30,8 @@ class SweepFile(Settings):
     """What the sweep answers, in a sentence or two."""
     finding: str = ""
     """What came out, in a sentence or two, once it has been looked at."""
-    base: str = ""
-    """A run file to start from, relative to this one. Empty: the defaults of the run spec."""
+    base: LocalPath | None = None
+    """A run file to start from. Empty: the defaults of the run spec."""
     run: Tables = Field(default_factory=dict)
     """Tables of a run file, laid over the base; [run.simulate] and [run.server] too."""
     axes: dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
@@ -56,9 +57,9 @@ class SweepFile(Settings):
 
 def load_sweep_file(path: Path, overrides: list[str]) -> tuple[SweepFile, Tables]:
     """The sweep, and the base run's tables with [run] laid over them; raises ConfigError."""
-    sweep = validate(SweepFile, apply_overrides(load_toml(path), overrides), str(path))
-    base = load_toml(path.parent / sweep.base) if sweep.base else {}
-    return sweep, merged(base, expanded(sweep.run))
+    sweep = validate(SweepFile, load_tables(SweepFile, path, overrides), str(path))
+    base = load_tables(SimulationFile, sweep.base) if sweep.base else {}
+    return sweep, merged(base, placed(SimulationFile, expanded(sweep.run), path.parent))
 
 
 def merged(below: Tables, above: Tables) -> Tables:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from heron_core.config import validate
+from heron_core.config import placed, validate
 from heron_core.errors import ConfigError, DataError
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import as_method, without_unused
@@ -128,20 +128,21 @@ def _point(
     origin: str, folder: Path, file: SweepFile, base: Tables, variant: Variant, axes: Tables
 ) -> Point:
     point = Point(variant.label, axes)
-    tables = merged(merged(base, expanded(variant.set)), expanded(axes))
+    above = merged(expanded(variant.set), expanded(axes))
+    tables = merged(base, placed(SimulationFile, above, folder))
     for seed in range(file.first_seed, file.first_seed + file.seeds):
-        run = _run({**tables, "seed": seed}, origin, folder)
+        run = _run({**tables, "seed": seed}, origin)
         point.runs.append(run)
         if file.control and run.spec.method.name != CONTROL:
             point.controls.append(replace(run, spec=as_method(run.spec, CONTROL)))
     return point
 
 
-def _run(tables: Tables, origin: str, folder: Path) -> Run:
+def _run(tables: Tables, origin: str) -> Run:
     """Without what this run would ignore: a sweep lays one base under several methods."""
     whole = validate(SimulationFile, tables, origin)
     run_spec = RunSpec.model_validate(whole.model_dump(exclude={"server", "simulate"}))
-    spec, server = split_run_file(without_unused(run_spec, tables), origin, folder)
+    spec, server = split_run_file(without_unused(run_spec, tables), origin)
     return Run(spec, server, whole.simulate)
 
 

@@ -57,7 +57,7 @@ def test_demo_shows_its_results_beside_the_frozen_control_and_leaves_a_model(ben
     for row in ("accuracy", "majority-class accuracy", "auxiliary head accuracy"):
         assert rows[row].count("%") == 2, rows[row]
 
-    spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo", Path())
+    spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo")
     control = simulate(as_method(spec, "frozen")).summary
     assert rows["accuracy"].split()[-2:] == [f"{100 * control['accuracy']:.2f}", "%"]
     assert any(control["model_sha256"] in line for line in demo.stdout)
@@ -76,7 +76,7 @@ def test_demo_shows_its_results_beside_the_frozen_control_and_leaves_a_model(ben
 
 def accuracy_of(folder: Path) -> float:
     """Of the saved model on the held-out digits."""
-    spec, _ = split_run_file(load_toml(DEMO_FILE), "demo", Path())
+    spec, _ = split_run_file(load_toml(DEMO_FILE), "demo")
     test = load_experiment(spec.data, spec.seed).test
     assert len(test) == 360
     (x,), labels = test.batch(np.arange(len(test)))
@@ -98,7 +98,7 @@ def test_interrupted_demo_leaves_no_process_and_resumes_to_the_undisturbed_bits(
 
     resumed = start_demo(bench, "--resume")
     assert resumed.ends() == 0, resumed.stderr
-    spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo", Path())
+    spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo")
     assert read_summary(bench)["model_sha256"] == simulate(spec).summary["model_sha256"]
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from heron_client.config import ClientSettings
+from heron_core.config import load_tables
 from heron_core.data import Source, load_own, split_holdout
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings, load_run_file
-from heron_simulator.command import client_tables
 from heron_simulator.simulator import simulate
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tasks"
@@ -45,7 +46,7 @@ def run_of(kind: str, *overrides: str) -> tuple[RunSpec, ServerSettings]:
 
 def clients_of(kind: str) -> list[dict[str, object]]:
     """Their files' tables."""
-    return [client_tables(client_file(kind, number)) for number in range(CLIENTS)]
+    return [load_tables(ClientSettings, client_file(kind, number)) for number in range(CLIENTS)]
 
 
 def halves_of(spec: RunSpec, kind: str) -> list[tuple[Source, Source]]:
