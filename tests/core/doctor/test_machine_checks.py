@@ -13,8 +13,8 @@ from secured import Secured, today
 from heron_core.doctor.certificates import certificates
 from heron_core.doctor.examination import Level
 from heron_core.doctor.machine import memory, space
-from heron_core.process.memory import free_memory, total_memory
 from heron_core.errors import ConfigError
+from heron_core.process.memory import free_memory, total_memory
 from heron_core.trust.folder import CertFolder, Side
 
 TIB = 1 << 40
