@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from heron_core.arrays import TensorSpec
+from heron_core.data.contract import InputContract
 from heron_core.data.partition import dirichlet, iid, shards
 from heron_core.data.sensor import Sensor
 from heron_core.data.source import Source, Subset
@@ -58,6 +60,14 @@ def load_experiment(
     if spec.validation:
         return Experiment(*_set_apart(training, spec.validation, seed), shape, classes)
     return Experiment(training, _limited(test, spec.test_limit, seed, "test"), shape, classes)
+
+
+def experiment_contract(source: str, spec: TensorSpec) -> InputContract:
+    """How the stored values of this experiment become the model's input `spec`. Needs no files."""
+    from heron_core.data.sources import cifar10, digits
+
+    assert source in ("digits", "cifar10"), source
+    return digits.contract(spec) if source == "digits" else cifar10.contract(spec)
 
 
 def client_share(experiment: Experiment, spec: DataSpec, seed: int, rank: int, clients: int) -> Source:

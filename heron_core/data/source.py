@@ -9,13 +9,16 @@ import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.arrays import Array
 from heron_core.errors import DataError
+
+if TYPE_CHECKING:
+    from heron_core.data.contract import InputContract
 
 Batch = tuple[tuple[Array, ...], Array]
 """The model's inputs [B, ...] in its order, C-contiguous, and the labels [B, ...]."""
@@ -68,6 +71,9 @@ class ArraySource:
     normalisation. Labels [N, ...]: integers become int64, floating point float32. Raises DataError for other dtypes or
     a count that differs.
     """
+
+    contract: InputContract | None = None
+    """How stored values become the model's input, where whoever made this source knows it."""
 
     def __init__(
         self,

@@ -14,10 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from heron_core.arrays import TensorSpec
+from heron_core.data.contract import InputContract
 from heron_core.errors import CheckpointError, ModelError
 from heron_core.files import replace_file
 from heron_core.json_text import to_json
 from heron_core.models.model_folder import DESCRIPTION, FORMAT, WEIGHTS, description_of, tensors_sha256, weights_of
+from heron_core.models.preprocess import PreprocessedModel
 from heron_core.models.registry import BUILT_IN, build_split_model
 from heron_core.models.split_model import AssembledModel
 from heron_core.spec.run_spec import ModelSpec
@@ -35,11 +37,12 @@ def save_model(
     *,
     task: str = "",
     inputs: Sequence[TensorSpec] = (),
+    contract: InputContract | None = None,
 ) -> None:
     """Writes the parts and what rebuilds them; `extra` goes into model.json as it is, NaN as null.
 
-    `task` and `inputs` tell a reader of model.json what the model is for and what it is called with. Each file is
-    complete or absent. OSError if the folder cannot be written.
+    `task` and `inputs` tell a reader of model.json what the model is for and what it is called with, `contract` how
+    stored values become that. Each file is complete or absent. OSError if the folder cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,6 +53,7 @@ def save_model(
         "model": spec.model_dump(mode="json"),
         "task": task,
         "inputs": [asdict(given) for given in inputs],
+        "input_contract": contract.model_dump(mode="json") if contract else None,
         "state_sha256": tensors_sha256(state),
         "extra": dict(extra or {}),
     }
@@ -57,11 +61,12 @@ def save_model(
     replace_file(folder / DESCRIPTION, lambda path: path.write_text(to_json(description, indent=2) + "\n"))
 
 
-def load_model(path: Path | str, *, allow_model_code: bool = False) -> AssembledModel:
+def load_model(path: Path | str, *, allow_model_code: bool = False, preprocess: bool = False) -> AssembledModel:
     """The whole network, front then back, in eval mode, from the folder that `save_model` wrote.
 
-    `allow_model_code`: import the user's factory that the folder names. CheckpointError: a file is missing,
-    torn or of another version; ModelError: the model it describes cannot be built here.
+    `allow_model_code`: import the user's factory that the folder names. `preprocess`: the model takes values as the
+    data source stores them (uint8 images), by the input contract in model.json. CheckpointError: a file is missing,
+    torn or of another version, or says no contract; ModelError: the model it describes cannot be built here.
     """
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     description = description_of(folder / DESCRIPTION)
@@ -72,7 +77,8 @@ def load_model(path: Path | str, *, allow_model_code: bool = False) -> Assembled
         )
     split = build_split_model(spec.model_copy(update={"weights": "", "weights_sha256": ""}))
     state = weights_of(folder / WEIGHTS, str(description.get("state_sha256")))
-    model = AssembledModel(split.build("front", 0), split.build("back", 0))
+    parts = split.build("front", 0), split.build("back", 0)
+    model = PreprocessedModel(*parts, contract_in(description, folder)) if preprocess else AssembledModel(*parts)
     _fill(model, {name: value for name, value in state.items() if not name.startswith("auxiliary.")}, folder)
     return model.eval()
 
@@ -98,6 +104,19 @@ def _spec(description: Mapping[str, Any], folder: Path) -> ModelSpec:
         return ModelSpec.model_validate(description.get("model"))
     except ValidationError as error:
         raise CheckpointError(f"the model table in {folder / DESCRIPTION} is not valid: {error}") from None
+
+
+def contract_in(description: Mapping[str, Any], folder: Path) -> InputContract:
+    """The input contract of this model.json. Raises CheckpointError where it says none, or one that is not valid."""
+    if description.get("input_contract") is None:
+        raise CheckpointError(
+            f"{folder / DESCRIPTION} has no input_contract, which says how stored values become the inputs; load it "
+            "without preprocess, and hand over inputs as the model takes them"
+        )
+    try:
+        return InputContract.model_validate(description["input_contract"])
+    except ValidationError as error:
+        raise CheckpointError(f"the input_contract in {folder / DESCRIPTION} is not valid: {error}") from None
 
 
 def _fill(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TextIO
 
+from heron_core.data.contract import InputContract
 from heron_core.process.console import printable
 from heron_server.metrics.figures import ClientRecord, RoundRecord, Summary
 from heron_server.text.figures import direction_text, name_text, value_text
@@ -188,14 +189,19 @@ def _saved(title: str, summary: Summary) -> Section:
     rows.append(("saved in", path))
     curves = summary.get("curves_path")
     rows.append(("curves", curves or summary.get("curves_hint") or "none"))
-    return Section(title, rows, text=["", *how_to_load(path, summary["model"])])
+    contract = InputContract.model_validate(summary["input_contract"]) if "input_contract" in summary else None
+    rows += [("takes" if n == 0 else "", str(given)) for n, given in enumerate(contract.inputs if contract else ())]
+    return Section(title, rows, text=["", *how_to_load(path, summary["model"], contract is not None)])
 
 
-def how_to_load(path: str, model: str) -> list[str]:
-    """Three lines of Python; the user's own code has to be allowed."""
-    allow = ", allow_model_code=True" if ":" in model else ""
+def how_to_load(path: str, model: str, contract: bool = False) -> list[str]:
+    """Three lines of Python; the user's own code has to be allowed. `contract`: is it known what stored values are?"""
+    allow, preprocess, called = ", allow_model_code=True" if ":" in model else "", "", "*inputs"
+    what = "the inputs [B, ...] that model.json names"
+    if contract:
+        preprocess, called, what = ", preprocess=True", "*stored", "values as they are stored, one argument an input"
     return [
         "from heron_core import load_model",
-        f'model = load_model("{path}"{allow})',
-        "outputs = model(*inputs)  # the inputs [B, ...] that model.json names",
+        f'model = load_model("{path}"{preprocess}{allow})',
+        f"outputs = model({called})  # {what}",
     ]

@@ -5,7 +5,7 @@ A stable interface for programs: keys may be added, never renamed. None is null:
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Judged(TypedDict):
@@ -106,6 +106,8 @@ class Summary(Evaluation):
     per_client: dict[str, ClientRecord]
     history: list[RoundRecord]
     model_path: NotRequired[str]
+    input_contract: NotRequired[dict[str, Any]]
+    """How stored values become the model's inputs, as in model.json; absent where nobody said it."""
     curves_path: NotRequired[str | None]
     curves_hint: NotRequired[str]
     """Why there is no curves.png; empty where there is one."""

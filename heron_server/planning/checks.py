@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from heron_core import data
+from heron_core.data.contract import InputContract, contract_of
+from heron_core.data.experiment import experiment_contract
 from heron_core.data.source import Source
 from heron_core.device import resolve_device
 from heron_core.errors import ConfigError, DataError
@@ -57,7 +59,15 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
     test = load_test(spec, settings, facts)
     if test is not None:
         data.check_source(test, facts.inputs, facts.labels)
+    facts = replace(facts, contract=_contract(spec, test, facts))
     return CheckedRun(model, facts, device, slots, memory, test)
+
+
+def _contract(spec: RunSpec, test: Source | None, facts: ModelFacts) -> InputContract | None:
+    """Of the experiment, or of the server's own test set; what else there is lies with the clients."""
+    if spec.data.source != "client":
+        return experiment_contract(spec.data.source, facts.inputs[0])
+    return None if test is None else contract_of(test, facts.inputs)
 
 
 def clients_evaluate(chosen: DataSpec, settings: ServerSettings) -> bool:

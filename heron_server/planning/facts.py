@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from heron_core.arrays import TensorSpec
+from heron_core.data.contract import InputContract
 from heron_core.labels import LabelSpec
 from heron_core.measures import Metric
 from heron_core.spec.methods import Part
@@ -99,6 +100,8 @@ class ModelFacts:
     parts: Mapping[Part, PartFacts]
     per_sample_obstacle: str | None
     """The first trainable parameter of the front that cannot differ from sample to sample; None where all can."""
+    contract: InputContract | None = None
+    """How stored values become the inputs; None where only the clients know."""
 
     @property
     def input_bytes(self) -> int:

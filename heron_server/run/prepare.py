@@ -46,9 +46,12 @@ def finish_run(
     directory.check_held()
     with storing(folder):
         save_model(
-            folder, spec.model, trained.front, trained.back, trained.head, extra, task=facts.task, inputs=facts.inputs
-        )
+            folder, spec.model, trained.front, trained.back, trained.head, extra, task=facts.task, inputs=facts.inputs,
+            contract=facts.contract,
+        )  # fmt: skip
     summary["model_path"] = str(folder)
+    if facts.contract is not None:
+        summary["input_contract"] = facts.contract.model_dump(mode="json")
     if curves:
         title = f"{spec.method.name} on {spec.model.name}, {summary['clients']} clients"
         history = coordinator.records.history

@@ -9,8 +9,9 @@ import os
 from functools import partial
 from pathlib import Path
 
-from heron_core.arrays import Array
+from heron_core.arrays import Array, TensorSpec
 from heron_core.data.cache import through_cache
+from heron_core.data.contract import InputContract, of_pixels
 from heron_core.data.sensor import Half, Sensor
 from heron_core.data.source import ArraySource, Normalisation
 from heron_core.data.sources.cifar10_files import ARRAYS, read_binary, read_npz
@@ -29,6 +30,11 @@ WANTED = (
     "data_batch_1.bin to data_batch_5.bin and test_batch.bin (cifar-10-binary.tar.gz, unpacked)"
 )
 FOLDER_SETTING = "set data.folder in the client's file or in the [server] table, or $HERON_DATA"
+
+
+def contract(spec: TensorSpec) -> InputContract:
+    """How its pixels become the model's input."""
+    return of_pixels(spec, "cifar10", NORMALISATION.mean, NORMALISATION.std, note="RGB")
 
 
 def load(

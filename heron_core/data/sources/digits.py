@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from heron_core.arrays import TensorSpec
+from heron_core.data.contract import InputContract, of_pixels
 from heron_core.data.sensor import Half, Sensor
 from heron_core.data.source import ArraySource
 from heron_core.errors import DataError
@@ -18,7 +20,13 @@ from heron_core.streams import generator
 
 INPUT_SHAPE = (1, 8, 8)
 CLASSES = 10
+BRIGHTEST = 16
 INSTALL = 'pip install "heron-sfl[demo]"'
+
+
+def contract(spec: TensorSpec) -> InputContract:
+    """How its pixels, which scikit-learn counts in 0..16, become the model's input."""
+    return of_pixels(spec, "digits", divide=float(BRIGHTEST), note="grey in 0..16")
 
 
 def load(sensor: Sensor | None = None) -> tuple[ArraySource, ArraySource]:
@@ -27,7 +35,7 @@ def load(sensor: Sensor | None = None) -> tuple[ArraySource, ArraySource]:
     Raises DataError if scikit-learn is not installed or its file is not what it was.
     """
     table = _read(_file())
-    x = (table[:, :64].astype(np.float32) / np.float32(16)).reshape(-1, *INPUT_SHAPE)
+    x = (table[:, :64].astype(np.float32) / np.float32(BRIGHTEST)).reshape(-1, *INPUT_SHAPE)
     labels = table[:, 64].astype(np.int64)
     train, test = _split(labels)
     halves: dict[Half, NDArray[np.int64]] = {"train": train, "test": test}

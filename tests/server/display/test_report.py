@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import errno
 import io
+import json
 import math
 import subprocess
 import sys
@@ -119,6 +120,16 @@ def test_the_lines_that_load_the_model_are_shown_where_it_exists(tmp_path: Path)
     assert "allow_model_code=True" in how_to_load("m", "my.models:make")[1]
 
 
+def test_the_end_of_a_run_says_what_the_model_takes_and_its_folder_too(tmp_path: Path) -> None:
+    run = RunSpec.model_validate({"rounds": 1, "model": {"name": "mlp"}, "method": {"local_steps": 1}})
+    result = simulate(run, clients=1, settings=ServerSettings(device="cpu"), run_dir=tmp_path).summary
+    text = final_table([result])
+    assert line(text, "takes") == "takes input: uint8 [B, 1, 8, 8] becomes float32 by input / 16, grey in 0..16"
+    assert 'load_model("' in text and 'model", preprocess=True)\n  outputs = model(*stored)' in text
+    described = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert described["input_contract"] == result["input_contract"] and described["input_contract"]["source"] == "digits"
+
+
 def test_a_terminal_gets_the_same_figures_and_long_lines_stay_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +212,7 @@ def test_a_run_leaves_its_curves_in_its_directory(tmp_path: Path) -> None:
     spec = RunSpec.model_validate({"rounds": 1, "federation": {"clients": 2}, "method": {"local_steps": 2}})
     kept = simulate(spec, run_dir=tmp_path, settings=ServerSettings(device="cpu")).summary
     assert kept["curves_path"] == str(tmp_path / "curves.png")
-    assert f'load_model("{tmp_path / "model"}")' in final_table([kept])
+    assert f'load_model("{tmp_path / "model"}", preprocess=True)' in final_table([kept])
 
 
 def test_a_simulation_that_leaves_nothing_draws_nothing() -> None:
