@@ -31,6 +31,8 @@ ResumeAfter = Annotated[
     int | None, typer.Option(metavar="N", min=0, help="Go on from the checkpoint after round N, not the last one.")
 ]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Plain text, to and from anybody.")]
+Control = Annotated[bool, typer.Option("--control", help="Beside it, simulated: clients that never train.")]
+Compare = Annotated[str, typer.Option(metavar="A,B", help="Beside it and the control, simulated: these methods.")]
 Format = Annotated[LogFormat, typer.Option(help="json: one object a line.")]
 
 
@@ -41,6 +43,8 @@ def run(
     resume_after: ResumeAfter = None,
     overrides: Overrides = None,
     insecure: Insecure = False,
+    control: Control = False,
+    compare: Compare = "",
     log_format: Format = LogFormat.text,
 ) -> None:
     """Serve one run to its end."""
@@ -49,8 +53,9 @@ def run(
 
     spec, settings = load_run_file(run_file, overrides)
     run_server(
-        spec, settings, resume=resume, resume_after=resume_after, log_format=log_format.value, insecure=insecure
-    )
+        spec, settings, resume=resume, resume_after=resume_after, log_format=log_format.value, insecure=insecure,
+        control=control, compare=compare,
+    )  # fmt: skip
 
 
 @app.command(short_help="Train on handwritten digits, three clients on this machine.")

@@ -1,8 +1,8 @@
-"""`heron-server demo`: this process serves, three client processes train, then the frozen control is simulated."""
+"""`heron-server demo`: this process serves, three client processes train; then frozen clients and first-order ones are
+simulated."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,30 +10,28 @@ import sys
 import threading
 from pathlib import Path
 
-from heron_core.config import apply_overrides, load_toml
-from heron_core.errors import Internal
-from heron_core.process.children import kept_folder, let_go, start_child
-from heron_core.spec.run_spec import RunSpec
-from heron_core.spec.unused import as_method, file_tables
-from heron_server.config import split_run_file
+from heron_core.process.children import let_go, start_child
+from heron_server.beside import CONTROL, runs_beside, show_beside
+from heron_server.config import load_run_file
 from heron_server.display.choose import make_display
 from heron_server.going_back import going_back
-from heron_server.launch import clear_run_dir, show
-from heron_server.metrics.figures import Summary
+from heron_server.launch import clear_run_dir
 from heron_server.metrics.observers import Observer
 from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir
-from heron_server.text.toml import to_toml
 
 DEMO_FILE = Path(__file__).with_name("demo.toml")
+FIRST_ORDER = "cse_fsl"
+"""Shown beside the demo's run and its control: the same clients, with backpropagation."""
 
 
 def run_demo(
     folder: Path, overrides: list[str], *, resume: bool, log_format: str, resume_after: int | None = None
 ) -> None:
     """Raises Interrupted on Ctrl-C, with everything up to the last round saved in `folder`."""
-    tables = apply_overrides(load_toml(DEMO_FILE), overrides)
-    spec, settings = split_run_file(tables, "the demo's run file")
+    spec, settings = load_run_file(DEMO_FILE, overrides)
+    name = spec.method.name
+    others = runs_beside(spec, settings, name != CONTROL, FIRST_ORDER if name != FIRST_ORDER else "")
     resume = resume or resume_after is not None
     if not resume:
         clear_run_dir(folder)
@@ -45,37 +43,7 @@ def run_demo(
         finally:
             directory.close()
         clients.wait()
-    summaries = [summary]
-    if spec.method.name != "frozen":
-        print("Now the control: the same run with clients that never train (in the simulator).", flush=True)
-        summaries.append(run_control(spec))
-    show(summaries, log_format)
-
-
-def run_control(spec: RunSpec) -> Summary:
-    """The summary of the same run with clients that never train, simulated by a process of its own.
-
-    Where that fails, what it said goes to stderr, and SystemExit has its exit code; Internal: it was killed.
-    """
-    with kept_folder("heron-control-") as kept:
-        folder = kept.path
-        run_file, run_dir, said = folder / "run.toml", folder / "run", folder / "said.txt"
-        tables = {**file_tables(as_method(spec, "frozen")), "server": {"run_dir": str(run_dir)}}
-        run_file.write_text(to_toml(tables), encoding="utf-8")
-        command = ("-m", "heron_simulator", str(run_file), "--log-format", "json")
-        with said.open("wb") as stderr:
-            control = start_child(*command, stdout=subprocess.DEVNULL, stderr=stderr, folder=kept)
-            try:
-                code = control.wait()
-            finally:
-                let_go(control)
-        if code < 0:
-            raise Internal(f"the control's process was ended by signal {-code}; the run before it is saved")
-        if code:
-            print(said.read_text(encoding="utf-8", errors="replace"), end="", file=sys.stderr)
-            sys.exit(code)
-        summary: Summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-        return summary
+    show_beside(summary, others, settings, log_format)
 
 
 class StartClients(Observer):

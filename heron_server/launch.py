@@ -10,9 +10,9 @@ from heron_core.errors import ConfigError
 from heron_core.spec.run_spec import RunSpec
 from heron_core.trust.addresses import is_loopback
 from heron_server.api.gate.descriptors import raise_limit
+from heron_server.beside import runs_beside, show_beside
 from heron_server.config import ServerSettings
 from heron_server.display.choose import make_display
-from heron_server.display.report import print_final_table
 from heron_server.going_back import going_back
 from heron_server.metrics.figures import Summary
 from heron_server.run.failure import failing
@@ -24,12 +24,24 @@ INSECURE = (
     "certificates end that: heron-server certs init"
 )
 
+NO_DATA = (
+    'data.source = "client": a control needs the data of all clients, which a server does not have; where they lie '
+    "together: heron-simulate RUN.toml --control --client CLIENT.toml ..."
+)
+
 
 def run_server(
     spec: RunSpec, settings: ServerSettings, *, resume: bool, log_format: str, insecure: bool = False,
-    resume_after: int | None = None,
+    resume_after: int | None = None, control: bool = False, compare: str = "",
 ) -> Summary:  # fmt: skip
-    """Serves the run and prints the final table. `resume_after`: goes back to the checkpoint after so many rounds."""
+    """Serves the run and prints the final table. `resume_after`: goes back to the checkpoint after so many rounds.
+
+    `control`, and each method of `compare` (commas between them): simulates the same run with clients that never train,
+    and with those methods, once it is over.
+    """
+    others = runs_beside(spec, settings, control, compare)
+    if others and spec.data.source == "client":
+        raise ConfigError(NO_DATA)
     if insecure and not is_loopback(settings.address):
         print(INSECURE.format(settings.address), file=sys.stderr, flush=True)
     raise_limit()
@@ -41,13 +53,8 @@ def run_server(
             summary = serve(spec, settings, directory, resume=resume, observers=displays, insecure=insecure)
         finally:
             directory.close()
-    show([summary], log_format)
+    show_beside(summary, others, settings, log_format)
     return summary
-
-
-def show(summaries: list[Summary], log_format: str) -> None:
-    if log_format == "text":
-        print_final_table(summaries, sys.stdout)
 
 
 def clear_run_dir(folder: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from heron_core.errors import ConfigError
 from heron_core.process.console import EXIT_CODES
-from heron_server.cli import Format, LogFormat, Overrides, Resume, ResumeAfter
+from heron_server.cli import Compare, Control, Format, LogFormat, Overrides, Resume, ResumeAfter
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -36,6 +36,8 @@ def simulate(
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs of a sweep at a time. Default: by cores.")] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder of a sweep. Default: docs/results/<name>.")] = None,
+    control: Control = False,
+    compare: Compare = "",
     overrides: Overrides = None,
     log_format: Format = LogFormat.text,
 ) -> None:
@@ -47,7 +49,7 @@ def simulate(
 
         run_simulation(
             run_file, overrides or [], clients, client_files or [], resume=resume, resume_after=resume_after,
-            log_format=log_format.value,
+            log_format=log_format.value, control=control, compare=compare,
         )  # fmt: skip
     elif sweep is not None and run_file is None:
         if clients is not None or client_files or resume or resume_after is not None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from heron_client.config import ClientSettings
 from heron_core.config import load_tables
+from heron_server.beside import runs_beside, show_beside
 from heron_server.config import load_run_file
 from heron_server.display.choose import make_display
 from heron_server.going_back import going_back
-from heron_server.launch import show
 from heron_server.storage.run_dir import run_dir_of
 from heron_server.text.units import seconds_text
 from heron_simulator.conditions import Conditions
@@ -21,11 +21,12 @@ from heron_simulator.simulator import simulate, with_clients
 
 def run_simulation(
     run_file: Path, overrides: Sequence[str], clients: int | None, client_files: Sequence[Path], *, resume: bool,
-    log_format: str, resume_after: int | None = None,
+    log_format: str, resume_after: int | None = None, control: bool = False, compare: str = "",
 ) -> None:  # fmt: skip
     """Simulates the file's run and prints the final table; raises the HeronError that ended it.
 
-    `clients` overrides federation.clients. One client file serves all clients, several serve one each.
+    `clients` overrides federation.clients. One client file serves all clients, several serve one each. `control`, and
+    each method of `compare` (commas between them): the same run with clients that never train, and with those methods.
     """
     wanted = load_simulate_settings(run_file, overrides)
     spec, settings = load_run_file(run_file, list(overrides))
@@ -33,6 +34,7 @@ def run_simulation(
         spec = with_clients(spec, clients)
     conditions = Conditions(spec, wanted)
     tables = [load_tables(ClientSettings, path) for path in client_files]
+    others = runs_beside(spec, settings, control, compare)
     folder, resume = run_dir_of(spec, settings), resume or resume_after is not None
     with going_back(folder, spec, resume_after):
         result = simulate(
@@ -41,7 +43,9 @@ def run_simulation(
         )  # fmt: skip
     if wanted.network != NetworkSettings() and log_format == "text":
         print(network_line(conditions.figures(result.facts, settings.byte_budget).round_s))
-    show([result.summary], log_format)
+    show_beside(
+        result.summary, others, settings, log_format, simulate=wanted.model_dump(mode="json"), client_files=client_files
+    )
 
 
 def network_line(round_s: Sequence[float]) -> str:

@@ -61,6 +61,12 @@ def start_child(
     )  # fmt: skip
 
 
+def at_once(threads: int) -> int:
+    """How many children that compute in so many threads each this machine's cores carry, one at least."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
 def let_go(child: subprocess.Popen[bytes]) -> None:
     """What this process no longer waits for: if it still runs, it ends."""
     assert child.stdin is not None, "a child's standard input is a pipe"

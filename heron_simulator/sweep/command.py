@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from heron_core.errors import DataError
+from heron_core.process.children import at_once
 from heron_core.process.signals import stopping
 from heron_server.display.report import MISSING_PLOTS
 from heron_simulator.sweep.figures import Gathered, csv_rows, gather
@@ -58,9 +58,7 @@ def _run(sweep: Sweep, store: Store, missing: dict[str, Run], count: int, jobs: 
 
 def default_jobs(runs: Iterable[Run]) -> int:
     """As many as the cores carry at the runs' compute threads."""
-    threads = max((max(run.spec.threads.client, run.spec.threads.server) for run in runs), default=1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads)
+    return at_once(max((max(run.spec.threads.client, run.spec.threads.server) for run in runs), default=1))
 
 
 def write(sweep: Sweep, store: Store, command: str) -> list[Gathered]:

@@ -47,20 +47,21 @@ def read_summary(bench: Bench) -> dict[str, Any]:
     return summary
 
 
-def test_demo_shows_its_results_beside_the_frozen_control_and_leaves_a_model(bench: Bench) -> None:
+def test_demo_shows_its_results_beside_the_control_and_first_order_and_leaves_a_model(bench: Bench) -> None:
     demo = start_demo(bench)
     assert demo.ends() == 0, demo.stderr
     assert demo.stderr == []
 
-    assert ["heron", "frozen"] in [line.split() for line in demo.stdout]
+    assert ["heron", "frozen", "cse_fsl"] in [line.split() for line in demo.stdout]
     rows = {re.split("  +", line.strip())[0]: line for line in demo.stdout}
     for row in ("accuracy", "majority-class accuracy", "auxiliary head accuracy"):
-        assert rows[row].count("%") == 2, rows[row]
+        assert rows[row].count("%") == 3, rows[row]
 
     spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo")
-    control = simulate(as_method(spec, "frozen")).summary
-    assert rows["accuracy"].split()[-2:] == [f"{100 * control['accuracy']:.2f}", "%"]
-    assert any(control["model_sha256"] in line for line in demo.stdout)
+    summaries = [read_summary(bench), *(simulate(as_method(spec, name)).summary for name in ("frozen", "cse_fsl"))]
+    assert rows["accuracy"].split()[1::2] == [f"{100 * found['accuracy']:.2f}" for found in summaries]
+    for found in summaries:
+        assert any(found["model_sha256"] in line for line in demo.stdout)
 
     summary = read_summary(bench)
     assert summary.keys() >= SUMMARY
