@@ -35,7 +35,8 @@ class ServerSettings(Settings):
     byte_budget: Positive = 1 << 30
     """Most bytes of uploads the server holds at once; at least two whole uploads."""
     memory_limit: Count = 0
-    """Most bytes that the run may need here by `validate`'s count. 0: this machine's memory."""
+    """Most bytes that the run may need here by `validate`'s count. 0: the memory of this machine, or of its
+    container."""
     test_data: Annotated[str, Field(pattern=r"^(auto|none|npz|image_folder|[\w.]+:\w+)$")] = "auto"
     """The server's test set: auto (the run spec's built-in one), none (clients evaluate on held-out samples), npz,
     image_folder, or your own `package.module:factory`."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from heron_core.errors import ConfigError
 from heron_core.spec.run_spec import RunSpec
 from heron_core.trust.addresses import is_loopback
-from heron_server.api.gate.descriptors import raise_limit
 from heron_server.beside import runs_beside, show_beside
 from heron_server.config import ServerSettings
 from heron_server.display.choose import make_display
@@ -44,7 +43,6 @@ def run_server(
         raise ConfigError(NO_DATA)
     if insecure and not is_loopback(settings.address):
         print(INSECURE.format(settings.address), file=sys.stderr, flush=True)
-    raise_limit()
     folder, resume = run_dir_of(spec, settings), resume or resume_after is not None
     with failing(), going_back(folder, spec, resume_after):
         directory = RunDir(folder, settings.keep_checkpoints)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.errors import ConfigError
-from heron_core.process.memory import free_memory, mib, total_memory
+from heron_core.process.memory import free_memory, mib, total_memory, whose_memory
 
 MANY = 1 << 62
 
@@ -22,7 +22,7 @@ def memory(needed: int, what: str, remedy: str) -> Iterator[Finding]:
     """
     total, free = total_memory(), free_memory()
     if needed > total:
-        raise ConfigError(f"{what} needs {mib(needed)}, and this machine has {mib(total)} of memory; {remedy}")
+        raise ConfigError(f"{what} needs {mib(needed)}, and {whose_memory()} has {mib(total)} of memory; {remedy}")
     if needed > free:
         yield warning(f"{what} needs {mib(needed)}, and {mib(free)} of memory are free now; end others, or {remedy}")
     else:

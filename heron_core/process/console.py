@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from heron_core.errors import MEANINGS, HeronError, RunFailed, meaning_of
+from heron_core.process.open_files import raise_limit
 from heron_core.process.signals import AT_ONCE, leaving
 
 EXIT_CODES = """Exit codes: 0 done, 2 usage or config, 3 cannot reach or was refused by the peer, 4 data or model error,
@@ -33,6 +34,7 @@ def run_command(program: str, command: Callable[[], object]) -> NoReturn:
     Whatever does not stop then, the process ends soon after, if its signals are installed.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on stderr would stand beside ours
+    raise_limit()
     code = AT_ONCE  # of what nobody sees end here: a KeyboardInterrupt
     try:
         command()

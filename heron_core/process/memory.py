@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from heron_core.errors import DataError
 
-MEMINFO, GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+MEMINFO, OWN_GROUPS, GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+NAMES = {"": ("memory.max", "memory.current", "inactive_file"),
+         "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")}  # fmt: skip
+"""Limit, use, and what of it is cache that can be given back, of control groups of version 2 and 1."""
 
 
 def total_memory() -> int:
-    """Of the machine, or what the control group of this process is allowed, where that is less."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(machine, _group("memory.max", machine))
+    """Of the machine, or the least that a control group around this process allows, as a container has one."""
+    return min([_machine(), *(limit for limit, _ in _groups())])
+
+
+def whose_memory() -> str:
+    """Whose `total_memory` is, in words."""
+    return "this container" if total_memory() < _machine() else "this machine"
 
 
 def free_memory() -> int:
@@ -24,7 +32,7 @@ def free_memory() -> int:
         free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, ValueError, KeyError):
         free = total
-    return min(free, _group("memory.max", total) - _group("memory.current", 0))
+    return max(0, min([free, *(limit - used for limit, used in _groups())]))
 
 
 def need_memory(needed: int, what: str, remedy: str) -> None:
@@ -38,8 +46,40 @@ def mib(count: int) -> str:
     return f"{count / 2**20:,.0f} MiB" if count >= 10 * 2**20 else f"{count / 2**20:.1f} MiB"
 
 
-def _group(name: str, otherwise: int) -> int:
+def _machine() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _groups() -> Iterator[tuple[int, int]]:
+    """Limit and use, without cache, of each control group around this process that has a limit."""
+    for (limit, used, cache), folder in _folders():
+        most = _number(folder / limit)
+        if most is not None:
+            yield most, (_number(folder / used) or 0) - (_number(folder / "memory.stat", cache) or 0)
+
+
+def _number(path: Path, key: str = "") -> int | None:
+    """The file's, or that of its line `key N`. None: there is none, as where the limit is "max"."""
     try:
-        return int((GROUP / name).read_text())
-    except (OSError, ValueError):  # none, or "max"
-        return otherwise
+        text = path.read_text()
+        return int(dict(line.split() for line in text.splitlines())[key] if key else text)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _folders() -> Iterator[tuple[tuple[str, str, str], Path]]:
+    """Of the control groups, from this process's own upwards, with the names of their files.
+
+    What a container sees of them may begin at its own: then the names in between lead nowhere.
+    """
+    try:
+        lines = [line.split(":", 2) for line in OWN_GROUPS.read_text().splitlines()]
+    except OSError:
+        return
+    for line in lines:
+        kinds = [kind for kind in NAMES if len(line) == 3 and kind in line[1].split(",")]
+        for kind in kinds:
+            own = PurePosixPath(line[2].lstrip("/"))
+            for group in (own, *own.parents):
+                if ".." not in group.parts:
+                    yield NAMES[kind], GROUPS / kind / group

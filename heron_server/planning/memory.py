@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from heron_core.errors import ConfigError
+from heron_core.process.memory import total_memory, whose_memory
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import FederationSpec, MethodSpec, OptimizerSpec
 from heron_server.aggregation.rules import RULES
@@ -54,23 +54,18 @@ def server_memory(
 def check_memory_limit(items: list[Item], memory_limit: int) -> None:
     """ConfigError with the figure and what to lower, where the run needs more than `memory_limit` bytes.
 
-    0: this machine's memory.
+    0: the memory of this machine, or of its container.
     """
-    needed, limit = sum(item.size_bytes for item in items), memory_limit or machine_memory()
+    needed, limit = sum(item.size_bytes for item in items), memory_limit or total_memory()
     if needed > limit:
         largest = max((item for item in items if item.name != CHECKPOINT), key=lambda item: item.size_bytes)
-        whose = "server.memory_limit" if memory_limit else "this machine's memory"
+        whose = "server.memory_limit" if memory_limit else f"{whose_memory()}'s memory"
         raise ConfigError(
             f"the run needs {bytes_text(needed)} ({needed:,} bytes) on the server, {whose} is {bytes_text(limit)}; "
             f"most of it is {largest.name}: {bytes_text(largest.size_bytes)}, {largest.formula}; "
             f"lower {largest.remedy or 'the model'}"
             f"{', or raise server.memory_limit' if memory_limit else ''}"
         )
-
-
-def machine_memory() -> int:
-    """Bytes of this machine's physical memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 # -- what it holds -----------------------------------------------------------------------------------------------

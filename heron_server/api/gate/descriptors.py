@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from contextlib import suppress
 from pathlib import Path
 
 from heron_core.errors import ConfigError
@@ -18,13 +17,6 @@ OF_A_CLIENT = 2
 """Connections."""
 SPARE = 32
 """Connections beyond those of the run's clients: newcomers, health checks, those that come back."""
-
-
-def raise_limit() -> None:
-    """As many as this process may have: programs begin with fewer, for the sake of some that are old."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # where the system sets other limits
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def open_files() -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from heron_core.process.memory import total_memory, whose_memory
 from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import FederationSpec, RunSpec
 from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
 from heron_server.planning.checks import CheckedRun
-from heron_server.planning.memory import Item, machine_memory
+from heron_server.planning.memory import Item
 from heron_server.text.tables import Section
 from heron_server.text.units import bytes_text
 from heron_server.uploads.turns import patience
@@ -45,10 +46,10 @@ def _aggregation(federation: FederationSpec) -> str:
 
 
 def memory_section(items: Sequence[Item], memory_limit: int) -> Section:
-    """`memory_limit`: 0 for this machine's memory."""
+    """`memory_limit`: 0 for the memory of this machine, or of its container."""
     rows = [(item.name, bytes_text(item.size_bytes), item.formula) for item in items]
-    whose = "server.memory_limit" if memory_limit else "this machine's memory"
-    limit = bytes_text(memory_limit or machine_memory())
+    whose = "server.memory_limit" if memory_limit else f"{whose_memory()}'s memory"
+    limit = bytes_text(memory_limit or total_memory())
     total = ("all", bytes_text(sum(item.size_bytes for item in items)), f"of {limit}, {whose}")
     return Section("Server memory, counted: without Python, torch and the test set", [*rows, total])
 

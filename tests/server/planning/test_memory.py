@@ -132,7 +132,7 @@ def test_more_than_the_limit_is_refused_with_the_figure_and_what_to_lower() -> N
 def test_without_a_limit_this_machine_s_memory_is_it(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = check_run(resnet(2), ServerSettings(device="cpu")).memory
     check_memory_limit(counted, 0)
-    monkeypatch.setattr("heron_server.planning.memory.machine_memory", lambda: 1 << 20)
+    monkeypatch.setattr("heron_server.planning.memory.total_memory", lambda: 1 << 20)
     with pytest.raises(ConfigError, match=r"this machine's memory is 1\.00 MiB; most of it is "):
         check_memory_limit(counted, 0)
 
