@@ -53,7 +53,7 @@ class Workspace:
             return False
         spec = self.spec
         if self._own is not None:
-            self._train, self._held_out = data.split_holdout(self._own, spec.data.holdout, spec.seed, rank)
+            self._train, self._held_out = data.split_own(self._own, spec.data, spec.seed, rank)
         else:
             self._train = self._shares.of(spec.data, spec.seed, self._settings.data.folder, rank, clients)
         data.check_source(self._train, self._backend.inputs, self._backend.labels)

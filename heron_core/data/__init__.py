@@ -10,7 +10,7 @@ from heron_core.data.checks import check_source
 from heron_core.data.experiment import Experiment, Shares, client_share, load_experiment, share_sizes
 from heron_core.data.partition import class_histogram
 from heron_core.data.source import ArraySource, Normalisation, Source, Subset
-from heron_core.data.sources.own import load_own, split_holdout
+from heron_core.data.sources.own import load_own, split_holdout, split_own
 
 __all__ = [
     "AdaptedDataset",
@@ -29,4 +29,5 @@ __all__ = [
     "load_own",
     "share_sizes",
     "split_holdout",
+    "split_own",
 ]

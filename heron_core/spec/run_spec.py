@@ -91,8 +91,8 @@ class DataSpec(Settings):
     holdout: Fraction = 0.1
     """Share of each client's own data held out for evaluation, with source = client."""
     validation: Fraction = 0.0
-    """Set this share of the experiment's training samples apart and evaluate on it: to choose settings without looking
-    at the test set. 0: evaluate on the test set."""
+    """Set this share of the training samples apart and evaluate on it, to choose settings without looking at the test
+    set, or at what clients hold out of their own data: of the experiment's, or of each client's. 0: evaluate there."""
     sensor: SensorSpec = SensorSpec()
     """The sensor that training and test images of the experiment come through."""
     class_names: ClassNames = ()
@@ -101,10 +101,10 @@ class DataSpec(Settings):
 
     @model_validator(mode="after")
     def _experiments_only(self) -> Self:
-        for name, given in {"validation": self.validation > 0, "sensor": not self.sensor.is_plain}.items():
-            if given and self.source == "client":
-                advice = "use data.holdout" if name == "validation" else "apply it in the clients' own data"
-                raise ValueError(f'{name} is for experiment data, not for source = "client"; {advice}')
+        if not self.sensor.is_plain and self.source == "client":
+            raise ValueError(
+                'sensor is for experiment data, not for source = "client"; apply it in the clients\' own data'
+            )
         return self
 
 

@@ -72,7 +72,8 @@ def _contract(spec: RunSpec, test: Source | None, facts: ModelFacts) -> InputCon
 
 def clients_evaluate(chosen: DataSpec, settings: ServerSettings) -> bool:
     """Do clients send what they hold out? Where the server has no test set of its own."""
-    return chosen.source == "client" and chosen.holdout > 0 and not settings.names_test_set
+    held_out = max(chosen.holdout, chosen.validation) > 0
+    return chosen.source == "client" and held_out and not settings.names_test_set
 
 
 def load_test(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> Source | None:

@@ -6,7 +6,7 @@ import importlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from heron_core.data.sources.npz import load_npz, npz_specs
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 from heron_core.streams import generator
+
+if TYPE_CHECKING:
+    from heron_core.spec.run_spec import DataSpec
 
 KINDS: dict[str, Kind] = {
     "image_folder": Kind(load_folder, folder_specs),
@@ -64,7 +67,18 @@ def _loaded(asked: Asked) -> Source:
     return KINDS[asked.source].load(asked)
 
 
-def split_holdout(source: Source, fraction: float, seed: int, name_or_rank: str | int) -> tuple[Source, Source]:
+def split_own(source: Source, spec: DataSpec, seed: int, name_or_rank: str | int) -> tuple[Source, Source]:
+    """(train, evaluate on): of a client's own data. With data.validation the latter is of what the holdout leaves, and
+    what is held out is used for neither. Raises DataError if nothing would be left to train on."""
+    train, held_out = split_holdout(source, spec.holdout, seed, name_or_rank)
+    if spec.validation:
+        return split_holdout(train, spec.validation, seed, name_or_rank, "validation")
+    return train, held_out
+
+
+def split_holdout(
+    source: Source, fraction: float, seed: int, name_or_rank: str | int, setting: str = "holdout"
+) -> tuple[Source, Source]:
     """(train, held out): `fraction` of the samples, at least one unless 0, from the client's own stream.
 
     Raises DataError if nothing would be left to train on.
@@ -72,9 +86,10 @@ def split_holdout(source: Source, fraction: float, seed: int, name_or_rank: str 
     num_held = max(1, round(fraction * len(source))) if fraction > 0 else 0
     if num_held >= len(source):
         raise DataError(
-            f"{len(source)} samples leave none to train on after holdout = {fraction}; add data or lower data.holdout"
+            f"{len(source)} samples leave none to train on after {setting} = {fraction}; add data or lower "
+            f"data.{setting}"
         )
-    order = generator(seed, "holdout", name_or_rank).permutation(len(source))
+    order = generator(seed, setting, name_or_rank).permutation(len(source))
     return Subset(source, np.sort(order[num_held:])), Subset(source, np.sort(order[:num_held]))
 
 

@@ -30,6 +30,8 @@ def evaluator(chosen: DataSpec, test: Source | None) -> str | None:
     """Who evaluates after each round, in words; None: nobody."""
     if test is not None:
         return f"by the server, on {VALIDATION if chosen.validation else 'its own'} {len(test):,} samples"
+    if chosen.source == "client" and chosen.validation:
+        return f"by the clients, on {percent_text(chosen.validation)} of their own {VALIDATION.rstrip(':')}"
     if chosen.source == "client" and chosen.holdout:
         return f"by the clients, on {percent_text(chosen.holdout)} of their own samples, held out"
     return None

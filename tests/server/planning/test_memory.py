@@ -12,7 +12,7 @@ from plans import FRONT, HEAD, facts_of
 
 from heron_core.errors import ConfigError
 from heron_core.models import build_split_model
-from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.run_spec import DataSpec, RunSpec
 from heron_server.aggregation.aggregator import Updates
 from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
@@ -83,6 +83,7 @@ def test_uploads_for_evaluation_by_clients_are_counted_where_the_method_has_no_o
     assert checked(spec)["uploads"] == 6 * upload and "uploads" not in items(spec, slots=0)
     assert clients_evaluate(spec.data, ServerSettings())
     assert not clients_evaluate(spec.data, ServerSettings(test_data="npz", test_path=Path("test.npz")))
+    assert clients_evaluate(DataSpec(source="client", holdout=0.0, validation=0.2), ServerSettings())
     held_out_none = spec.model_copy(update={"data": spec.data.model_copy(update={"holdout": 0.0})})
     assert "uploads" not in checked(held_out_none)
     with pytest.raises(ConfigError, match=r"server\.byte_budget must hold two whole uploads"):

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heron_core.arrays import TensorSpec
-from heron_core.data import ArraySource, Source, check_source, load_own, split_holdout
+from heron_core.data import ArraySource, Source, check_source, load_own, split_holdout, split_own
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
+from heron_core.spec.run_spec import DataSpec
 
 
 def load(source: str, path: Path | None = None, shape: tuple[int, ...] = (3, 4, 6), **options: Any) -> Source:
@@ -241,6 +242,17 @@ def test_the_held_out_share_and_the_rest_hold_each_sample_once(
 def test_clients_hold_out_by_their_own_streams() -> None:
     held = [split_holdout(numbered(100), 0.2, 0, name)[1].labels.tolist() for name in ("ward-a", "ward-b", 0)]
     assert held[0] != held[1] != held[2] != held[0]
+
+
+def test_validation_is_of_what_the_holdout_leaves_and_touches_none_of_it() -> None:
+    spec = DataSpec(source="client", holdout=0.2, validation=0.25)
+    train, validation = split_own(numbered(100), spec, 3, 1)
+    held = split_own(numbered(100), spec.model_copy(update={"validation": 0.0}), 3, 1)[1]
+    assert sorted([*train.labels, *validation.labels, *held.labels]) == list(range(100))
+    assert (len(train), len(validation), len(held)) == (60, 20, 20)
+    assert set(split_own(numbered(100), spec, 4, 1)[1].labels) != set(validation.labels), "by the run's seed"
+    with pytest.raises(DataError, match=r"leave none .*validation = 0\.5; .*lower data\.validation"):
+        split_own(numbered(2), DataSpec(source="client", holdout=0.5, validation=0.5), 0, 0)
 
 
 def test_too_few_samples_to_hold_one_out_are_refused() -> None:
