@@ -73,23 +73,14 @@ def _own_names(source: Source, found: Sequence[str], classes: int, folder: Path 
     if len(names) != classes:
         raise DataError(
             f"{folder or 'the data'} has {len(names)} classes ({listed(names)}), the model tells {classes} apart, and "
-            f"nobody has named the run's classes yet; {_nested(folder, found)}{SET_NAMES}, or mend model.classes"
+            f"nobody has named the run's classes yet; {SET_NAMES}, or mend model.classes"
         )
     return names
-
-
-def _nested(folder: Path | None, found: Sequence[str]) -> str:
-    """The question to ask where the only folder holds folders."""
-    if folder is None or len(found) != 1 or not any(entry.is_dir() for entry in (folder / found[0]).iterdir()):
-        return ""
-    return f"if {folder / found[0]} is the folder of the classes, set data.path to it, else "
 
 
 def _foreign(name: str, wanted: Sequence[str], folder: Path | None) -> str:
     what = str(folder / name) if folder else f"the data's class {name!r}"
     said = f"{what} is none of the run's classes ({listed(wanted)})"
-    if folder is not None and any((folder / name / each).is_dir() for each in wanted):
-        return f"{said}, but it holds folders of theirs; set data.path to {folder / name}"
     near = nearest(name, wanted)
     if near is None:
         return f"{said}; move it away, or give it the name of the class that it is"

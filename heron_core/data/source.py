@@ -49,10 +49,11 @@ class Normalisation:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
-    def apply(self, x: NDArray[np.uint8], transform: Callable[[Images], Images] | None = None) -> Images:
+    def apply(self, x: Array, transform: Callable[[Images], Images] | None = None) -> Images:
         """float32 of x's shape [B, C, ...]: one rounding an operation, so the same bits in any batch.
 
-        `transform` sees the images in 0 to 1, before mean and standard deviation.
+        x of more than 8 bits comes as float32 in 0 to 255. `transform` sees the images in 0 to 1, before mean and
+        standard deviation.
         """
         per_channel = (-1,) + (1,) * (x.ndim - 2)
         out = x.astype(np.float32, order="C")
@@ -62,6 +63,10 @@ class Normalisation:
         out -= np.asarray(self.mean, dtype=np.float32).reshape(per_channel)
         out /= np.asarray(self.std, dtype=np.float32).reshape(per_channel)
         return out
+
+
+OWN_PIXELS = Normalisation(mean=(0.5,), std=(0.5,))
+"""Of a user's own images and uint8 arrays: 0..255 becomes -1..1."""
 
 
 class ArraySource:

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.arrays import Array, TensorSpec
-from heron_core.data.source import ArraySource
+from heron_core.data.source import OWN_PIXELS, ArraySource
 from heron_core.data.sources.asked import Asked, Options
-from heron_core.data.sources.folder import NORMALISATION
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 
@@ -40,7 +39,7 @@ def load_npz(asked: Asked) -> ArraySource:
             raise DataError(f"{path}: x must be integers, as the model takes them, got {x.dtype}; save it so")
         return ArraySource(x.astype(np.int64), y)
     if x.dtype == np.uint8:
-        return ArraySource(x, y, NORMALISATION)
+        return ArraySource(x, y, OWN_PIXELS)
     if x.dtype.kind != "f":
         raise DataError(f"{path}: x must be floating point or uint8, got {x.dtype}; save x.astype(numpy.float32)")
     return ArraySource(_finite(path, x), y)

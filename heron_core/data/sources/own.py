@@ -16,7 +16,7 @@ from heron_core.data.checks import Checked
 from heron_core.data.named import by_name
 from heron_core.data.source import Source, Subset
 from heron_core.data.sources.asked import Asked, Kind
-from heron_core.data.sources.folder import folder_specs, load_folder
+from heron_core.data.sources.images.folder import folder_specs, load_folder
 from heron_core.data.sources.npz import load_npz, npz_specs
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec

@@ -98,7 +98,7 @@ def test_a_path_one_level_too_high_is_told(run: tuple[str, ...], tmp_path: Path)
     for name in FRUIT:
         (tmp_path / "train" / name).mkdir(parents=True)
         image.new("L", (2, 2)).save(tmp_path / "train" / name / "0.png")
-    with pytest.raises(DataError, match=f"set data.path to .*{tmp_path / 'train'}" if run else "data.path to it"):
+    with pytest.raises(DataError, match=f"set data.path to {tmp_path / 'train'}"):
         load_own("image_folder", path=tmp_path, options={}, inputs=(TensorSpec("x", (1, 2, 2)),),
                  labels=LabelSpec(count=3), class_names=run)  # fmt: skip
 

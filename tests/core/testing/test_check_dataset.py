@@ -192,8 +192,9 @@ def test_data_is_found_by_its_name(model: str | None, tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "kit_data", raising=False)
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 1, 8, 8), np.uint8), y=np.arange(4))
-    (tmp_path / "images" / "cat").mkdir(parents=True)
-    image.new("L", (9, 9)).save(tmp_path / "images" / "cat" / "a.png")
+    for digit in range(10):
+        (tmp_path / "images" / str(digit)).mkdir(parents=True)
+    image.new("L", (9, 9)).save(tmp_path / "images" / "3" / "a.png")
     assert "all 5 samples" in str(check_dataset("kit_data:make", model, options={"size": 5}))
     assert "all 4 samples" in str(check_dataset(f"npz:{tmp_path / 'a.npz'}", model))
     assert "all 1 samples" in str(check_dataset(f"image_folder:{tmp_path / 'images'}", model))
