@@ -37,6 +37,8 @@ class ClientSettings(Settings):
     Without certs, TLS believes the authorities that everybody knows."""
     insecure: Flag = False
     """Says --insecure again, which a public address or a name needs: labels and activations travel in plain text."""
+    use_proxy: Flag = False
+    """Go to the server by the proxy that grpc_proxy, https_proxy or http_proxy names, but for no_proxy."""
     state_dir: LocalPath | None = None
     """Folder that keeps this client's identity over restarts. Empty: a new identity each start."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"

@@ -26,8 +26,8 @@ def choose_trust(settings: ClientSettings, insecure: bool) -> Trust:
         token = certs.path / TOKEN
     if certs is None and not near and token is None:
         _check_open(settings, insecure)
-        return Trust()
-    return Trust(tls=bool(certs) or not near, certs=certs, token=token)
+        return Trust(use_proxy=settings.use_proxy)
+    return Trust(tls=bool(certs) or not near, certs=certs, token=token, use_proxy=settings.use_proxy)
 
 
 def _check_open(settings: ClientSettings, insecure: bool) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from heron_client.doctor.visit import PATIENCE_S, Visit
 from heron_client.transport.handshake import facts_of_server, why_refused
+from heron_client.transport.proxy import PROXIES, named_proxy
 from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.errors import Unreachable
 from heron_core.trust.addresses import socket_path
 from heron_core.trust.facts import day
 
-PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
-"""The first of these variables that is set counts for gRPC, which reads none in capitals."""
-EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
-"""Likewise: the hosts that are reached without."""
-NO_PROXY = ("grpc.enable_http_proxy", 0)
+DIRECT, BY_PROXY = (("grpc.enable_http_proxy", used) for used in (0, 1))
 AS_NAMED = "grpc.ssl_target_name_override"
 
 
@@ -43,27 +39,27 @@ def name(visit: Visit) -> Iterator[Finding]:
 
 
 def proxy(visit: Visit) -> Iterator[Finding]:
-    """Do the proxy's variables send gRPC where no server is?"""
-    through, exceptions = _first_set(PROXIES), _first_set(EXCEPTIONS)
-    if not through or not os.environ[through]:
+    """Does a proxy of the environment keep this client from its server, or would one lead there? Raises Unreachable."""
+    named, server = named_proxy(), visit.settings.server
+    if visit.settings.use_proxy:
+        yield _by_proxy(visit, named)
+    elif not named:
         yield ok("none")
-        return
-    said = f"gRPC goes by {through} = {os.environ[through]!r}"
-    if exceptions:
-        said += f" but for {exceptions} = {os.environ[exceptions]!r}"
-    if visit.reached:
-        yield ok(f"{said}, and gets there")
-    elif visit.reaches(visit.settings.server, NO_PROXY):
-        raise Unreachable(
-            f"{said}, and does not get through; without it the server answers: export no_grpc_proxy={visit.host}"
-        )
+    elif not visit.reached and visit.reaches(server, BY_PROXY):
+        raise Unreachable(f"{named} is not used, and the server is reached by it alone; set use_proxy = true")
     else:
-        yield warning(f"{said}; if the server is to be reached without: export no_grpc_proxy={visit.host}")
+        yield ok(f"{named} is not used (use_proxy)")
 
 
-def _first_set(variables: Sequence[str]) -> str:
-    """An empty one counts; empty where none is set."""
-    return next((variable for variable in variables if variable in os.environ), "")
+def _by_proxy(visit: Visit, named: str) -> Finding:
+    without = "leave use_proxy out"
+    if not named:
+        return warning(f"use_proxy = true, and none of {', '.join(PROXIES)} names one; set one, or {without}")
+    if visit.reached:
+        return ok(f"gRPC goes by {named}, and gets there")
+    if visit.reaches(visit.settings.server, DIRECT):
+        raise Unreachable(f"gRPC goes by {named}, and does not get through; without it the server answers: {without}")
+    return warning(f"gRPC goes by {named}; if the server is to be reached without: {without}")
 
 
 def port(visit: Visit) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from heron_client.transport.grpc_reader import POLL_S, Outgoing, Reader, StreamE
 from heron_client.transport.grpc_streams import FEDERATION, GrpcPush, GrpcWatch
 from heron_client.transport.handshake import why_refused
 from heron_client.transport.interface import Accept
+from heron_client.transport.proxy import how_it_went
 from heron_client.transport.received import from_server, reading, sound
 from heron_client.transport.trust import PLAIN, Trust
 from heron_core.arrays import Array
@@ -75,7 +76,7 @@ class GrpcTransport:
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
         """As in Transport, within the deadline of a unary call; a little later where the last was just answered.
 
-        Says what certificates have to do with a server that cannot be reached.
+        Says what certificates or a proxy have to do with a server that cannot be reached.
         """
         waits_since = monotonic()
         while monotonic() < self._joined_at + REJOIN_S:
@@ -88,7 +89,9 @@ class GrpcTransport:
             raise
         except Unreachable as error:
             why = why_refused(self._address, self._trust) if self._stopped_at == inf else ""
-            raise Unreachable(why) if why else error from None
+            if why:
+                raise Unreachable(why) from None
+            raise Unreachable(f"{error}{how_it_went(self._trust.use_proxy)}") from None
         self._joined_at = monotonic()
         return reply
 

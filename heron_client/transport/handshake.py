@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from heron_client.transport.trust import Trust
 from heron_core.errors import ConfigError
-from heron_core.trust.addresses import host_of, is_socket, port_of
+from heron_core.trust.addresses import certified_host, host_of, is_socket, port_of
 from heron_core.trust.facts import NO_CHECK_TIME, Facts, decoded, fault_in_time
 from heron_core.trust.folder import CA, CERT
 
@@ -47,6 +47,7 @@ def facts_of_server(address: str, trust: Trust) -> Facts | None:
 class _Probe:
     def __init__(self, address: str, trust: Trust, now: datetime) -> None:
         self._address, self._host, self._trust, self._now = address, host_of(address), trust, now
+        self._name = certified_host(address)
 
     def fault(self) -> str:
         try:
@@ -82,7 +83,7 @@ class _Probe:
     def _connected(self, context: ssl.SSLContext) -> ssl.SSLSocket:
         connection = socket.create_connection((self._host, port_of(self._address)), timeout=PATIENCE_S)
         try:
-            return context.wrap_socket(connection, server_hostname=self._host)
+            return context.wrap_socket(connection, server_hostname=self._name)
         except BaseException:
             connection.close()
             raise
@@ -111,8 +112,8 @@ class _Probe:
             )
         fault = fault_in_time(f"the certificate of {self._address}", facts, self._now)
         return fault or (
-            f"the certificate of {self._address} is not for {self._host!r} but for {', '.join(facts.hosts)}; reach the "
-            f"server by one of these, or make its certificate anew: heron-server certs server --host {self._host} "
+            f"the certificate of {self._address} is not for {self._name!r} but for {', '.join(facts.hosts)}; reach the "
+            f"server by one of these, or make its certificate anew: heron-server certs server --host {self._name} "
             "--force"
         )
 

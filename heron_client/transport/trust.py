@@ -26,6 +26,8 @@ class Trust:
     """The CA to believe, and this client's certificate if the folder has one. None: the authorities that all know."""
     token: Path | None = None
     """The file with this client's token."""
+    use_proxy: bool = False
+    """Go by the proxy that the environment names."""
 
     def stamp(self) -> object:
         """Changes when one of the files does."""
@@ -37,7 +39,7 @@ class Trust:
 
         `more`: options of gRPC.
         """
-        options = [*CLIENT_OPTIONS, *more]
+        options = list({**dict(CLIENT_OPTIONS), "grpc.enable_http_proxy": int(self.use_proxy), **dict(more)}.items())
         if self.tls:
             channel = grpc.secure_channel(address, self._credentials(), options)
         else:

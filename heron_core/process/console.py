@@ -34,6 +34,7 @@ def run_command(program: str, command: Callable[[], object]) -> NoReturn:
     Whatever does not stop then, the process ends soon after, if its signals are installed.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on stderr would stand beside ours
+    os.environ.setdefault("GRPC_DNS_RESOLVER", "native")  # its own asks name servers alone, not what this machine knows
     raise_limit()
     code = AT_ONCE  # of what nobody sees end here: a KeyboardInterrupt
     try:

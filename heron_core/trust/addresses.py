@@ -99,6 +99,11 @@ def host_of(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
 
 
+def certified_host(address: str) -> str:
+    """The host of host:port as a certificate has it: without the zone of an IPv6 address, which is this machine's."""
+    return host_of(address).partition("%")[0]
+
+
 def is_loopback(address: str) -> bool:
     """Is host:port, or a socket, reachable from this machine alone? Names are not looked up."""
     if is_socket(address) or host_of(address) == "localhost":

@@ -24,6 +24,7 @@ CLIENT_OPTIONS = [
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.enable_http_proxy", 0),  # a client's settings may say otherwise
     ("grpc.use_local_subchannel_pool", 1),  # each channel its own connection: beats never queue behind activations
     ("grpc.min_reconnect_backoff_ms", 20_000),  # despite its name: how long one attempt to connect may take
     ("grpc.initial_reconnect_backoff_ms", 250),  # from the beginning of an attempt that failed to the next

@@ -10,7 +10,7 @@ from pathlib import Path
 from heron_core.doctor.certificates import certificates
 from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.errors import ConfigError, PeerError
-from heron_core.trust.addresses import ABSTRACT, host_of, is_loopback, is_socket, port_of, socket_path
+from heron_core.trust.addresses import ABSTRACT, certified_host, host_of, is_loopback, is_socket, port_of, socket_path
 from heron_core.trust.facts import day
 from heron_server.api.access import Access
 from heron_server.doctor.visit import Visit
@@ -47,7 +47,7 @@ def own_certificates(visit: Visit) -> Iterator[Finding]:
 
 def _unnamed(listens: str, hosts: tuple[str, ...]) -> str:
     """By which address clients would come that the certificate is not for; empty where it is for all that is known."""
-    host = "" if is_socket(listens) else host_of(listens)
+    host = "" if is_socket(listens) else certified_host(listens)
     if host in WILDCARDS:
         here = {"localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()}
         return "" if set(hosts) - here else "by an address"

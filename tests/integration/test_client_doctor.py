@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from client.transport.odd_server import odd_server
+from client.transport.proxy_server import proxy_to
 from doctors import Doctored
 from integration.test_transports import spec
 from integration.worlds import GrpcWorld
@@ -156,27 +157,36 @@ def test_a_name_that_grpc_s_own_resolver_does_not_know(guarded: Guarded, monkeyp
     doctor.is_well(server=guarded.world.address)
 
 
-def follow_export(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = re.search(r"export (\w+)=(\S+)$", line)
-    assert found, line
-    monkeypatch.setenv(found[1], found[2])
+def test_a_proxy_of_the_environment_is_not_used_unless_the_settings_say_so(
+    plain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{free_port()}")
+    Doctor(plain).is_well()
+    doctor = Doctor(plain, use_proxy=True)
+    line = doctor.fails(PEER, "proxy", "gRPC goes by http_proxy = 'http://127.0.0.1:.* without it the server answers")
+    assert "secret" not in line and line.endswith("leave use_proxy out")
+    doctor.is_well(use_proxy=False)
+    monkeypatch.delenv("http_proxy")
+    Doctor(plain, use_proxy=True).warns("proxy", "none of grpc_proxy, https_proxy, http_proxy names one")
 
 
-@pytest.mark.parametrize("others", [{}, {"no_proxy": "*"}])
-def test_a_proxy_in_the_way(plain: str, monkeypatch: pytest.MonkeyPatch, others: dict[str, str]) -> None:
-    for variable, value in {"http_proxy": f"http://127.0.0.1:{free_port()}", **others}.items():
-        monkeypatch.setenv(variable, value)
-    doctor = Doctor(plain)
-    line = doctor.fails(PEER, "proxy", "gRPC goes by http_proxy", "without it the server answers")
-    follow_export(line, monkeypatch)
-    doctor.is_well()
+def test_a_server_that_a_proxy_alone_reaches(plain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxy_to(plain) as address:
+        monkeypatch.setenv("http_proxy", f"http://{address}")
+        doctor = Doctor(f"127.0.0.1:{free_port()}")
+        code, lines = doctor.says()
+        assert code == PEER and "is not used, and the server is reached by it alone; set use_proxy = true" in lines[0]
+        doctor.settings["use_proxy"] = True
+        doctor.warns("port", "is not reached directly")
 
 
 def test_a_proxy_and_no_server_is_a_warning_beside_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{free_port()}")
-    code, lines = Doctor(f"127.0.0.1:{free_port()}").says()
+    code, lines = Doctor(f"127.0.0.1:{free_port()}", use_proxy=True).says()
     assert code == PEER
     assert [line.split()[:2] for line in lines] == [["warning", "proxy"], ["failed", "port"]]
+    code, lines = Doctor(f"127.0.0.1:{free_port()}").says()
+    assert [line.split()[:2] for line in lines] == [["failed", "port"]]
 
 
 # -- TLS -------------------------------------------------------------------------------------------------------------

@@ -46,17 +46,17 @@ class OddServer:
 
 
 @contextmanager
-def odd_server(**acts: Act) -> Iterator[tuple[OddServer, str]]:
+def odd_server(at: str = "127.0.0.1:0", **acts: Act) -> Iterator[tuple[OddServer, str]]:
     """The server and its address."""
     odd = OddServer(acts)
     server = grpc.server(ThreadPoolExecutor(8))
     for service, rpcs in RPCS.items():
         handlers = {rpc: odd.handler(rpc) for rpc in rpcs}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"heron.v1.{service}", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(at)
     server.start()
     try:
-        yield odd, f"127.0.0.1:{port}"
+        yield odd, f"{at.removesuffix('0')}{port}" if at.endswith(":0") else at
     finally:
         odd.close()
         server.stop(0).wait(10.0)
