@@ -15,7 +15,8 @@ from heron_core.models.adapt.trainable import only_last_layers, only_normalisati
 from heron_core.models.from_module import CutModule, split_cut_module
 from heron_core.models.names import nearest
 from heron_core.models.split_model import SplitModel
-from heron_core.models.weights import starting_from
+from heron_core.models.weights import starting_from, there
+from heron_core.models.weights import weights_folder as in_data_folder
 from heron_core.spec.run_spec import ModelSpec
 
 BUILT_IN: Mapping[str, str] = {
@@ -29,28 +30,38 @@ BUILT_IN: Mapping[str, str] = {
 
 
 def build_split_model(
-    spec: ModelSpec, *, allowed: Collection[str] | None = None, data_folder: Path | None = None
+    spec: ModelSpec,
+    *,
+    allowed: Collection[str] | None = None,
+    data_folder: Path | None = None,
+    weights_folder: Path | None = None,
+    fetches: bool = False,
 ) -> SplitModel:
     """The split model that `spec` describes; its parts are not built yet, but for one front where it must be looked at.
 
     `allowed`: names of user code that may be imported; None allows any (the operator wrote the run file).
-    `data_folder`: where model.weights lies; None means $HERON_DATA. ModelError: an unknown name or cut, code that is
-    not allowed or fails, a setting that contradicts it. DataError: model.weights is not there, or another.
+    `data_folder`: where model.weights lies; None means $HERON_DATA. `weights_folder`: the folder of model.weights itself,
+    where this side names it. `fetches`: for a client, which reads model.weights only where it must. ModelError: an
+    unknown name or cut, code that is not allowed or fails, a setting that contradicts it. DataError: model.weights is
+    not there, or another.
     """
     if spec.name in BUILT_IN:
         _refuse_options(spec)
         model, front = _find(BUILT_IN[spec.name])(spec), None
     else:
         model, front = _users_own(spec, allowed)
-    return model if spec.trainable == "all" and not spec.weights else _adapted(model, front, spec, data_folder)
-
-
-def _adapted(model: SplitModel, front: nn.Module | None, spec: ModelSpec, data_folder: Path | None) -> SplitModel:
-    """`model` with its initial weights and what trains. `front`: one of its fronts, where one is built already."""
+    if spec.trainable == "all" and not spec.weights:
+        return model
     front = model.build("front", 0) if front is None else front
-    if spec.weights:
-        model = starting_from(model, front, spec, data_folder)
-    return _restricted(model, front, spec)
+    model = _restricted(model, front, spec)
+    if not spec.weights:
+        return model
+
+    def find() -> Path:
+        name = spec.weights
+        return in_data_folder(name, data_folder) if weights_folder is None else there(name, weights_folder)
+
+    return starting_from(model, front, spec, find, fetches=fetches)
 
 
 def _restricted(model: SplitModel, front: nn.Module, spec: ModelSpec) -> SplitModel:

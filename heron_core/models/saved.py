@@ -75,7 +75,7 @@ def load_model(path: Path | str, *, allow_model_code: bool = False, preprocess: 
         raise ModelError(
             f"{folder} needs the model code {spec.name!r}; if you trust it, call load_model(..., allow_model_code=True)"
         )
-    split = build_split_model(spec.model_copy(update={"weights": "", "weights_sha256": ""}))
+    split = build_split_model(spec.model_copy(update={"weights": ""}))
     state = weights_of(folder / WEIGHTS, str(description.get("state_sha256")))
     parts = split.build("front", 0), split.build("back", 0)
     model = PreprocessedModel(*parts, contract_in(description, folder)) if preprocess else AssembledModel(*parts)

@@ -41,9 +41,12 @@ class ModelSpec(Settings):
     lora_rank: Positive = 4
     """Rank of the adapters, with trainable = lora."""
     weights: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$")] = ""
-    """Initial weights of the front: a `model` folder of an earlier run, by its path in each side's data folder."""
+    """Initial weights: a `model` folder of an earlier run, by its path in each side's data folder; `--from` gives the
+    run's id. A client reads it only where part of its model does not travel, as with trainable = norm."""
     weights_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     """Fingerprint (state_sha256 in its model.json) that those weights must have. Empty: any."""
+    weights_parts: Annotated[tuple[Literal["front", "auxiliary", "back"], ...], Field(min_length=1)] = ("front",)
+    """Which parts begin with those weights, the others by the seed. `--from`: all that the folder holds."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments for your own factory."""
 

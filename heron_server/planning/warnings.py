@@ -56,7 +56,7 @@ def method_warnings(method: MethodSpec, rounds: int, norm: str, change: Perturba
 
 def model_warnings(model: ModelSpec) -> Iterator[str]:
     """About the model table."""
-    if model.weights and not model.weights_sha256:
+    if model.weights and not model.weights_sha256 and model.trainable != "all":  # else clients read no folder
         yield (
             f"model.weights = {model.weights!r} without weights_sha256: a client that has other weights there would "
             "train another model unnoticed; copy state_sha256 from its model.json"

@@ -173,7 +173,9 @@ def build_torch_backend(settings: ClientSettings, spec: RunSpec) -> TorchBackend
     """
     find_code_in(settings.python_path)
     try:
-        model = build_split_model(spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder)
+        model = build_split_model(
+            spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder, fetches=True
+        )
         return TorchBackend(model, role_of(spec), resolve_device(settings.device))
     except (MemoryError, RuntimeError) as error:  # torch raises a RuntimeError where there is no memory for a tensor
         reason = str(error).partition("\n")[0] or type(error).__name__

@@ -7,6 +7,7 @@ parameter keeps its name; the layer's adapters are `<layer>.lora_a` and `<layer>
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -22,6 +23,21 @@ from heron_core.streams import seeded_torch
 def adapted(weight: Tensor, lora_b: Tensor, lora_a: Tensor) -> Tensor:
     """W + B A in W's shape."""
     return weight + (lora_b @ lora_a).view_as(weight)
+
+
+def is_adapter(name: str) -> bool:
+    """Is this the name of an adapter's parameter?"""
+    return name.rpartition(".")[2] in ("lora_a", "lora_b")
+
+
+def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A module's state without adapters: each layer's weight has taken in its own."""
+    found = {name: tensor for name, tensor in state.items() if not is_adapter(name)}
+    for name in filter(is_adapter, state):
+        layer, _, which = name.rpartition("lora_")
+        if which == "a":
+            found[f"{layer}weight"] = adapted(state[f"{layer}weight"], state[f"{layer}lora_b"], state[name])
+    return found
 
 
 class AdaptedLinear(nn.Linear):

@@ -45,6 +45,7 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("method.ghost_batch_norm", True, {"model.norm": "batch", "method.micro_batch": 8}, {"method.micro_batch": 8}),
     ("model.last_layers", 2, {"model.trainable": "last_n_layers"}, {"model.trainable": "norm"}),
     ("model.lora_rank", 2, {"model.trainable": "lora"}, {}),
+    ("model.weights_parts", ["front"], {"model.weights": "m"}, {}),
     ("data.alpha", 0.5, {"data.partition": "dirichlet"}, {}),
     ("data.shards_per_client", 2, {"data.partition": "shards"}, {"data.partition": "dirichlet"}),
     *((f"data.{key}", value, {}, {"data.source": "client"})
