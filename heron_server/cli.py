@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -30,10 +31,22 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run direc
 ResumeAfter = Annotated[
     int | None, typer.Option(metavar="N", min=0, help="Go on from the checkpoint after round N, not the last one.")
 ]
+From = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="MODEL_FOLDER", help="Begin with an earlier run's model: front, head and back."),
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Plain text, to and from anybody.")]
 Control = Annotated[bool, typer.Option("--control", help="Beside it, simulated: clients that never train.")]
 Compare = Annotated[str, typer.Option(metavar="A,B", help="Beside it and the control, simulated: these methods.")]
 Format = Annotated[LogFormat, typer.Option(help="json: one object a line.")]
+
+
+def starting(folder: Path | None, overrides: list[str] | None) -> list[str]:
+    """The overrides, and the one that --from stands for."""
+    if folder is None:
+        return overrides or []
+    text = json.dumps(str(folder.resolve()).replace("$", "$$"))  # a dollar begins the name of a variable
+    return [*(overrides or []), f"server.start_from={text}"]
 
 
 @app.command()
@@ -41,6 +54,7 @@ def run(
     run_file: RunFile,
     resume: Resume = False,
     resume_after: ResumeAfter = None,
+    start_from: From = None,
     overrides: Overrides = None,
     insecure: Insecure = False,
     control: Control = False,
@@ -51,7 +65,7 @@ def run(
     from heron_server.config import load_run_file
     from heron_server.launch import run_server
 
-    spec, settings = load_run_file(run_file, overrides)
+    spec, settings = load_run_file(run_file, starting(start_from, overrides))
     run_server(
         spec, settings, resume=resume, resume_after=resume_after, log_format=log_format.value, insecure=insecure,
         control=control, compare=compare,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, model_validator
 
 from heron_core.config import LocalPath, apply_overrides, load_tables, validate
+from heron_core.errors import ConfigError
 from heron_core.spec.kinds import Count, Flag, NonNegative, Positive, PositiveFloat, Settings
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import refuse_unused, without_unused
@@ -44,6 +45,9 @@ class ServerSettings(Settings):
     """The .npz file, or the image folder."""
     test_options: dict[str, object] = Field(default_factory=dict)
     """Keyword arguments for your own factory."""
+    start_from: LocalPath | None = None
+    """The `model` folder of an earlier run, whose front, head and back this one begins with (`--from`). The run spec's
+    model.weights, weights_sha256 and weights_parts follow from it."""
     data_folder: LocalPath | None = None
     """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
     python_path: tuple[LocalPath, ...] = ()
@@ -115,6 +119,25 @@ def load_run_file(path: Path, overrides: list[str] | None = None) -> tuple[RunSp
 def split_run_file(tables: dict[str, Any], origin: str) -> tuple[RunSpec, ServerSettings]:
     """Both halves, typed. ConfigError: a wrong key or value, or a setting that the run's method does not use."""
     whole = validate(RunFile, tables, origin)
+    if whole.server.start_from is not None:
+        tables = begun(tables, whole.server.start_from)
+        whole = validate(RunFile, tables, origin)
     spec = RunSpec.model_validate(whole.model_dump(exclude={"server", "simulate"}))
     refuse_unused(spec, tables, origin)
     return spec, whole.server
+
+
+def begun(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A run file's tables, valid ones, whose [model] table says that the run begins with the model in `folder`.
+
+    DataError: there is no model that can be used; ConfigError: the tables name other weights.
+    """
+    from heron_core.models.weights import as_weights  # torch
+
+    found, model = as_weights(folder), dict(tables.get("model", {}))
+    if model.get("weights_sha256", "") not in ("", found["weights_sha256"]):
+        raise ConfigError(
+            f"the run begins either with the weights of model.weights_sha256 = {model['weights_sha256']!r} or with "
+            f"those in {folder} (--from, server.start_from), which are others; leave one of the two out"
+        )
+    return {**tables, "model": {**found, **{key: value for key, value in model.items() if value}}}

@@ -9,7 +9,7 @@ import typer
 
 from heron_core.errors import ConfigError
 from heron_core.process.console import EXIT_CODES
-from heron_server.cli import Compare, Control, Format, LogFormat, Overrides, Resume, ResumeAfter
+from heron_server.cli import Compare, Control, Format, From, LogFormat, Overrides, Resume, ResumeAfter, starting
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -31,6 +31,7 @@ def simulate(
     ] = None,
     resume: Resume = False,
     resume_after: ResumeAfter = None,
+    start_from: From = None,
     sweep: Annotated[
         Path | None, typer.Option(metavar="SWEEP.toml", help="Run what is missing of a sweep, and write its page.")
     ] = None,
@@ -48,13 +49,13 @@ def simulate(
         from heron_simulator.command import run_simulation
 
         run_simulation(
-            run_file, overrides or [], clients, client_files or [], resume=resume, resume_after=resume_after,
-            log_format=log_format.value, control=control, compare=compare,
+            run_file, starting(start_from, overrides), clients, client_files or [], resume=resume,
+            resume_after=resume_after, log_format=log_format.value, control=control, compare=compare,
         )  # fmt: skip
     elif sweep is not None and run_file is None:
-        if clients is not None or client_files or resume or resume_after is not None:
-            raise ConfigError("--clients, --client, --resume and --resume-after are for one run; a sweep's file says "
-                              "what varies, and it always goes on where it was")  # fmt: skip
+        if clients is not None or client_files or resume or resume_after is not None or start_from is not None:
+            raise ConfigError("--clients, --client, --resume, --resume-after and --from are for one run; a sweep's "
+                              "file says what varies, and it always goes on where it was")  # fmt: skip
         from heron_simulator.sweep.command import run_sweep
 
         run_sweep(sweep, overrides or [], out, jobs)

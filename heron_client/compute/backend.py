@@ -18,9 +18,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from heron_client.config import ClientSettings
 from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import ConfigError
 from heron_core.labels import LabelSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import Part
 
 Vector = NDArray[np.float32]
@@ -221,3 +223,7 @@ class PerSampleBackend(Protocol):
 def lacks(backend: Backend, what: str, setting: str) -> ConfigError:
     """The error of a setting that this backend cannot run."""
     return ConfigError(f"{setting} needs a client that can {what}, {type(backend).__name__} cannot; set it otherwise")
+
+
+BuildBackend = Callable[[ClientSettings, RunSpec], Backend]
+"""Makes the backend of a run, by what this client's settings say."""

@@ -7,7 +7,7 @@ transport waits inside each call); the simulator steps many of them in turn in o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,6 +30,7 @@ from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import check_finite, check_manifest
 
 if TYPE_CHECKING:
+    from heron_client.compute.backend import BuildBackend
     from heron_core.data import Shares
     from heron_core.spec.run_spec import RunSpec
 
@@ -48,24 +49,18 @@ class Runner:
     """One client from first Join to the end of the run."""
 
     def __init__(
-        self,
-        settings: ClientSettings,
-        transport: Transport,
-        instance_key: bytes,
-        *,
-        measure_memory: bool = True,
-        on_alive: Callable[[], None] = lambda: None,
-        shares: Shares | None = None,
-    ) -> None:
-        """`shares`: experiment data that several clients of one process have in common."""
-        from heron_client.compute.backends.torch_backend import (
-            build_torch_backend,  # torch is loaded before Join, not within its wait
-        )
+        self, settings: ClientSettings, transport: Transport, instance_key: bytes, *, measure_memory: bool = True,
+        on_alive: Callable[[], None] = lambda: None, shares: Shares | None = None, build: BuildBackend | None = None,
+    ) -> None:  # fmt: skip
+        """`shares`: experiment data that several clients of one process have in common. `build`: makes the backend of a
+        run; None: torch, with what the settings say."""
+        # torch is loaded before Join, not within its wait
+        from heron_client.compute.backends.torch_backend import build_torch_backend
 
         self._settings, self._transport, self._key = settings, transport, instance_key
         self._measure, self._on_alive = measure_memory, on_alive
         self.session = Session()
-        self._build_backend, self._shares = build_torch_backend, shares
+        self._build_backend, self._shares = build or build_torch_backend, shares
         self._workspace: Workspace | None = None
         self._work: RoundInHand | None = None
         self._state: tuple[int, int, dict[str, Array]] | None = None
@@ -77,6 +72,11 @@ class Runner:
         """Ends the session where that is legal, soon. Any thread may call it, at any moment."""
         self._stopping = True
         self._transport.stop()
+
+    @property
+    def losses(self) -> Sequence[float]:
+        """Of each local step of the round in hand that is done."""
+        return () if self._work is None else self._work.local.figures.losses
 
     def run(self) -> Iterator[None]:
         """Runs to the session's end; raises its error, if any."""

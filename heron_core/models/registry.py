@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from heron_core.models.adapt.trainable import only_last_layers, only_normalisati
 from heron_core.models.from_module import CutModule, split_cut_module
 from heron_core.models.names import nearest
 from heron_core.models.split_model import SplitModel
-from heron_core.models.weights import starting_from, there
-from heron_core.models.weights import weights_folder as in_data_folder
+from heron_core.models.weights import starting_from
+from heron_core.models.weights import weights_folder as folder_of_weights
 from heron_core.spec.run_spec import ModelSpec
 
 BUILT_IN: Mapping[str, str] = {
@@ -40,11 +41,13 @@ def build_split_model(
     """The split model that `spec` describes; its parts are not built yet, but for one front where it must be looked at.
 
     `allowed`: names of user code that may be imported; None allows any (the operator wrote the run file).
-    `data_folder`: where model.weights lies; None means $HERON_DATA. `weights_folder`: the folder of model.weights itself,
-    where this side names it. `fetches`: for a client, which reads model.weights only where it must. ModelError: an
-    unknown name or cut, code that is not allowed or fails, a setting that contradicts it. DataError: model.weights is
-    not there, or another.
+    `data_folder`: where model.weights lies; None means $HERON_DATA. `weights_folder`: the folder of model.weights
+    itself, where this side names it. `fetches`: for a client, which reads model.weights only where it must. ModelError:
+    an unknown name or cut, code that is not allowed or fails, a setting that contradicts it. DataError: model.weights
+    is not there, or another.
     """
+    model: SplitModel
+    front: nn.Module | None
     if spec.name in BUILT_IN:
         _refuse_options(spec)
         model, front = _find(BUILT_IN[spec.name])(spec), None
@@ -56,11 +59,7 @@ def build_split_model(
     model = _restricted(model, front, spec)
     if not spec.weights:
         return model
-
-    def find() -> Path:
-        name = spec.weights
-        return in_data_folder(name, data_folder) if weights_folder is None else there(name, weights_folder)
-
+    find = partial(folder_of_weights, spec.weights, data_folder, weights_folder)
     return starting_from(model, front, spec, find, fetches=fetches)
 
 

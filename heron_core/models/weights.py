@@ -31,9 +31,9 @@ def starting_from(
 ) -> SplitModel:
     """`model` whose parts in spec.weights_parts begin with the weights in a folder; the others begin by the seed.
 
-    `built`: one of the model's fronts. `find` gives the folder, or raises DataError. `fetches`: for a client. DataError:
-    not there, torn, or of another fingerprint; ModelError: they are not this part's. Both come now for the front, and
-    as they are built for the others.
+    `built`: one of the model's fronts. `find` gives the folder, or raises DataError. `fetches`: for a client.
+    DataError: not there, torn, or of another fingerprint; ModelError: they are not this part's. Both come now for the
+    front, and as they are built for the others.
     """
 
     def begin(part: Part, made: nn.Module) -> nn.Module:
@@ -47,7 +47,8 @@ def starting_from(
 
     if "front" in spec.weights_parts:
         begin("front", built)
-    return replace(model, **{part: beginning(part) for part in spec.weights_parts})
+    begun: dict[str, Any] = {part: beginning(part) for part in spec.weights_parts}
+    return replace(model, **begun)
 
 
 def as_weights(folder: Path) -> dict[str, Any]:
@@ -65,16 +66,20 @@ def as_weights(folder: Path) -> dict[str, Any]:
     return {"weights": name, "weights_sha256": sha256, "weights_parts": held}
 
 
-def weights_folder(name: str, data_folder: Path | None) -> Path:
-    """Where the model folder `name` lies on this side. `data_folder` None: $HERON_DATA. DataError: not there."""
+def weights_folder(name: str, data_folder: Path | None, itself: Path | None = None) -> Path:
+    """Where the model folder `name` lies on this side: `itself`, where this side names it, else in the data folder.
+
+    `data_folder` None: $HERON_DATA. DataError: not there.
+    """
+    if itself is not None:
+        return _there(name, itself)
     found = data_folder or (Path(os.environ["HERON_DATA"]) if os.environ.get("HERON_DATA") else None)
     if found is None:
         raise DataError(f"model.weights = {name!r} lies in a data folder and none is named; {FOLDER_SETTING}")
-    return there(name, found / name)
+    return _there(name, found / name)
 
 
-def there(name: str, folder: Path) -> Path:
-    """The folder, if it holds the weights by this name; else DataError."""
+def _there(name: str, folder: Path) -> Path:
     if not (folder / "model.safetensors").is_file():
         raise DataError(
             f"model.weights = {name!r}: no model.safetensors in {folder}; copy the model folder of the run that "

@@ -69,7 +69,9 @@ USERS: Mapping[str, Use] = {
     "model.auxiliary": _UPLOADS,
     "model.last_layers": _where("model.trainable", "last_n_layers"),
     "model.lora_rank": _where("model.trainable", "lora"),
-    "model.weights_parts": Use("with model.weights", lambda s: bool(s.model.weights), lambda _: 'with model.weights = ""'),
+    "model.weights_parts": Use(
+        "with model.weights", lambda s: bool(s.model.weights), lambda _: 'with model.weights = ""'
+    ),
     **dict.fromkeys(("data.partition", "data.train_range", "data.train_limit", "data.test_limit"), _EXPERIMENT),
     "data.alpha": _where("data.partition", "dirichlet"),
     "data.shards_per_client": _where("data.partition", "shards"),

@@ -47,7 +47,9 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
     Raises ConfigError, ModelError or DataError.
     """
     find_code_in(settings.python_path)
-    model = build_split_model(spec.model, data_folder=settings.data_folder)
+    if settings.start_from is not None and not spec.model.weights:
+        raise ConfigError("the run spec does not say what server.start_from holds; heron_server.config.begun adds it")
+    model = build_split_model(spec.model, data_folder=settings.data_folder, weights_folder=settings.start_from)
     facts = measure_model(model, spec.seed)
     device = resolve_device(settings.device)
     receives = method_of(spec.method).uploads or clients_evaluate(spec.data, settings)

@@ -25,7 +25,8 @@ from heron_server.run.coordinator import Coordinator
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.worker import InlineWorker, Worker, WorkerThread
-from heron_simulator.simulator import NO_DEADLINES, InProcess
+from heron_simulator.in_process import InProcess
+from heron_simulator.simulator import NO_DEADLINES
 
 PATIENCE_S = 60.0
 Through = Callable[[Transport], Transport]

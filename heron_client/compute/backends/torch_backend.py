@@ -6,6 +6,7 @@ Shape suffixes: B micro-batch rows, D parameters that the client's optimiser mov
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -166,16 +167,18 @@ class TorchBackend:
         return losses
 
 
-def build_torch_backend(settings: ClientSettings, spec: RunSpec) -> TorchBackend:
+def build_torch_backend(settings: ClientSettings, spec: RunSpec, weights_folder: Path | None = None) -> TorchBackend:
     """The client's parts of the run's model, on the device that its settings name.
 
-    ModelError, DataError, ConfigError: a model, weights or device that cannot be had here.
+    `weights_folder`: where model.weights lies; None: in the data folder, if it is needed. ModelError, DataError,
+    ConfigError: a model, weights or device that cannot be had here.
     """
     find_code_in(settings.python_path)
     try:
         model = build_split_model(
-            spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder, fetches=True
-        )
+            spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder,
+            weights_folder=weights_folder, fetches=True,
+        )  # fmt: skip
         return TorchBackend(model, role_of(spec), resolve_device(settings.device))
     except (MemoryError, RuntimeError) as error:  # torch raises a RuntimeError where there is no memory for a tensor
         reason = str(error).partition("\n")[0] or type(error).__name__

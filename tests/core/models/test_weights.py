@@ -100,4 +100,3 @@ def test_weights_with_adapters_go_into_a_front_with_them_as_they_are_and_into_an
     plain = build(tmp_path, **begun).build("front", 0)
     assert not [name for name in plain.state_dict() if "lora" in name]
     torch.testing.assert_close(plain(X), parts["front"](X))
-
