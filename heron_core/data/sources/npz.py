@@ -15,15 +15,20 @@ from heron_core.labels import LabelSpec
 
 
 def load_npz(asked: Asked) -> ArraySource:
-    """x float of any width becomes float32 as it is; uint8 is taken for pixels, 0..255 becomes -1..1.
-
-    x: integers where the model takes integers. y: what the task's labels are. Raises DataError for a file, name, dtype,
-    shape, count, NaN or Inf that cannot be used.
-    """
+    """The samples of the file's x and y, as `from_arrays` takes them. Raises DataError, also for a file or name that
+    cannot be used."""
     path, inputs = asked.given_path(), asked.one_input()
     asked.takes_options()
-    x, y = read_npz(path)
-    y, input_shape = _labels(path, y, asked.labels), inputs.shape
+    return from_arrays(path, *read_npz(path), inputs, asked.labels)
+
+
+def from_arrays(path: Path | str, x: Array, y: Array, inputs: TensorSpec, labels: LabelSpec) -> ArraySource:
+    """x float of any width becomes float32 as it is; uint8 is taken for pixels, 0..255 becomes -1..1.
+
+    x: integers where the model takes integers. y: what the task's labels are. `path`: whose they are, for messages.
+    Raises DataError for a dtype, shape, count, NaN or Inf that cannot be used.
+    """
+    y, input_shape = _labels(path, y, labels), inputs.shape
     if x.ndim == 0 or not inputs.has_shape(x.shape[1:]):
         channels_last = len(input_shape) == 3 and x.shape[1:] == (*input_shape[1:], input_shape[0])
         advice = "save x.transpose(0, 3, 1, 2)" if channels_last else "reshape x or change model.input_shape"
@@ -56,7 +61,7 @@ def _kept_as(array: Array) -> str:
     return "int64" if array.dtype.kind in "iub" and array.dtype != np.uint8 else "float32"
 
 
-def _labels(path: Path, y: Array, labels: LabelSpec) -> Array:
+def _labels(path: Path | str, y: Array, labels: LabelSpec) -> Array:
     """y as the task's labels: floats of any width where it wants floats, one number a sample as a vector of one."""
     if labels.shape == ():
         if y.ndim != 1 or y.dtype.kind not in "iu":
@@ -84,7 +89,7 @@ def read_npz(path: Path) -> tuple[Array, Array]:
         raise DataError(f"{path} is not a readable .npz of plain arrays ({error}); save it with numpy.savez") from error
 
 
-def _finite(path: Path, x: Array) -> NDArray[np.float32]:
+def _finite(path: Path | str, x: Array) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes Inf, which is found below
         out = x.astype(np.float32, copy=False)
     flat = out.reshape(len(out), -1)

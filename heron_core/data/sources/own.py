@@ -17,7 +17,7 @@ from heron_core.data.named import by_name
 from heron_core.data.source import Source, Subset
 from heron_core.data.sources.asked import Asked, Kind
 from heron_core.data.sources.images.folder import folder_specs, load_folder
-from heron_core.data.sources.npz import load_npz, npz_specs
+from heron_core.data.sources.npz import from_arrays, load_npz, npz_specs
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 from heron_core.streams import generator
@@ -109,8 +109,22 @@ def call_factory(name: str, options: Mapping[str, object]) -> object:
 
 
 def as_source(made: object, inputs: Sequence[TensorSpec], labels: LabelSpec) -> Source:
-    """A user's source as it is, else a user's dataset adapted. Raises DataError for what is neither."""
+    """A user's source as it is, a tuple (x, y) of arrays as in an .npz file, else a user's dataset adapted. Raises
+    DataError for what is none of them."""
+    if isinstance(made, tuple) and len(made) == 2:
+        return _of_arrays(*made, inputs, labels)
     return made if is_source(made) else AdaptedDataset(made, inputs, labels)
+
+
+def _of_arrays(x: object, y: object, inputs: Sequence[TensorSpec], labels: LabelSpec) -> Source:
+    if len(inputs) > 1:
+        names = ", ".join(spec.name for spec in inputs)
+        raise DataError(f"(x, y) gives one input, the model takes {len(inputs)} ({names}); give a dataset")
+    try:
+        arrays = np.asarray(x), np.asarray(y)
+    except Exception as error:  # a tensor on an accelerator, one that wants a gradient, rows of several lengths
+        raise DataError(f"x and y must be arrays, or plain CPU tensors: {error}") from error
+    return from_arrays("(x, y)", *arrays, inputs[0], labels)
 
 
 def is_source(made: object) -> TypeGuard[Source]:

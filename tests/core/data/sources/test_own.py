@@ -98,6 +98,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "class HasBatch(Scans):\n"
         "    def batch(self, size): raise AssertionError('of another kind')\n"
         "def arrays(): return ArraySource(np.zeros((4, 2), np.float32), np.arange(4))\n"
+        "def pair(wrong=False): return np.array([[0], [255]], np.int64 if wrong else np.uint8), [0, 1]\n"
         "def nothing(): return None\n"
         "number = 3\n"
     )
@@ -116,6 +117,13 @@ def test_a_users_dataset_is_made_with_its_options(factory: str, own_module: str)
 def test_a_users_factory_gets_the_path_and_may_make_a_source(own_module: str, tmp_path: Path) -> None:
     load(f"{own_module}:Scans", tmp_path, count=1)
     assert load(f"{own_module}:arrays").labels.tolist() == [0, 1, 2, 3]
+
+
+def test_a_users_factory_may_return_x_and_y_which_mean_what_they_mean_in_an_npz(own_module: str) -> None:
+    source = load(f"{own_module}:pair", shape=(1,))
+    assert source.batch(np.arange(2))[0][0].tolist() == [[-1], [1]] and source.labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"\(x, y\): x must be floating point or uint8, got int64"):
+        load(f"{own_module}:pair", shape=(1,), wrong=True)
 
 
 @pytest.mark.parametrize(
