@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.arrays import TensorSpec
-from heron_core.data.contract import InputContract
 from heron_core.data.partition import dirichlet, iid, shards
 from heron_core.data.sensor import Sensor
 from heron_core.data.source import Source, Subset
@@ -18,6 +17,7 @@ from heron_core.errors import DataError
 from heron_core.streams import generator
 
 if TYPE_CHECKING:
+    from heron_core.data.contract import InputContract
     from heron_core.spec.run_spec import DataSpec
 
 
