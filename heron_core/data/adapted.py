@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.arrays import Array, TensorSpec
+from heron_core.data.own.cures import input_cure, label_cure
 from heron_core.data.source import Batch
 from heron_core.errors import DataError
 from heron_core.labels import IGNORED, LabelSpec
@@ -109,10 +110,11 @@ class AdaptedDataset:
             if array.dtype.kind != "f":
                 raise DataError(
                     f"{self._name}[{i}]: {spec.name} must be floating point, got {array.dtype}; "
-                    "scale and convert it in the dataset, e.g. x / 255"
+                    f"{input_cure(array, spec.dtype, 'numpy.asarray(x)')}"
                 )
         elif array.dtype.kind not in "iub":
-            raise DataError(f"{self._name}[{i}]: {spec.name} must be integers, got {array.dtype}; convert it")
+            cure = input_cure(array, spec.dtype, "numpy.asarray(x)")
+            raise DataError(f"{self._name}[{i}]: {spec.name} must be integers, got {array.dtype}; {cure}")
         return np.asarray(array, dtype=spec.dtype, order="C")
 
     def _label(self, i: int, value: Any) -> Array:
@@ -121,7 +123,8 @@ class AdaptedDataset:
             if array.size != 1 or array.dtype.kind not in "iu":
                 raise DataError(
                     f"{self._name}[{i}]: the label must be one integer, the class from 0, "
-                    f"got {array.dtype} {list(array.shape)}"
+                    f"got {array.dtype} {list(array.shape)}; "
+                    f"{label_cure(array[None], spec.classes, 'numpy.asarray(label)')}"
                 )
             return array.astype(np.int64).reshape(())
         if spec.shape == (1,) and array.shape == ():

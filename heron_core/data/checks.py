@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.arrays import Array, TensorSpec
+from heron_core.data.own.cures import input_cure, shape_cure
 from heron_core.data.partition import check_labels
 from heron_core.data.source import Batch, Source
 from heron_core.errors import DataError
@@ -21,10 +22,10 @@ def check_source(source: Source, inputs: Sequence[TensorSpec], labels: LabelSpec
     """
     if len(source) == 0:
         raise DataError("the data holds no samples, at least one is needed; check data.path or data.source")
+    if labels.classes and source.labels.dtype.kind in "iu":  # first, because it sees how all of them are numbered
+        check_labels(source.labels, labels.classes)
     if problem := batch_problem(source.batch(np.zeros(1, dtype=np.int64)), inputs, labels):
         raise DataError(problem)
-    if labels.classes:
-        check_labels(source.labels, labels.classes)
 
 
 class Checked:
@@ -74,13 +75,13 @@ def batch_problem(batch: Batch, inputs: Sequence[TensorSpec], labels: LabelSpec)
 def _input_problem(spec: TensorSpec, array: Array) -> str | None:
     if array.dtype.name != spec.dtype:
         return (
-            f"{spec.name} of a batch must be {spec.dtype}, as the model takes it, got {array.dtype}; convert it in the "
-            "source"
+            f"{spec.name} of a batch must be {spec.dtype}, as the model takes it, got {array.dtype}; in the source, "
+            f"{input_cure(array, spec.dtype, spec.name)}"
         )
     if not spec.fits(array):
         return (
             f"{spec.name} must have the model's input shape, {spec}, got {list(array.shape[1:])}; "
-            "convert the data (images are channels first) or change model.input_shape"
+            f"{shape_cure(array.shape[1:], spec.shape, spec.name)}"
         )
     if problem := spec.finite_problem(array):
         return f"{spec.name} {problem}; mend the data"

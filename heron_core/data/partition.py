@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from heron_core.data.own.cures import range_cure
 from heron_core.errors import DataError
 from heron_core.streams import generator
 
@@ -65,7 +66,7 @@ def check_labels(labels: NDArray[np.int64], classes: int) -> None:
         first = int(outside[0])
         raise DataError(
             f"labels must be 0 to {classes - 1}, got {labels[first]} for sample {first} "
-            f"and {len(outside) - 1} more such; number the classes from 0 or set model.classes"
+            f"and {len(outside) - 1} more such; {range_cure(labels, classes)}"
         )
 
 

@@ -8,71 +8,95 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.arrays import Array, TensorSpec
+from heron_core.data.own.cures import input_cure, label_cure, shape_cure
 from heron_core.data.source import OWN_PIXELS, ArraySource
 from heron_core.data.sources.asked import Asked, Options
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 
 
+class NamedArrays(ArraySource):
+    """Samples whose labels came as texts: `class_names` are these, sorted."""
+
+    class_names: tuple[str, ...] = ()
+
+
 def load_npz(asked: Asked) -> ArraySource:
     """The samples of the file's x and y, as `from_arrays` takes them. Raises DataError, also for a file or name that
     cannot be used."""
-    path, inputs = asked.given_path(), asked.one_input()
+    path, spec = asked.given_path(), asked.one_input()
     asked.takes_options()
-    return from_arrays(path, *read_npz(path), inputs, asked.labels)
+    return from_arrays(path, *read_npz(path), spec, asked.labels, skip_bad=asked.skip_bad)
 
 
-def from_arrays(path: Path | str, x: Array, y: Array, inputs: TensorSpec, labels: LabelSpec) -> ArraySource:
+def from_arrays(
+    path: Path | str, x: Array, y: Array, spec: TensorSpec, labels: LabelSpec, *, skip_bad: bool = False
+) -> ArraySource:
     """x float of any width becomes float32 as it is; uint8 is taken for pixels, 0..255 becomes -1..1.
 
-    x: integers where the model takes integers. y: what the task's labels are. `path`: whose they are, for messages.
-    Raises DataError for a dtype, shape, count, NaN or Inf that cannot be used.
+    x: integers where the model takes integers. y: what the task's labels are; classes may be texts, their names.
+    `path`: whose they are, for messages. `skip_bad`: NaN and Inf stay in, for whoever takes such samples out. Raises
+    DataError for a dtype, shape, count, NaN or Inf that cannot be used.
     """
-    y, input_shape = _labels(path, y, labels), inputs.shape
-    if x.ndim == 0 or not inputs.has_shape(x.shape[1:]):
-        channels_last = len(input_shape) == 3 and x.shape[1:] == (*input_shape[1:], input_shape[0])
-        advice = "save x.transpose(0, 3, 1, 2)" if channels_last else "reshape x or change model.input_shape"
-        wanted = ", ".join(["N", *map(str, input_shape)])
-        raise DataError(f"{path}: x must be [{wanted}], got {list(x.shape)}; {advice}")
+    names, y = _labels(path, y, labels)
+    if x.ndim == 0 or not spec.has_shape(x.shape[1:]):
+        wanted = ", ".join(["N", *map(str, spec.shape)])
+        raise DataError(f"{path}: x must be [{wanted}], got {list(x.shape)}; {shape_cure(x.shape[1:], spec.shape)}")
     if len(x) != len(y) or len(x) == 0:
         raise DataError(
             f"{path}: x and y must hold the same number of samples, at least one, got {len(x)} and {len(y)}; "
             "save both again"
         )
-    if inputs.dtype == "int64":
-        if x.dtype.kind not in "iu":
-            raise DataError(f"{path}: x must be integers, as the model takes them, got {x.dtype}; save it so")
-        return ArraySource(x.astype(np.int64), y)
-    if x.dtype == np.uint8:
-        return ArraySource(x, y, OWN_PIXELS)
-    if x.dtype.kind != "f":
-        raise DataError(f"{path}: x must be floating point or uint8, got {x.dtype}; save x.astype(numpy.float32)")
-    return ArraySource(_finite(path, x), y)
+    source = NamedArrays(_inputs(path, x, spec, skip_bad), y, OWN_PIXELS if _is_pixels(x, spec) else None)
+    source.class_names = names
+    return source
+
+
+def _is_pixels(x: Array, spec: TensorSpec) -> bool:
+    return x.dtype == np.uint8 and spec.is_floating
+
+
+def _inputs(path: Path | str, x: Array, spec: TensorSpec, skip_bad: bool) -> Array:
+    """x as it is kept: pixels as bytes, other floating point as float32, integers as int64."""
+    if _is_pixels(x, spec):
+        return x
+    wanted = "floating point or uint8" if spec.is_floating else "integers, as the model takes them"
+    if x.dtype.kind not in ("f" if spec.is_floating else "iu"):
+        raise DataError(f"{path}: x must be {wanted}, got {x.dtype}{_span(x)}; {input_cure(x, spec.dtype)}")
+    if not spec.is_floating:
+        return x.astype(np.int64)
+    return x.astype(np.float32, copy=False) if skip_bad else _finite(path, x)
+
+
+def _span(x: Array) -> str:
+    return f" in {x.min()}..{x.max()}" if x.dtype.kind in "iu" and x.size else ""
 
 
 def npz_specs(path: Path, options: Options) -> tuple[tuple[TensorSpec, ...], LabelSpec]:
-    """What the arrays of the file are. Raises DataError."""
+    """What the arrays of the file are: pixels become floating point, texts numbers of classes. Raises DataError."""
     x, y = read_npz(path)
-    return (TensorSpec("x", x.shape[1:], _kept_as(x)),), LabelSpec(y.shape[1:], _kept_as(y))
+    is_whole = x.dtype.kind in "iub" and x.dtype != np.uint8
+    labels = LabelSpec(y.shape[1:], "int64" if y.dtype.kind in "iubU" else "float32")
+    return (TensorSpec("x", x.shape[1:], "int64" if is_whole else "float32"),), labels
 
 
-def _kept_as(array: Array) -> str:
-    """Pixels become floating point, other integers stay."""
-    return "int64" if array.dtype.kind in "iub" and array.dtype != np.uint8 else "float32"
-
-
-def _labels(path: Path | str, y: Array, labels: LabelSpec) -> Array:
-    """y as the task's labels: floats of any width where it wants floats, one number a sample as a vector of one."""
+def _labels(path: Path | str, y: Array, labels: LabelSpec) -> tuple[tuple[str, ...], Array]:
+    """(class names, if y has them; y as the task's labels). One number a sample is a vector of one if need be."""
+    if labels.shape == () and y.ndim == 1 and y.dtype.kind == "U":
+        names, places = np.unique(y, return_inverse=True)
+        return tuple(map(str, names)), places.astype(np.int64)
     if labels.shape == ():
         if y.ndim != 1 or y.dtype.kind not in "iu":
-            raise DataError(f"{path}: y must be integers [N], got {y.dtype} {list(y.shape)}; save class numbers from 0")
-        return y
+            cure = label_cure(y, labels.classes)
+            raise DataError(f"{path}: y must be integers [N] or texts, got {y.dtype} {list(y.shape)}; {cure}")
+        return (), y
     if labels.shape == (1,) and y.ndim == 1:
         y = y[:, None]
-    kinds = "f" if labels.dtype == "float32" else "iub"
-    if y.ndim == 0 or y.dtype.kind not in kinds or not labels.tensor.has_shape(y.shape[1:]):
-        raise DataError(f"{path}: y must be {labels} for each sample, got {y.dtype} {list(y.shape[1:])}; save it so")
-    return y.astype(labels.dtype)
+    is_number = labels.dtype == "float32"
+    if y.ndim == 0 or not labels.tensor.has_shape(y.shape[1:]) or y.dtype.kind not in ("f" if is_number else "iub"):
+        cure = "make it y.astype(numpy.float32)" if is_number and y.dtype.kind in "iub" else "save it so"
+        raise DataError(f"{path}: y must be {labels} for each sample, got {y.dtype} {list(y.shape[1:])}; {cure}")
+    return (), y.astype(labels.dtype)
 
 
 def read_npz(path: Path) -> tuple[Array, Array]:
@@ -86,7 +110,9 @@ def read_npz(path: Path) -> tuple[Array, Array]:
     except KeyError as error:
         raise DataError(f"{path} must hold arrays named x and y: {error.args[0]}; save it with numpy.savez") from None
     except Exception as error:  # zip, the decompressors and NumPy's header each raise their own
-        raise DataError(f"{path} is not a readable .npz of plain arrays ({error}); save it with numpy.savez") from error
+        raise DataError(
+            f"{path} is not a readable .npz of plain arrays ({error}); save it with numpy.savez, text by astype(str)"
+        ) from error
 
 
 def _finite(path: Path | str, x: Array) -> NDArray[np.float32]:

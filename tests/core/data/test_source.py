@@ -141,7 +141,7 @@ ONE = np.ones(2, np.float32)
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        ((np.ones(2, np.uint8), 0), r"\[1\]: x must be floating point, got uint8; scale"),
+        ((np.ones(2, np.uint8), 0), r"\[1\]: x must be floating point, got uint8; pixels"),
         ((np.ones(3, np.float32), 0), r"\[1\]: x must have the shape of the others, \[2\], got \[3\]"),
         ((ONE, 0.0), r"\[1\]: the label must be one integer, the class from 0, got float64 \[\]"),
         ((ONE, [0, 1]), r"\[1\]: the label must be one integer"),

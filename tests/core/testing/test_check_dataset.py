@@ -92,10 +92,10 @@ ALWAYS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "integers": (
         spoiled(lambda x, label: (x.astype(int), label)),
-        r"Samples\[4\]: \w+ must be floating point, got int64; scale",
+        r"Samples\[4\]: \w+ must be floating point, got int64; pixels",
     ),
     "another shape": (
-        spoiled(lambda x, label: (x[:3], label)), r"sample 4: \w+ must .*float32 \[5\].*, got .*\[3\]; convert"
+        spoiled(lambda x, label: (x[:3], label)), r"sample 4: \w+ must .*float32 \[5\].*, got .*\[3\]; (convert|resize)"
     ),
     "label shape": (
         spoiled(lambda x, label: (x, [0, 1])), r"Samples\[4\]: the label must be one integer, .* got int64 \[2\]"
@@ -191,7 +191,7 @@ def test_data_is_found_by_its_name(model: str | None, tmp_path: Path, monkeypatc
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "kit_data", raising=False)
-    np.savez(tmp_path / "a.npz", x=np.zeros((4, 1, 8, 8), np.uint8), y=np.arange(4))
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 1, 8, 8), np.uint8), y=np.arange(4, dtype=np.uint8))
     for digit in range(10):
         (tmp_path / "images" / str(digit)).mkdir(parents=True)
     image.new("L", (9, 9)).save(tmp_path / "images" / "3" / "a.png")
