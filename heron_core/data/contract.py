@@ -93,15 +93,22 @@ class InputContract(Settings):
         return "; ".join(map(str, self.inputs))
 
 
-def contract_of(source: object, inputs: Sequence[TensorSpec]) -> InputContract:
-    """What a source says by its attribute `contract`; without one, its values are the model's inputs already.
+def contract_of(source: object, inputs: Sequence[TensorSpec], kind: str = "") -> InputContract:
+    """What a source says by its attribute `contract`, or by `normalisation` and `prepares` where it stores pixels.
 
-    A source that stands around another has it as `wraps`: the innermost is asked.
+    One that says neither gives the model's inputs as they are stored. `kind`: as in data.source. A source that stands
+    around another has it as `wraps`: the innermost is asked.
     """
+    kind = "" if ":" in kind else kind  # a user's own code, whose name is nobody else's business
     while (within := getattr(source, "wraps", None)) is not None:
         source = within
-    given = getattr(source, "contract", None)
-    return given if isinstance(given, InputContract) else as_given(inputs)
+    given, normalisation = getattr(source, "contract", None), getattr(source, "normalisation", None)
+    if isinstance(given, InputContract):
+        return given
+    if normalisation is None:
+        return as_given(inputs, kind, "" if kind else AS_GIVEN)
+    note = getattr(source, "prepares", "")
+    return of_pixels(inputs[0], kind, normalisation.mean, normalisation.std, note=note)
 
 
 def as_given(inputs: Sequence[TensorSpec], source: str = "", note: str = AS_GIVEN) -> InputContract:
@@ -113,7 +120,11 @@ def of_pixels(
     spec: TensorSpec, source: str, mean: Sequence[float] = (), std: Sequence[float] = (), *, divide: float = 255.0,
     note: str = "",
 ) -> InputContract:  # fmt: skip
-    """Of uint8 values, such as images [B, C, H, W], that become float32: one mean and std, or one for each channel."""
+    """Of uint8 values, such as images [B, C, H, W], that become float32: one mean and std, or one for each channel.
+
+    A mean of 0 and a std of 1 change nothing, and are left out.
+    """
+    mean, std = (mean if any(mean) else ()), (std if any(value != 1 for value in std) else ())
     layout = "[B, C, H, W]" if len(spec.shape) == 3 else _layout(spec)
     given = StoredInput(
         name=spec.name, shape=spec.shape, layout=layout, stored="uint8", dtype="float32", divide=divide,

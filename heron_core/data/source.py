@@ -97,7 +97,7 @@ class ArraySource:
             raise DataError(f"{len(x)} samples need as many labels, got {len(labels)}")
         self._x = x
         self._labels: Array = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
-        self._normalisation = normalisation or Normalisation()
+        self.normalisation = (normalisation or Normalisation()) if x.dtype == np.uint8 else None
         self._transform = transform
         self.stored_dtypes = (x.dtype.name,)
 
@@ -113,8 +113,8 @@ class ArraySource:
         """The samples at these indices, in that order."""
         rows = _rows(self._x, indices)
         transform = partial(_at, self._transform, indices) if self._transform else None
-        if rows.dtype == np.uint8:
-            x = self._normalisation.apply(rows, transform)
+        if self.normalisation is not None:
+            x = self.normalisation.apply(rows, transform)
         else:
             x = transform(rows) if transform else rows
         return (np.ascontiguousarray(x),), self._labels[indices]

@@ -61,15 +61,17 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
     test = load_test(spec, settings, facts)
     if test is not None:
         data.check_source(test, facts.inputs, facts.labels)
-    facts = replace(facts, contract=_contract(spec, test, facts))
+    facts = replace(facts, contract=_contract(spec, settings, test, facts))
     return CheckedRun(model, facts, device, slots, memory, test)
 
 
-def _contract(spec: RunSpec, test: Source | None, facts: ModelFacts) -> InputContract | None:
+def _contract(
+    spec: RunSpec, settings: ServerSettings, test: Source | None, facts: ModelFacts
+) -> InputContract | None:
     """Of the experiment, or of the server's own test set; what else there is lies with the clients."""
     if spec.data.source != "client":
         return experiment_contract(spec.data.source, facts.inputs[0])
-    return None if test is None else contract_of(test, facts.inputs)
+    return None if test is None else contract_of(test, facts.inputs, settings.test_data)
 
 
 def clients_evaluate(chosen: DataSpec, settings: ServerSettings) -> bool:

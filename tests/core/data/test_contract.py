@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+import torch
 from pydantic import ValidationError
 
-from heron_core.arrays import TensorSpec
+from heron_core.arrays import Array, TensorSpec
 from heron_core.data.contract import AS_GIVEN, InputContract, StoredInput, as_given, contract_of, of_pixels
 from heron_core.data.experiment import experiment_contract
 from heron_core.data.source import ArraySource
+from heron_core.data.sources.own import load_own
+from heron_core.labels import LabelSpec
+from heron_core.models.preprocess import Preprocess
 
 IMAGE = TensorSpec("x", (3, 4, 4))
 COLUMNS: dict[str, Any] = {
@@ -43,6 +48,23 @@ def test_the_innermost_source_is_asked_and_one_that_says_nothing_is_taken_as_it_
     pixels = ArraySource(np.zeros((2, 3, 4, 4), np.uint8), np.zeros(2, np.int64))
     pixels.contract = of_pixels(IMAGE, "npz")
     assert contract_of(Around(Around(pixels)), [IMAGE]) is pixels.contract
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (np.full((4, 3, 4, 4), 7, np.uint8), "input: uint8 [B, 3, 4, 4] becomes float32 by (input / 255 - 0.5) / 0.5"),
+        (np.zeros((4, 3, 4, 4)), "input: float32 [B, 3, 4, 4] taken as it is"),
+    ],
+)
+def test_an_npz_says_what_became_of_its_values(tmp_path: Path, x: Array, said: str) -> None:
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(4))
+    inputs, labels = (TensorSpec("input", (3, 4, 4)),), LabelSpec(count=4)
+    source = load_own("npz", path=tmp_path / "a.npz", options={}, inputs=inputs, labels=labels)
+    found = contract_of(source, inputs, "npz")
+    assert (str(found), found.source) == (said, "npz")
+    (given,), _ = source.batch(np.arange(4))
+    assert torch.equal(Preprocess(found.inputs[0])(torch.from_numpy(x)), torch.from_numpy(given))
 
 
 def test_it_is_the_same_after_json() -> None:
