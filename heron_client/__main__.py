@@ -7,13 +7,18 @@ from typing import NoReturn
 from heron_core.process import signals
 
 
+def _command() -> None:
+    from heron_client.cli import app
+
+    app()
+
+
 def main() -> NoReturn:
     """The command."""
     signals.install("heron-client")
-    from heron_client.cli import app
     from heron_core.process.console import run_command
 
-    run_command("heron-client", app)
+    run_command("heron-client", _command)
 
 
 if __name__ == "__main__":

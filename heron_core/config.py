@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
 from pydantic.fields import FieldInfo
 
 from heron_core.errors import ConfigError
@@ -68,10 +68,16 @@ def expanded(text: str) -> Path:
         raise ValueError(f"there is no home folder {found.partition('/')[0]}; write the path out") from None
 
 
+def text_of(path: Path) -> str:
+    """The path as settings say it: `expanded` makes it of that again."""
+    return str(path).replace("$", "$$")
+
+
 LocalPath = Annotated[
     Path,
     Placed(lambda text, folder: folder / expanded(text)),
     BeforeValidator(lambda value: expanded(value) if isinstance(value, str) else value),
+    PlainSerializer(lambda path: text_of(path), when_used="json"),
 ]
 """A path of this machine: with ~ and $VARIABLES, and relative to the file that names it, or to the current folder where
 no file does."""

@@ -7,13 +7,18 @@ from typing import NoReturn
 from heron_core.process import signals
 
 
+def _command() -> None:
+    from heron_server.cli import app
+
+    app()
+
+
 def main() -> NoReturn:
     """The command."""
     signals.install("heron-server")
     from heron_core.process.console import run_command
-    from heron_server.cli import app
 
-    run_command("heron-server", app)
+    run_command("heron-server", _command)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
+from heron_core.config import text_of
 from heron_core.errors import ConfigError, Internal
 from heron_core.json_text import to_json
 from heron_core.models.names import nearest
-from heron_core.process.children import at_once, kept_folder, let_go, start_child
+from heron_core.process.children import at_once, ending, kept_folder, let_go, start_child
 from heron_core.spec.run_spec import MethodSpec, RunSpec
 from heron_core.spec.unused import as_method, file_tables
 from heron_server.config import ServerSettings
@@ -121,7 +122,7 @@ def _simulated(
                 let_go(child)
         name = spec.method.name
         if code < 0:
-            raise Internal(f"the process that ran {name} was ended by signal {-code}; the run before it is saved")
+            raise Internal(f"the process that ran {name}: {ending(code)}; the run before it is saved")
         if code:
             print(f"{name}: {said.read_text(encoding='utf-8', errors='replace')}", end="", file=sys.stderr)
             sys.exit(code)
@@ -142,4 +143,4 @@ def _placed(value: object) -> object:
     """A setting as a file anywhere says it, where it names a place: a dollar begins the name of a variable there."""
     if isinstance(value, tuple):
         return [_placed(item) for item in value]
-    return str(value.absolute()).replace("$", "$$") if isinstance(value, Path) else value
+    return text_of(value.absolute()) if isinstance(value, Path) else value

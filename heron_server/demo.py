@@ -10,7 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
-from heron_core.process.children import let_go, start_child
+from heron_core.config import text_of
+from heron_core.process.children import ending, let_go, start_child
 from heron_server.beside import CONTROL, runs_beside, show_beside
 from heron_server.config import load_run_file
 from heron_server.display.choose import make_display
@@ -74,7 +75,7 @@ class Clients:
             command = (
                 "-m", "heron_client", "run", "--once", "--log-level", "warning",
                 "--set", f"name=client-{i}", "--set", f"server={address}",
-                "--set", f"state_dir={self._folder / 'clients' / f'client-{i}'}",
+                "--set", f"state_dir={text_of(self._folder / 'clients' / f'client-{i}')}",
             )  # fmt: skip
             try:
                 self._processes.append(start_child(*command))
@@ -87,8 +88,10 @@ class Clients:
         """Without clients the server would wait for ever: stop it, resumable, once the last one has ended too early."""
         for process in self._processes:
             process.wait()
-        if not self._over and any(process.returncode for process in self._processes):
-            _stop_server("All clients of the demo have ended before the run did; see what they said above.")
+        codes = [process.returncode for process in self._processes]
+        if not self._over and any(codes):
+            killed = "".join(f"\n  client-{i}: {ending(code)}" for i, code in enumerate(codes) if code < 0)
+            _stop_server(f"All clients of the demo have ended before the run did; see what they said above.{killed}")
 
     def wait(self) -> None:
         """For the clients' own ends; they heard that the run is over."""

@@ -7,13 +7,18 @@ from typing import NoReturn
 from heron_core.process import signals
 
 
+def _command() -> None:
+    from heron_simulator.cli import app
+
+    app()
+
+
 def main() -> NoReturn:
     """The command."""
     signals.install("heron-simulate")
     from heron_core.process.console import run_command
-    from heron_simulator.cli import app
 
-    run_command("heron-simulate", app)
+    run_command("heron-simulate", _command)
 
 
 if __name__ == "__main__":

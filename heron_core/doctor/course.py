@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from heron_core.doctor.examination import Check, Examination
+from heron_core.doctor.probe import imports
 from heron_core.doctor.versions import versions
 
 
 def examine(libraries: Sequence[str], checks: Callable[[], Sequence[Check]], say: Callable[[str], None]) -> int:
     """Says a line for each thing that is looked at; returns the exit code. `checks` may import what it needs."""
     examination = Examination(say)
-    examination.run([Check("versions", partial(versions, libraries))])
+    examination.run([Check("versions", partial(versions, libraries)), Check("libraries", imports, ("versions",))])
     if not examination.exit_code:
         examination.run(checks())
     examination.conclude()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,10 @@ from heron_core.process.signals import WITH_PARENT
 KEEPER = ("sh", "-c", 'trap "" HUP INT TERM; while read -r _; do :; done; rm -rf -- "$0"')
 """Removes the folder that follows once nobody holds its standard input open."""
 REMOVED_WITHIN_S = 5.0
+WHY: dict[int, str] = {
+    signal.SIGILL: ": a library uses instructions that this processor lacks; a doctor says which build to take",
+    signal.SIGKILL: ": most often the system did it, for want of memory",
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,14 @@ def at_once(threads: int) -> int:
     """How many children that compute in so many threads each this machine's cores carry, one at least."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // threads)
+
+
+def ending(code: int) -> str:
+    """How a child with this return code ended, in words, and what that most often means."""
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    names = {one.value: one.name for one in signal.Signals}
+    return f"it was ended by {names.get(-code, f'signal {-code}')}{WHY.get(-code, '')}"
 
 
 def let_go(child: subprocess.Popen[bytes]) -> None:

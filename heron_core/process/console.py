@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from heron_core.errors import MEANINGS, HeronError, RunFailed, meaning_of
+from heron_core.errors import MEANINGS, ConfigError, HeronError, RunFailed, meaning_of
+from heron_core.process.libraries import fault_of
 from heron_core.process.open_files import raise_limit
 from heron_core.process.signals import AT_ONCE, leaving
 
@@ -29,7 +30,8 @@ def in_one_line(text: str) -> str:
 def run_command(program: str, command: Callable[[], object]) -> NoReturn:
     """Runs a typer app to its end; a HeronError becomes one line on stderr and its exit code.
 
-    So does an error that nobody expected: its traceback, a line, and the exit code of RunFailed.
+    So does a library that is missing or broken, with what to install, and an error that nobody expected: its
+    traceback, a line, and the exit code of RunFailed.
 
     Whatever does not stop then, the process ends soon after, if its signals are installed.
     """
@@ -44,6 +46,10 @@ def run_command(program: str, command: Callable[[], object]) -> NoReturn:
         print(f"{program}: {in_one_line(str(error))}", file=sys.stderr)
         code = meaning_of(error).exit_code
     except Exception as error:
+        if fault := fault_of(error):
+            print(f"{program}: {in_one_line(fault)}", file=sys.stderr)
+            code = MEANINGS[ConfigError].exit_code
+            sys.exit(code)
         sys.excepthook(type(error), error, error.__traceback__)
         said = str(error).partition("\n")[0]
         print(f"{program}: a bug: {type(error).__name__}{said and f': {said}'}", file=sys.stderr)

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import IO
 
 from heron_core.errors import Interrupted
-from heron_core.process.children import KeptFolder, kept_folder, let_go, start_child
+from heron_core.process.children import KeptFolder, ending, kept_folder, let_go, start_child
 from heron_simulator.sweep.plan import Run
 from heron_simulator.sweep.store import Figure, Row
 
@@ -77,7 +77,7 @@ class Pool:
             found: dict[str, Figure] = json.loads(row.read_text(encoding="utf-8"))
         else:
             lines = said.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
-            found = {"failed": f"its process ended with code {code}: {' | '.join(lines)}"}
+            found = {"failed": f"its process: {ending(code or 0)}; it said: {' | '.join(lines)}"}
         if found["failed"]:
             found |= {"method": run.spec.method.name, "wall_s": perf_counter() - began}
             found["failed"] = without_machine(str(found["failed"]), folder)

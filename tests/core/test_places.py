@@ -99,6 +99,11 @@ def test_each_file_of_a_sweep_has_its_own_paths(tmp_path: Path) -> None:
     assert b.runs[0].server.data_folder == tmp_path / "sweeps" / "d"
 
 
+def test_settings_that_another_process_reads_as_json_name_the_same_places() -> None:
+    client = ClientSettings(name="a", certs=Path("/mnt/$x"), python_path=(Path("$"),))
+    assert ClientSettings.model_validate(client.model_dump(mode="json")) == client
+
+
 def fields(model: type[BaseModel]) -> list[tuple[str, object]]:
     found: list[tuple[str, object]] = []
     for name, field in model.model_fields.items():
