@@ -30,6 +30,8 @@ class Hostile:
     name: str
     session: str = ""
     run_id: str = ""
+    restless: bool = False
+    """Does it beat without a pause?"""
     begins: pb.RoundBegins = field(default_factory=pb.RoundBegins)
     state: dict[str, Array] = field(default_factory=dict)
 
@@ -83,7 +85,8 @@ class Hostile:
     async def _beats(self, heartbeat_s: float) -> AsyncIterator[pb.Beat]:
         while not self.target.over:
             yield pb.Beat(session_id=self.session, round=self.begins.round, term=self.begins.term)
-            await asyncio.sleep(heartbeat_s)
+            await asyncio.sleep(0 if self.restless else heartbeat_s)
+            self.target.answers["beats"] += self.restless
 
     async def fetch(self, bulk: grpc.aio.Channel) -> tensors.Manifest:
         """The client state of the round, as an honest client gets it."""
@@ -112,8 +115,10 @@ async def nothing(hostile: Hostile, bulk: grpc.aio.Channel) -> None:
     """What the idle members do: they lose each round."""
 
 
-async def both(target: Target, wrong: Callable[[Hostile, grpc.aio.Channel], Awaitable[None]]) -> None:
-    await asyncio.gather(*(Hostile(target, f"hostile-{n}").live(wrong) for n in range(2)))
+async def both(
+    target: Target, wrong: Callable[[Hostile, grpc.aio.Channel], Awaitable[None]], restless: bool = False
+) -> None:
+    await asyncio.gather(*(Hostile(target, f"hostile-{n}", restless=restless).live(wrong) for n in range(2)))
 
 
 async def idle_members(target: Target) -> None:
@@ -184,17 +189,7 @@ async def giant_histograms(target: Target) -> None:
 @member
 async def beats(target: Target) -> None:
     """Beats without a pause."""
-
-    async def wrong(hostile: Hostile, bulk: grpc.aio.Channel) -> None:
-        async def many() -> AsyncIterator[bytes]:
-            while not target.over:
-                target.answers["beats"] += 1
-                yield pb.Beat(session_id=hostile.session, round=1, step=target.answers["beats"] % 7).SerializeToString()
-
-        async for _ in bulk.stream_stream(FEDERATION + "WatchRounds")(many(), metadata=hostile.metadata):
-            pass
-
-    await both(target, wrong)
+    await both(target, nothing, restless=True)
 
 
 @member

@@ -25,7 +25,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.bulk import update_chunks
-from heron_core.wire.channel import CLIENT_OPTIONS, of_session
+from heron_core.wire.channel import BULK_OPTIONS, CLIENT_OPTIONS, of_session
 from heron_core.wire.codec import BundleReceiver, announced, chunks, empty_arrays, manifest_of
 from heron_core.wire.frames import Bulk, deserializer, serialize
 
@@ -41,7 +41,8 @@ class LightClient:
 
     def __init__(self, address: str, name: str, certs: Path | None, work: Work) -> None:
         self.name, self._work = name, work
-        self._control, self._bulk = (_channel(address, certs and certs / name) for _ in range(2))
+        own = certs and certs / name
+        self._control, self._bulk = _channel(address, own), _channel(address, own, *BULK_OPTIONS)
         self._reply = pb.JoinReply()
         self._listening: asyncio.Task[None] | None = None
         self._place = (0, 0)
@@ -151,11 +152,12 @@ class Work:
             print(f"{client.name}: {error.code().name} {error.details()}", file=sys.stderr, flush=True)
 
 
-def _channel(address: str, certs: Path | None) -> grpc.aio.Channel:
+def _channel(address: str, certs: Path | None, *more: tuple[str, int]) -> grpc.aio.Channel:
+    options = [*CLIENT_OPTIONS, *more]
     if certs is None:
-        return grpc.aio.insecure_channel(address, CLIENT_OPTIONS)
+        return grpc.aio.insecure_channel(address, options)
     ca, key, cert = (certs.joinpath(name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem"))
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), CLIENT_OPTIONS)
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), options)
 
 
 def _to_bytes(message: Any) -> bytes:

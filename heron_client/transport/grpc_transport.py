@@ -27,7 +27,7 @@ from heron_core.errors import BadReply, Busy, ConfigError, HeronError, Unreachab
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.bulk import update_chunks
-from heron_core.wire.channel import of_session
+from heron_core.wire.channel import BULK_OPTIONS, of_session
 from heron_core.wire.codec import BundleReceiver, announced, empty_arrays
 from heron_core.wire.frames import Bulk, deserializer, serialize
 
@@ -58,7 +58,8 @@ class GrpcTransport:
 
     def _connect(self) -> None:
         self._stamp = self._trust.stamp()
-        self._control, self._bulk = (self._trust.channel(self._address) for _ in range(2))
+        self._control = self._trust.channel(self._address)
+        self._bulk = self._trust.channel(self._address, *BULK_OPTIONS)
 
     def _renew(self) -> None:
         """Connects anew where the certificate or the token was replaced."""

@@ -31,6 +31,10 @@ CLIENT_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
 
+BULK_OPTIONS = [("grpc.client_idle_timeout_ms", 60_000)]
+"""Of the connection for states and activations: closed after so long without a call, and made anew by the next one. An
+idle client then costs the server one connection."""
+
 SERVER_OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),  # what it takes depends on the run: heron_server/api/server.py
     ("grpc.server_handshake_timeout_ms", 10_000),  # a connection that says nothing, or does not finish TLS
