@@ -34,6 +34,13 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:FEW]) + more
 
 
+def counted(counts: Sequence[int], names: Sequence[str]) -> str:
+    """`apfel 12, birne 0, kirsche 9`, where each class has a name and they are few; else the counts alone."""
+    if len(names) != len(counts) or len(names) > FEW:
+        return str(list(counts))
+    return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+
+
 def nearest(name: str, names: Sequence[str]) -> tuple[str, bool] | None:
     """The one of `names` that is probably meant, and whether only upper and lower case differ."""
     for other in names:

@@ -48,6 +48,10 @@ class ServerSettings(Settings):
     start_from: LocalPath | None = None
     """The `model` folder of an earlier run, whose front, head and back this one begins with (`--from`). The run spec's
     model.weights, weights_sha256 and weights_parts follow from it."""
+    check_inputs: Literal["refuse", "warn", "off"] = "refuse"
+    """Clients with their own data are compared with the test set here, else with the first of them: a range or spread
+    that cannot be the same scale is refused, or only said in the log like smaller differences (warn), or not looked at
+    (off)."""
     data_folder: LocalPath | None = None
     """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
     python_path: tuple[LocalPath, ...] = ()

@@ -66,7 +66,7 @@ async def _run(
     post = asyncio.get_running_loop().call_soon_threadsafe
     worker, clock = WorkerThread(post), RunClock()
     try:
-        coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observers, clock)
+        coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observers, clock, facts.test_data)
         port, address = await listen(coordinator, settings.address, settings.reflection, guard)
         _ended.append(port)
         observers.listening(address, coordinator.run_id)

@@ -87,7 +87,9 @@ def simulate(
         directory = RunDir(folder, settings.keep_checkpoints)
         stack.callback(directory.close)
         trainer, facts = prepare(run_spec, settings)
-        coordinator = Coordinator(run_spec, settings, trainer, directory, InlineWorker(), resume, told)
+        coordinator = Coordinator(
+            run_spec, settings, trainer, directory, InlineWorker(), resume, told, own_data=facts.test_data
+        )
         try:
             build = partial(build_torch_backend, weights_folder=settings.start_from)
             _run_clients(coordinator, participants, around or (lambda transport: transport), stopped, build)

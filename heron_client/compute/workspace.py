@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from heron_client.config import ClientSettings
 from heron_client.uploads.upload import Upload
 from heron_core import data
 from heron_core.arrays import Array
+from heron_core.class_names import counted
 from heron_core.data.batches import BatchOrder
+from heron_core.data.facts import DataFacts, facts_of
 from heron_core.data.source import Source
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.activation_codec import codec_for
@@ -24,12 +26,17 @@ class Workspace:
     """Built once a run; `prepare` fixes rank and data once the run has started."""
 
     def __init__(
-        self, settings: ClientSettings, spec: RunSpec, backend: Backend, shares: data.Shares | None = None
-    ) -> None:
+        self, settings: ClientSettings, spec: RunSpec, backend: Backend, shares: data.Shares | None = None,
+        class_names: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """`class_names`: the run's, as far as they are known. Raises DataError where own data cannot be loaded."""
         self.spec, self._settings, self._shares = spec, settings, shares or data.Shares()
         self._backend = backend
         self.state = ClientState(backend, spec.method)
+        self.class_names = tuple(class_names)
         self._own = self._load_own() if spec.data.source == "client" else None
+        self.facts = self._facts()
+        """Of own data; None where the run's data is an experiment's."""
         self._dealt: tuple[int, int] | None = None
         self._train: Source | None = None
         self._held_out: Source | None = None
@@ -92,8 +99,22 @@ class Workspace:
             tensors = dict(zip(names, [*encoded, labels], strict=True))
             yield Upload(step, step, 0, len(labels), tensors)
 
+    @property
+    def class_histogram_text(self) -> str:
+        """`apfel 12, birne 0`, or the counts alone; empty where a label is not one class."""
+        known = self.class_names or (self.facts.class_names if self.facts else ())
+        return counted(self.class_histogram, known) if self.class_histogram else ""
+
+    def _facts(self) -> DataFacts | None:
+        if self._own is None:
+            return None
+        inputs, labels = self._backend.inputs, self._backend.labels
+        data.check_source(self._own, inputs, labels)
+        return facts_of(self._own, inputs, labels).comparable(inputs)
+
     def _load_own(self) -> Source:
         own = self._settings.data
         return data.load_own(
-            own.source, path=own.path, options=own.options, inputs=self._backend.inputs, labels=self._backend.labels
-        )
+            own.source, path=own.path, options=own.options, inputs=self._backend.inputs, labels=self._backend.labels,
+            class_names=self.class_names,
+        )  # fmt: skip

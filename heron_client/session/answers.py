@@ -6,6 +6,7 @@ import json
 from threading import TIMEOUT_MAX
 
 from heron_client.session.session import Assignment
+from heron_core.class_names import normal, problem_of
 from heron_core.config import validate
 from heron_core.errors import BadReply, Internal, RunFailed, UnknownSession, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -23,6 +24,13 @@ def run_spec_of(reply: pb.JoinReply) -> RunSpec:
     except (ValueError, RecursionError):
         raise BadReply("the server's run spec must be JSON and is none; look at what answers at server") from None
     return validate(RunSpec, tables, "the server's run spec")
+
+
+def class_names_of(reply: pb.JoinReply) -> tuple[str, ...]:
+    """The run's, as far as they are known. Raises BadReply for what cannot be such names."""
+    if problem := problem_of(reply.class_names):
+        raise BadReply(f"the server's class names cannot be: {problem}; look at what answers at server")
+    return tuple(map(normal, reply.class_names))
 
 
 def check_session(reply: pb.JoinReply) -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 from heron_client.compute.meter import PeakMeter
 from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
-from heron_client.session.answers import LOST, check_assignment, check_session, run_spec_of
+from heron_client.session.answers import LOST, check_assignment, check_session
 from heron_client.session.back_off import BackOff
 from heron_client.session.in_hand import RoundInHand
+from heron_client.session.joining import Joining
 from heron_client.session.session import ENDED, Assignment, Session, State
 from heron_client.transport.interface import Transport
 from heron_client.transport.received import ADVICE, from_server
@@ -26,13 +27,11 @@ from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, Tensor
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.methods import method_of, uploads_per_round
-from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.codec import check_finite, check_manifest
 
 if TYPE_CHECKING:
     from heron_client.compute.backend import BuildBackend
     from heron_core.data import Shares
-    from heron_core.spec.run_spec import RunSpec
 
 log = logging.getLogger("heron.client")
 T = TypeVar("T")
@@ -57,11 +56,10 @@ class Runner:
         # torch is loaded before Join, not within its wait
         from heron_client.compute.backends.torch_backend import build_torch_backend
 
-        self._settings, self._transport, self._key = settings, transport, instance_key
+        self._settings, self._transport = settings, transport
         self._measure, self._on_alive = measure_memory, on_alive
         self.session = Session()
-        self._build_backend, self._shares = build or build_torch_backend, shares
-        self._workspace: Workspace | None = None
+        self._joining = Joining(settings, transport, instance_key, build or build_torch_backend, shares)
         self._work: RoundInHand | None = None
         self._state: tuple[int, int, dict[str, Array]] | None = None
         """Term, version and arrays of the client state that was fetched last."""
@@ -139,22 +137,17 @@ class Runner:
             yield
             if self._stopping:
                 return
-        request = pb.JoinRequest(
-            protocol_version=PROTOCOL_VERSION, client_name=self._settings.name, instance_key=self._key
-        )
         try:
-            reply = self._transport.join(request)
+            reply = self._joining.ask()
         except (Unreachable, Internal, NameTaken) as error:
             if self._stopping or (isinstance(error, NameTaken) and not self._back_off.offline):
                 raise
             self._missed(error)
             return
-        same_run = self.session.run_id == reply.run_id
         self.session.joined(reply.session_id, reply.run_id)
         check_session(reply)
-        spec = run_spec_of(reply)
-        if self._workspace is None or not same_run or self._workspace.spec != spec:  # resumed with more rounds
-            self._build(spec)
+        if self._joining.build(reply):
+            self._work = self._state = None
         self._back_off.succeeded()
         log.info("joined run %s as %s", reply.run_id, self._settings.name)
         self._transport.watch(reply.session_id, reply.heartbeat_s, reply.silence_s)
@@ -168,9 +161,9 @@ class Runner:
             limit_s = self._settings.retry_for_s
             self.session.refused(Unreachable(f"no server for {limit_s:g} s (retry_for_s): {error}"))
 
-    def _build(self, spec: RunSpec) -> None:
-        self._workspace = Workspace(self._settings, spec, self._build_backend(self._settings, spec), self._shares)
-        self._work = self._state = None
+    @property
+    def _workspace(self) -> Workspace | None:
+        return self._joining.workspace
 
     def _wait(self) -> Iterator[None]:
         event = self._transport.next_event(WAIT_S)
@@ -221,7 +214,7 @@ class Runner:
         work = self._work
         if work is None or work.assignment != assignment:
             if workspace.prepare(assignment.rank, assignment.clients):
-                histogram = f", class histogram {workspace.class_histogram}" if workspace.class_histogram else ""
+                histogram = f", class histogram {text}" if (text := workspace.class_histogram_text) else ""
                 log.info("rank %d, %d samples%s", assignment.rank, workspace.num_samples, histogram)
             local = workspace.local_round(assignment.round, assignment.rank, self._fetch(assignment))
             self._state = None  # the model has it now

@@ -6,7 +6,7 @@ Shape letters: B samples in a batch, C channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 
 import numpy as np
@@ -70,6 +70,11 @@ class DataFacts:
     inputs: tuple[InputFacts, ...]
     """In the model's order."""
     skipped: Skipped = field(default_factory=Skipped)
+
+    def comparable(self, inputs: Sequence[TensorSpec]) -> DataFacts:
+        """Without what is integers to the model: the figures of a vocabulary's ids say nothing of a scale."""
+        kept = tuple(facts for facts, spec in zip(self.inputs, inputs, strict=True) if spec.is_floating)
+        return replace(self, inputs=kept)
 
 
 def facts_of(source: Source, inputs: Sequence[TensorSpec], labels: LabelSpec, most: int = LOOKED_AT) -> DataFacts:

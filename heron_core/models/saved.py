@@ -38,11 +38,13 @@ def save_model(
     task: str = "",
     inputs: Sequence[TensorSpec] = (),
     contract: InputContract | None = None,
+    class_names: Sequence[str] = (),
 ) -> None:
     """Writes the parts and what rebuilds them; `extra` goes into model.json as it is, NaN as null.
 
     `task` and `inputs` tell a reader of model.json what the model is for and what it is called with, `contract` how
-    stored values become that. Each file is complete or absent. OSError if the folder cannot be written.
+    stored values become that, `class_names` what labels 0, 1, ... are called, where that is known. Each file is
+    complete or absent. OSError if the folder cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,7 @@ def save_model(
         "task": task,
         "inputs": [asdict(given) for given in inputs],
         "input_contract": contract.model_dump(mode="json") if contract else None,
+        "class_names": list(class_names),
         "state_sha256": tensors_sha256(state),
         "extra": dict(extra or {}),
     }

@@ -56,13 +56,14 @@ class Software:
 def differences(here: Software, there: Software, where: str) -> str:
     """`torch 2.11 here, 2.4 at edge-3`: what may give other bits, for one line of a log; empty where nothing does.
 
-    A side that says nothing differs in nothing. Python's own version decides no bits.
+    A side that says nothing differs in nothing. Python's own version decides no bits, and the two sides need not
+    compute on the same kind of device.
     """
     return ", ".join(_differing(here, there, where))
 
 
 def _differing(here: Software, there: Software, where: str) -> Iterator[str]:
-    for name in ("heron", "torch", "numpy", "backend", "machine"):
+    for name in ("heron", "torch", "numpy", "machine"):
         ours, theirs = getattr(here, name), getattr(there, name)
         if ours != theirs and UNSAID not in (ours, theirs):
             yield f"{name} {ours} here, {theirs} at {where}"

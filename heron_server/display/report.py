@@ -163,20 +163,23 @@ def _clients(summaries: Sequence[Summary]) -> Section:
         for name, figures in sorted(summary["per_client"].items())
     ]
     classes = any(figures["class_histogram"] for _, _, figures in found)
-    rows = [((heading,) if several else ()) + _client_row(name, figures, classes) for heading, name, figures in found]
+    names = summaries[0].get("class_names", [])
+    rows = [
+        ((heading,) if several else ()) + _client_row(name, figures, classes, names) for heading, name, figures in found
+    ]
     columns = (*(["run"] if several else []), "client", "peak memory", "before", "PSS", "step",
                *(["samples of each class"] if classes else []))  # fmt: skip
     return Section("Clients", rows, columns if rows else ())
 
 
-def _client_row(name: str, figures: ClientRecord, classes: bool) -> Row:
+def _client_row(name: str, figures: ClientRecord, classes: bool, names: Sequence[str]) -> Row:
     return (
         name,
         bytes_text(figures["peak_bytes"]),
         bytes_text(figures["loaded_bytes"]),
         bytes_text(figures["pss_bytes"]),
         seconds_text(figures["step_seconds_median"]),
-        *([histogram_text(figures["class_histogram"])] if classes else []),
+        *([histogram_text(figures["class_histogram"], names)] if classes else []),
     )
 
 

@@ -105,6 +105,8 @@ class Summary(Evaluation):
     client_step: ClientStep
     per_client: dict[str, ClientRecord]
     history: list[RoundRecord]
+    class_names: NotRequired[list[str]]
+    """In the order of the labels; empty where nobody has named them."""
     model_path: NotRequired[str]
     input_contract: NotRequired[dict[str, Any]]
     """How stored values become the model's inputs, as in model.json; absent where nobody said it."""

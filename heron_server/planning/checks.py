@@ -10,6 +10,7 @@ import torch
 from heron_core import data
 from heron_core.data.contract import InputContract, contract_of
 from heron_core.data.experiment import experiment_contract
+from heron_core.data.facts import DataFacts, facts_of
 from heron_core.data.source import Source
 from heron_core.device import resolve_device
 from heron_core.errors import ConfigError, DataError
@@ -61,7 +62,8 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
     test = load_test(spec, settings, facts)
     if test is not None:
         data.check_source(test, facts.inputs, facts.labels)
-    facts = replace(facts, contract=_contract(spec, settings, test, facts))
+    contract, known = _contract(spec, settings, test, facts), _test_data(spec, test, facts)
+    facts = replace(facts, contract=contract, test_data=known)
     return CheckedRun(model, facts, device, slots, memory, test)
 
 
@@ -72,6 +74,13 @@ def _contract(
     if spec.data.source != "client":
         return experiment_contract(spec.data.source, facts.inputs[0])
     return None if test is None else contract_of(test, facts.inputs, settings.test_data)
+
+
+def _test_data(spec: RunSpec, test: Source | None, facts: ModelFacts) -> DataFacts | None:
+    """What clients' own data is compared with."""
+    if test is None or spec.data.source != "client":
+        return None
+    return facts_of(test, facts.inputs, facts.labels).comparable(facts.inputs)
 
 
 def clients_evaluate(chosen: DataSpec, settings: ServerSettings) -> bool:
@@ -85,7 +94,7 @@ def load_test(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> Sou
     if settings.names_test_set:
         return data.load_own(
             settings.test_data, path=settings.test_path, options=settings.test_options, inputs=facts.inputs,
-            labels=facts.labels,
+            labels=facts.labels, class_names=spec.data.class_names,
         )  # fmt: skip
     if spec.data.source == "client":
         return None

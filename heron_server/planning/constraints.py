@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from heron_core.class_names import listed
 from heron_core.errors import ConfigError
 from heron_core.spec.methods import method_of, moves
 from heron_core.spec.run_spec import DataSpec, FederationSpec, MethodSpec, RunSpec
@@ -18,6 +19,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
     probes = method_of(spec.method).front == "zeroth_order"
     for reason in (
         *_task(spec.data, spec.method, settings.test_data, facts),
+        *_class_names(spec.data.class_names, facts),
         *_nothing_moves(spec.method, facts),
         *_upload_period(spec.method),
         *(_byte_budget(spec.method, settings.byte_budget, facts) if receives else ()),
@@ -49,6 +51,17 @@ def _task(chosen: DataSpec, method: MethodSpec, test_data: str, facts: ModelFact
         yield (
             f"method.{asked} aligns heads over uploads of one shape, and {', '.join(varying)} at the cut varies in "
             "length; take another method, or pad every sample to one length"
+        )
+
+
+def _class_names(names: Sequence[str], facts: ModelFacts) -> Iterator[str]:
+    classes = facts.labels.classes
+    if names and not classes:
+        yield f"data.class_names is for tasks whose label is one class, {facts.task} wants {facts.labels}; remove it"
+    elif names and len(names) != classes:
+        yield (
+            f"data.class_names must name the model's {classes} classes in the order of their labels, got {len(names)} "
+            f"({listed(names)}); mend it, or model.classes"
         )
 
 

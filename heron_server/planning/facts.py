@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from heron_core.arrays import TensorSpec
 from heron_core.data.contract import InputContract
+from heron_core.data.facts import DataFacts
 from heron_core.labels import LabelSpec
 from heron_core.measures import Metric
 from heron_core.spec.methods import Part
@@ -102,6 +103,8 @@ class ModelFacts:
     """The first trainable parameter of the front that cannot differ from sample to sample; None where all can."""
     contract: InputContract | None = None
     """How stored values become the inputs; None where only the clients know."""
+    test_data: DataFacts | None = None
+    """What clients' own data is compared with; None where they bring none, or there is no test set here."""
 
     @property
     def input_bytes(self) -> int:

@@ -86,4 +86,5 @@ def facts(now: Start, journal: Journal) -> Facts:
     return {
         "run_id": now.run_id, "rounds_done": now.rounds_done, "table": now.table, "owners": now.owners,
         "ledger": journal.ledger.as_dict(), "records": journal.records.as_dict(),
+        "class_names": list(journal.class_names),
     }  # fmt: skip

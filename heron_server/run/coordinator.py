@@ -12,6 +12,7 @@ from hashlib import sha256
 from time import monotonic
 
 from heron_core.arrays import Array
+from heron_core.data.facts import DataFacts
 from heron_core.errors import HeronError, StaleTerm, TensorError, Unreachable
 from heron_core.models.digest import state_sha256
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -28,6 +29,7 @@ from heron_server.rounds.gathering import Owners
 from heron_server.rounds.machine import Rounds
 from heron_server.run.checkpoints import Checkpoints
 from heron_server.run.deadlines import Deadlines
+from heron_server.run.joining.door import Door
 from heron_server.run.journal import Journal
 from heron_server.run.loop import Loop
 from heron_server.run.peer import Peer, check_name
@@ -50,7 +52,9 @@ class Coordinator:
     def __init__(
         self, spec: RunSpec, settings: ServerSettings, trainer: Commands, run_dir: RunDir, worker: Worker,
         resume: bool = False, observers: Observers | None = None, clock: Callable[[], float] = monotonic,
+        own_data: DataFacts | None = None,
     ) -> None:  # fmt: skip
+        """`own_data`: facts of the server's test set, where clients bring their own data and it has one."""
         self.spec, self.trainer, self.settings, self.clock = spec, trainer, settings, clock
         first = trainer.client_tensors()
         most_steps = spec.rounds * spec.method.local_steps
@@ -60,6 +64,7 @@ class Coordinator:
         checkpoints = Checkpoints(run_dir, self.states, trainer)
         start = (checkpoints.resume if resume else checkpoints.begin)(spec, self._journal)
         self.run_id = start.run_id
+        self._door = Door(spec, settings, trainer.classes, own_data, self._journal, self.run_id)
         owners = Owners(start.owners)
         self._rounds = Rounds(rules(spec, settings), run_dir.raise_term(), start.table, owners, start.rounds_done)
         self._worker = ReportingWorker(
@@ -79,18 +84,22 @@ class Coordinator:
     # -- FederationService ---------------------------------------------------------------------------------------
 
     def join(self, peer: Peer, request: pb.JoinRequest) -> pb.JoinReply:
-        """A session of its own for `peer`.
+        """A session of its own for `peer`, or none where it has to load its data first.
 
-        Raises VersionMismatch, ConfigError, NotAdmitted, NameTaken, JoinRefused, or Unreachable once the server stops.
+        Raises VersionMismatch, ConfigError, NotAdmitted, NameTaken, JoinRefused, DataError where its data cannot be
+        this run's, or Unreachable once the server stops.
         """
         check_join(request)
         check_name(peer, request.client_name)
-        session_id = "" if request.dry_run else uuid.uuid4().hex
-        if not request.dry_run:
+        met = self._door.meet(request)
+        session_id = uuid.uuid4().hex if met.may_enter and not request.dry_run else ""
+        if session_id:
             self._admit(peer, request, session_id)
+            self._door.came(request.client_name, met, request)
         return pb.JoinReply(
             run_id=self.run_id, run_spec_json=self.spec.model_dump_json(), session_id=session_id,
             heartbeat_s=self.settings.heartbeat_s, silence_s=self.settings.silence_s,
+            class_names=self._door.class_names, warnings=met.warnings, software=self._door.software.message(),
         )  # fmt: skip
 
     def _admit(self, peer: Peer, request: pb.JoinRequest, session_id: str) -> None:
@@ -258,6 +267,11 @@ class Coordinator:
     def rounds_done(self) -> int:
         """Rounds that are durable."""
         return self._rounds.rounds_done
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the labels; empty where nobody knows them."""
+        return self._door.class_names
 
     @property
     def clients(self) -> int:

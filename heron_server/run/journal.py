@@ -41,12 +41,15 @@ class Journal:
         """Names of connected clients."""
         self._paused = False
         """For want of space on the disk."""
+        self.class_names: tuple[str, ...] = ()
+        """The run's, in the order of the labels, once anybody knows them."""
 
     def restore(self, facts: Facts) -> None:
         """Ledger and records of a checkpoint; the log on the disk becomes the same, for a crash may have come
         between."""
         self.ledger.restore(facts["ledger"])
         self.records.restore(facts["records"])
+        self.class_names = tuple(facts["class_names"])
         self._run_dir.restore_log(self.records.history)
         self.note(f"resumed {facts['run_id']} after round {facts['rounds_done']} of {self._rounds}")
 
@@ -72,6 +75,10 @@ class Journal:
     def left(self, name: str, reason: str) -> None:
         """A client has said its last word."""
         self._of_peers(lambda: self.note(f"{name} left: {reason}"))
+
+    def said(self, text: str) -> None:
+        """A sentence for the operator about a client."""
+        self._of_peers(lambda: self.note(text))
 
     def _of_peers(self, tell: Callable[[], None]) -> None:
         """What peers can cause again and again is not said again and again."""

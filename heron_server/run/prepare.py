@@ -47,9 +47,9 @@ def finish_run(
     with storing(folder):
         save_model(
             folder, spec.model, trained.front, trained.back, trained.head, extra, task=facts.task, inputs=facts.inputs,
-            contract=facts.contract,
+            contract=facts.contract, class_names=coordinator.class_names,
         )  # fmt: skip
-    summary["model_path"] = str(folder)
+    summary["model_path"], summary["class_names"] = str(folder), list(coordinator.class_names)
     if facts.contract is not None:
         summary["input_contract"] = facts.contract.model_dump(mode="json")
     if curves:

@@ -22,6 +22,8 @@ class Facts(TypedDict):
     ledger: dict[str, int]
     """As in Ledger.as_dict."""
     records: SavedRecords
+    class_names: list[str]
+    """In the order of the labels; empty where nobody knows them."""
 
 
 def oddities(header: object) -> Iterator[str]:

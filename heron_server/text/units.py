@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from heron_core.class_names import counted
+
 UNKNOWN = "-"
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 FEW_CLASSES = 12
@@ -58,8 +60,10 @@ def seconds_text(seconds: float | None) -> str:
     return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60:02d} min"
 
 
-def histogram_text(counts: Sequence[int]) -> str:
-    """Samples of each class from class 0 on; for many classes only what the spread is."""
+def histogram_text(counts: Sequence[int], names: Sequence[str] = ()) -> str:
+    """Samples of each class, by name or from class 0 on; for many classes only what the spread is."""
+    if len(counts) <= FEW_CLASSES and len(names) == len(counts):
+        return counted(counts, names)
     if len(counts) <= FEW_CLASSES:
         return " ".join(str(count) for count in counts) or UNKNOWN
     present = sum(count > 0 for count in counts)

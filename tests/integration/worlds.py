@@ -111,7 +111,8 @@ class _Base:
         self.directory, self.rounds = RunDir(folder), Rounds()
         observers = Observers([self.rounds])
         self.coordinator = Coordinator(
-            spec, settings, trainer, self.directory, worker, observers=observers, clock=clock
+            spec, settings, trainer, self.directory, worker, observers=observers, clock=clock,
+            own_data=self.model.test_data,
         )
 
     def finish(self, errors: dict[str, HeronError]) -> dict[str, Any]:

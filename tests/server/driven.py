@@ -100,6 +100,9 @@ class Client:
         self.coordinator, self.name, self.peer = coordinator, name, peer
         request = pb.JoinRequest(protocol_version=PROTOCOL_VERSION, client_name=name, instance_key=key)
         self.reply = coordinator.join(peer, request)
+        if not self.reply.session_id:  # it brings its own data, and says what that is
+            request.data.CopyFrom(pb.DataFacts(run_id=self.reply.run_id, samples=HELD_OUT + 10))
+            self.reply = coordinator.join(peer, request)
         self.session = self.reply.session_id
         self.events: list[pb.RoundEvent] = []
         self.answers: list[split.PushEvent] = []

@@ -167,6 +167,11 @@ class TorchBackend:
         return losses
 
 
+def device_kind(settings: ClientSettings) -> str:
+    """cpu or cuda: where the model will run, whether or not that is there."""
+    return resolve_device("auto").type if settings.device == "auto" else settings.device.partition(":")[0]
+
+
 def build_torch_backend(settings: ClientSettings, spec: RunSpec, weights_folder: Path | None = None) -> TorchBackend:
     """The client's parts of the run's model, on the device that its settings name.
 

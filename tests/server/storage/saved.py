@@ -28,7 +28,7 @@ def record(number: int, value: float | None = None, *, higher_is_better: bool = 
 def facts(rounds_done: int, run_id: str = "r", history: list[RoundRecord] | None = None) -> Facts:
     return {
         "run_id": run_id, "rounds_done": rounds_done, "table": {"a": 0}, "owners": {"a": "00"},
-        "ledger": Ledger(control=1).as_dict(),
+        "ledger": Ledger(control=1).as_dict(), "class_names": ["apfel"],
         "records": {
             "history": history or [], "clients": {}, "step_seconds": [0.5], "peaks": [7], "passes_per_step": math.nan,
         },

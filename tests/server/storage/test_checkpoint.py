@@ -44,7 +44,7 @@ def test_the_header_of_the_file_is_one_json_object_with_the_version_and_its_dige
         metadata = file.metadata()
     assert metadata.keys() == {"heron", "digest"}
     header = json.loads(metadata["heron"])
-    assert list(header) == ["run_id", "rounds_done", "table", "owners", "ledger", "records", "version"]
+    assert list(header) == ["run_id", "rounds_done", "table", "owners", "ledger", "class_names", "records", "version"]
 
 
 def test_a_header_without_one_of_its_facts_is_torn(path: Path) -> None:
