@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,9 @@ class OwnData(Settings):
     """The folder of images, or the .npz file."""
     folder: LocalPath | None = None
     """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
+    on_bad_sample: Literal["refuse", "skip"] = "refuse"
+    """What cannot be read, or holds NaN or Inf: refuse it when its turn comes, or skip it, which opens each sample once
+    at the start; what is skipped is counted and shown."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments for your own factory."""
 

@@ -146,7 +146,7 @@ class AdaptedDataset:
         if not arrays:
             return np.empty((0, *spec.shape), dtype=spec.dtype)
         if spec.variable:
-            return _padded(arrays, fill)
+            return padded(arrays, fill)
         for i, array in zip(places, arrays, strict=True):
             if array.shape != arrays[0].shape:
                 raise DataError(
@@ -181,7 +181,8 @@ def _kept_as(array: Array) -> str:
     return "float32" if array.dtype.kind == "f" else "int64"
 
 
-def _padded(arrays: Sequence[Array], fill: int) -> Array:
+def padded(arrays: Sequence[Array], fill: int) -> Array:
+    """[B, ...]: the arrays, of differing length, filled up to the longest."""
     longest = max(len(array) for array in arrays)
     out = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=arrays[0].dtype)
     for row, array in zip(out, arrays, strict=True):

@@ -65,14 +65,15 @@ def batch_problem(batch: Batch, inputs: Sequence[TensorSpec], labels: LabelSpec)
         names = ", ".join(spec.name for spec in inputs)
         return f"a sample must have the model's {len(inputs)} inputs ({names}), got {len(arrays)}"
     for spec, array in zip(inputs, arrays, strict=True):
-        if problem := _input_problem(spec, array):
+        if problem := input_problem(spec, array):
             return problem
     if problem := labels.problem(found):
         return f"{problem}; mend the data, or the model's task"
     return None
 
 
-def _input_problem(spec: TensorSpec, array: Array) -> str | None:
+def input_problem(spec: TensorSpec, array: Array) -> str | None:
+    """Why the model cannot take this input [B, ...]; None where it can."""
     if array.dtype.name != spec.dtype:
         return (
             f"{spec.name} of a batch must be {spec.dtype}, as the model takes it, got {array.dtype}; in the source, "

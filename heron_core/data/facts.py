@@ -84,14 +84,32 @@ def facts_of(source: Source, inputs: Sequence[TensorSpec], labels: LabelSpec, mo
     stands around another has it as `wraps`: names are those of the outermost that has any, dtypes of the innermost.
     """
     places = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(np.int64))
-    stored = stored_dtypes_of(source) or ("",) * len(inputs)
-    figures = [_Figures(spec, dtype) for spec, dtype in zip(inputs, stored, strict=True)]
+    measuring = Measuring(source, inputs)
     for start in range(0, len(places), ROWS):
-        arrays, _ = source.batch(places[start : start + ROWS])
-        for figure, array in zip(figures, arrays, strict=True):
+        measuring.add(source.batch(places[start : start + ROWS])[0])
+    return measuring.facts(labels)
+
+
+class Measuring:
+    """Running figures of a source's inputs, batch by batch."""
+
+    def __init__(self, source: Source, inputs: Sequence[TensorSpec]) -> None:
+        self._source = source
+        stored = stored_dtypes_of(source) or ("",) * len(inputs)
+        self._figures = [_Figures(spec, dtype) for spec, dtype in zip(inputs, stored, strict=True)]
+        self.looked_at = 0
+
+    def add(self, arrays: Sequence[Array]) -> None:
+        """One batch: an array [B, ...] for each input."""
+        for figure, array in zip(self._figures, arrays, strict=True):
             figure.add(array)
-    names = class_names_of(source) if labels.shape == () else ()
-    return DataFacts(names, len(source), tuple(figure.facts(len(places)) for figure in figures), skipped_of(source))
+        self.looked_at += len(arrays[0])
+
+    def facts(self, labels: LabelSpec) -> DataFacts:
+        """Of all that was added."""
+        names = class_names_of(self._source) if labels.shape == () else ()
+        inputs = tuple(figure.facts(self.looked_at) for figure in self._figures)
+        return DataFacts(names, len(self._source), inputs, skipped_of(self._source))
 
 
 def class_names_of(source: object) -> tuple[str, ...]:
@@ -111,6 +129,12 @@ def skipped_of(source: object) -> Skipped:
         own = getattr(each, "skipped", None)
         found += own if isinstance(own, Skipped) else Skipped()
     return found
+
+
+def changed_of(source: object) -> Skipped:
+    """What the source had to change in the samples that were read so far; nothing where it does not say."""
+    own = getattr(_chain(source)[-1], "changed", None)
+    return own if isinstance(own, Skipped) else Skipped()
 
 
 def _chain(source: object) -> list[object]:

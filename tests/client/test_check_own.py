@@ -42,14 +42,14 @@ def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_are_checked_data_for_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     check(model=MODEL, data=DATA, options=["model.width=5", "data.count=7"])
     said = capsys.readouterr().out.splitlines()
-    assert [line for line in said if not line.startswith("  ok  ")] == [MODEL, DATA]
+    assert [line for line in said if not line.startswith("  ")] == [MODEL, DATA]
     assert any("all 7 samples are input float32 [2] with labels one int64 class in 0..2" in line for line in said)
 
 
 @pytest.mark.parametrize(("flag", "name"), [("model", MODEL), ("data", DATA)])
 def test_one_of_them_is_checked_alone(flag: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     check(**{flag: name}, options=["width=5" if flag == "model" else "count=5"])  # type: ignore[arg-type]
-    assert [line for line in capsys.readouterr().out.splitlines() if not line.startswith("  ok  ")] == [name]
+    assert [line for line in capsys.readouterr().out.splitlines() if not line.startswith("  ")] == [name]
 
 
 def test_files_need_no_code_and_a_path_comes_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +59,40 @@ def test_files_need_no_code_and_a_path_comes_as_one(tmp_path: Path, capsys: pyte
     check(model=MODEL, data="npz:a.npz")
     check(data="check_own_code:in_folder", options=[f"path={tmp_path}"])
     assert "all 3 samples" in capsys.readouterr().out
+
+
+def test_what_is_in_the_data_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    check(model=MODEL, data=DATA, options=["data.count=7"])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  --  ")]
+    assert said == [
+        "  --  input: float32 [2], from 0 to 6, mean 3, standard deviation 2",
+        "  --  classes: 0 3, 1 2, 2 2",
+    ]
+
+
+def test_all_that_is_wrong_with_files_is_said_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for number, name in enumerate(["a", "b"] * 5):
+        (tmp_path / "pets" / name).mkdir(parents=True, exist_ok=True)
+        file = tmp_path / "pets" / name / f"{number}.png"
+        image.new("L", (9, 9)).save(file)
+        if number % 3 == 0:
+            file.write_bytes(b"torn")
+    (tmp_path / "pets" / "b" / "._1.png").write_bytes(b"of a Mac")
+    with pytest.raises(DataError, match=r"4 of 10 samples cannot be used, listed above; the first: .*0\.png"):
+        check(data="image_folder:pets")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "4 of 10 samples:" and said[-1] == "  and 1 more such" and len(said) == 5
+    for number in range(0, 10, 3):
+        (tmp_path / "pets" / "ab"[number % 2] / f"{number}.png").unlink()
+    check(data="image_folder:pets")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "image_folder:pets" and "  ok  all 6 samples are x float32 [3, 32, 32]" in said[2]
+    assert said[-3:] == [
+        "  --  all values of x are -1: nothing can be learned from it",
+        "  --  passed over 1 macOS resource files (._*) (first: b/._1.png)",
+        "  --  changed, of the samples that were read: 6 resized (first: pets/a/2.png)",
+    ]
 
 
 def test_code_is_found_in_the_python_path_of_the_client_s_file(

@@ -84,7 +84,12 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     },
     {"client: session": ("heron_client.session",), "server: api": ("heron_server.api",)},
     {
-        "client: check and doctor": ("heron_client.check", "heron_client.check_own", "heron_client.doctor"),
+        "client: check and doctor": (
+            "heron_client.check",
+            "heron_client.check_data",
+            "heron_client.check_own",
+            "heron_client.doctor",
+        ),
         "server: doctor": ("heron_server.doctor", "heron_server.health"),
     },
     {"client: start-up": ("heron_client",), "server: start-up": ("heron_server",)},

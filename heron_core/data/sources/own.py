@@ -6,7 +6,7 @@ import importlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from heron_core.arrays import TensorSpec
 from heron_core.data.adapted import AdaptedDataset
 from heron_core.data.checks import Checked
 from heron_core.data.named import by_name
+from heron_core.data.own.kept import without_bad
 from heron_core.data.source import Source, Subset
 from heron_core.data.sources.asked import Asked, Kind
 from heron_core.data.sources.images.folder import folder_specs, load_folder
@@ -41,16 +42,20 @@ def load_own(
     inputs: tuple[TensorSpec, ...],
     labels: LabelSpec,
     class_names: Sequence[str] = (),
+    on_bad_sample: Literal["refuse", "skip"] = "refuse",
 ) -> Source:
     """A source of `KINDS` reads `path`; `package.module:factory` gets `options`, and `path` if set.
 
     `class_names`: the run's, in label order, where they are known: a source that has names of its own is matched by
-    them. Every batch is checked as it is asked for. Importing runs code: hand over only what this machine's operator
-    named, never what a peer sent. Raises DataError for an unknown source, a missing path, wrong options, or data that
-    cannot be used.
+    them. `on_bad_sample`: skip opens each sample once, and leaves out those that cannot be read or hold NaN or Inf,
+    which are counted; else the first such sample is refused when it is asked for. Every batch is checked as it is asked
+    for. Importing runs code: hand over only what this machine's operator named, never what a peer sent. Raises
+    DataError for an unknown source, a missing path, wrong options, or data that cannot be used.
     """
-    asked = Asked(source, path, options, inputs, labels, tuple(class_names))
-    loaded = _loaded(asked)
+    skip_bad = on_bad_sample == "skip"
+    loaded = _loaded(Asked(source, path, options, inputs, labels, tuple(class_names), skip_bad))
+    if skip_bad:
+        loaded = without_bad(loaded, inputs, labels)
     if labels.classes:
         loaded = by_name(loaded, class_names, labels.classes, path if source == "image_folder" else None)
     return Checked(loaded, inputs, labels)
@@ -59,7 +64,8 @@ def load_own(
 def _loaded(asked: Asked) -> Source:
     if _FACTORY.fullmatch(asked.source):
         given = {**asked.options, "path": asked.path} if asked.path is not None else asked.options
-        return as_source(call_factory(asked.source, given), asked.inputs, asked.labels)
+        made = call_factory(asked.source, given)
+        return as_source(made, asked.inputs, asked.labels, skip_bad=asked.skip_bad)
     if asked.source not in KINDS:
         raise DataError(
             f"data.source must be {', '.join(KINDS)} or package.module:factory, got {asked.source!r}; name one of them"
@@ -108,15 +114,19 @@ def call_factory(name: str, options: Mapping[str, object]) -> object:
     return made
 
 
-def as_source(made: object, inputs: Sequence[TensorSpec], labels: LabelSpec) -> Source:
+def as_source(
+    made: object, inputs: Sequence[TensorSpec], labels: LabelSpec, *, skip_bad: bool = False
+) -> Source:
     """A user's source as it is, a tuple (x, y) of arrays as in an .npz file, else a user's dataset adapted. Raises
     DataError for what is none of them."""
     if isinstance(made, tuple) and len(made) == 2:
-        return _of_arrays(*made, inputs, labels)
+        return _of_arrays(*made, inputs, labels, skip_bad)
     return made if is_source(made) else AdaptedDataset(made, inputs, labels)
 
 
-def _of_arrays(x: object, y: object, inputs: Sequence[TensorSpec], labels: LabelSpec) -> Source:
+def _of_arrays(
+    x: object, y: object, inputs: Sequence[TensorSpec], labels: LabelSpec, skip_bad: bool
+) -> Source:
     if len(inputs) > 1:
         names = ", ".join(spec.name for spec in inputs)
         raise DataError(f"(x, y) gives one input, the model takes {len(inputs)} ({names}); give a dataset")
@@ -124,7 +134,7 @@ def _of_arrays(x: object, y: object, inputs: Sequence[TensorSpec], labels: Label
         arrays = np.asarray(x), np.asarray(y)
     except Exception as error:  # a tensor on an accelerator, one that wants a gradient, rows of several lengths
         raise DataError(f"x and y must be arrays, or plain CPU tensors: {error}") from error
-    return from_arrays("(x, y)", *arrays, inputs[0], labels)
+    return from_arrays("(x, y)", *arrays, inputs[0], labels, skip_bad=skip_bad)
 
 
 def is_source(made: object) -> TypeGuard[Source]:
