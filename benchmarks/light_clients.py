@@ -32,6 +32,10 @@ from heron_core.wire.frames import Bulk, deserializer, serialize
 FEDERATION, PUSH = "/heron.v1.FederationService/", "/heron.v1.SplitService/PushActivations"
 AT_ONCE = 4
 """Joins that a driver has in hand."""
+NORMAL = pb.InputFacts(
+    name="input", stored_dtype="float32", shape=[1, 8, 8], looked_at=1, least=[-3], most=[3], mean=[0], std=[1]
+)
+"""What each says of data that it does not have."""
 WINDOW = 2
 """Uploads that are sent and not acknowledged, as in the product's client."""
 
@@ -55,6 +59,9 @@ class LightClient:
         )
         ask = self._control.unary_unary(FEDERATION + "Join", _to_bytes, pb.JoinReply.FromString)
         self._reply = await ask(request, timeout=60, wait_for_ready=True)
+        if not self._reply.session_id:
+            request.data.CopyFrom(pb.DataFacts(run_id=self._reply.run_id, samples=1, inputs=[NORMAL]))
+            self._reply = await ask(request, timeout=60, wait_for_ready=True)
         watch = self._control.stream_stream(FEDERATION + "WatchRounds", _to_bytes, pb.RoundEvent.FromString)
         first = asyncio.Event()
         self._listening = asyncio.create_task(self._listen(watch(self._beats(), metadata=self._mine), first))
