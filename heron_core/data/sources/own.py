@@ -15,6 +15,7 @@ from heron_core.data.adapted import AdaptedDataset
 from heron_core.data.checks import Checked
 from heron_core.data.named import by_name
 from heron_core.data.own.kept import without_bad
+from heron_core.data.own.users_source import UsersSource
 from heron_core.data.source import Source, Subset
 from heron_core.data.sources.asked import Asked, Kind
 from heron_core.data.sources.images.folder import folder_specs, load_folder
@@ -117,11 +118,11 @@ def call_factory(name: str, options: Mapping[str, object]) -> object:
 def as_source(
     made: object, inputs: Sequence[TensorSpec], labels: LabelSpec, *, skip_bad: bool = False
 ) -> Source:
-    """A user's source as it is, a tuple (x, y) of arrays as in an .npz file, else a user's dataset adapted. Raises
-    DataError for what is none of them."""
+    """A user's source, of which nothing is believed, a tuple (x, y) of arrays as in an .npz file, else a user's dataset
+    adapted. Raises DataError for what is none of them."""
     if isinstance(made, tuple) and len(made) == 2:
         return _of_arrays(*made, inputs, labels, skip_bad)
-    return made if is_source(made) else AdaptedDataset(made, inputs, labels)
+    return UsersSource(made) if is_source(made) else AdaptedDataset(made, inputs, labels)
 
 
 def _of_arrays(

@@ -104,10 +104,12 @@ ALWAYS: dict[str, tuple[Callable[[], object], str]] = {
     "no pair": (lambda: [np.zeros(5)], r"list\[0\] must be a pair \(x, label\), got ndarray"),
     "no dataset": (lambda: 3, "int lacks them; add them"),
     "empty": (list, "holds no samples, at least one is needed"),
-    "not a tuple": (NotATuple, r"batch must return a tuple of 1 inputs, .* got ndarray of 1; return \(x,\), labels"),
+    "not a tuple": (
+        NotATuple, r"batch must return a tuple of inputs, .* got a tuple of ndarray and ndarray; return \(x,\), labels"
+    ),
     "by batch": (ByBatch, r"sample 5: \w+ must be the same alone and in a batch .*, got at \[0\]: 0\.0, then 12\.5"),
     "raises": (Broken, r"KeyError: 'file'"),
-    "few labels": (lambda: Own(np.zeros(5, int)), "`labels` must hold 6, one a sample, got 5"),
+    "few labels": (lambda: Own(np.zeros(5, int)), r"`labels` must hold 6 samples, .* got int64 \[5\]"),
     "other labels": (
         lambda: Own(np.zeros(6, int)), r"sample 1: its label must be the one in `labels`, got at \[\]: 1, then 0"
     ),
