@@ -73,6 +73,15 @@ def text_of(path: Path) -> str:
     return str(path).replace("$", "$$")
 
 
+def written(value: object) -> object:
+    """A setting as a file in any folder says it: what `expanded` gives back wherever it names a place."""
+    if isinstance(value, Path):
+        return text_of(value.absolute())
+    if isinstance(value, Mapping):
+        return {key: written(item) for key, item in value.items()}
+    return [written(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 LocalPath = Annotated[
     Path,
     Placed(lambda text, folder: folder / expanded(text)),

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
-from heron_core.config import text_of
+from heron_core.config import written
 from heron_core.errors import ConfigError, Internal
 from heron_core.json_text import to_json
 from heron_core.models.names import nearest
@@ -135,12 +135,4 @@ def tables_beside(
 ) -> dict[str, object]:
     """A run file that means the same wherever it lies."""
     server = {**settings.model_dump(exclude=OF_THE_SERVICE), "run_dir": run_dir}
-    placed = {key: _placed(value) for key, value in server.items()}
-    return {**file_tables(spec), "server": placed, "simulate": dict(simulate)}
-
-
-def _placed(value: object) -> object:
-    """A setting as a file anywhere says it, where it names a place: a dollar begins the name of a variable there."""
-    if isinstance(value, tuple):
-        return [_placed(item) for item in value]
-    return text_of(value.absolute()) if isinstance(value, Path) else value
+    return {**file_tables(spec), "server": written(server), "simulate": dict(simulate)}

@@ -29,9 +29,8 @@ def run_sweep(path: Path, overrides: Sequence[str], out: Path | None = None, job
     sweep = load_sweep(path, list(overrides))
     runs = sweep.runs
     with closing(Store(out or RESULTS / sweep.name)) as store:
-        missing = {key: run for key, run in runs.items() if not store.has(key)}
         try:
-            _run(sweep, store, missing, len(runs), jobs or default_jobs(runs.values()))
+            run_missing(sweep, store, jobs)
         finally:  # after a signal too, the page shows the runs that have finished
             gathered = write(sweep, store, command_of(path, overrides))
         failed = [reason for g in gathered for reason in g.failed]
@@ -42,13 +41,17 @@ def run_sweep(path: Path, overrides: Sequence[str], out: Path | None = None, job
                         "done stays done")  # fmt: skip
 
 
-def _run(sweep: Sweep, store: Store, missing: dict[str, Run], count: int, jobs: int) -> None:
+def run_missing(sweep: Sweep, store: Store, jobs: int | None = None) -> None:
+    """Runs what the store does not have, so many at a time (None: by cores); raises Interrupted after a signal."""
+    runs = sweep.runs
+    missing = {key: run for key, run in runs.items() if not store.has(key)}
     names = {run.fingerprint: f"{point.name}, seed {run.spec.seed}" for point in sweep.points for run in point.runs}
     for point in sweep.points:
         for run in point.controls:
             names.setdefault(run.fingerprint, f"frozen control of {point.name}, seed {run.spec.seed}")
     with (
-        Progress(sys.stdout, count, count - len(missing)) as progress, Pool(jobs) as pool,
+        Progress(sys.stdout, len(runs), len(runs) - len(missing)) as progress,
+        Pool(jobs or default_jobs(runs.values())) as pool,
         stopping(pool.stop, PAGE_WITHIN_S),
     ):  # fmt: skip
         for fingerprint, row in pool.results(missing):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from heron_server.text.figures import name_text
 from heron_server.text.units import known
 from heron_simulator.sweep.file import CONTROL, Tables
 from heron_simulator.sweep.plan import Point, Run, Sweep
@@ -71,6 +72,14 @@ def spread_of(rows: list[Row], column: str) -> Spread | None:
     if not values:
         return None
     return Spread(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values))
+
+
+def headline(gathered: Iterable[Gathered]) -> tuple[str, str]:
+    """Column of the figure that judges the runs, and its name: the accuracy, or what else the task calls best."""
+    rows = [row for g in gathered for row in g.rows]
+    if not rows or any(row.get("accuracy") is not None for row in rows):
+        return "accuracy", "accuracy"
+    return "metric", name_text(str(rows[0].get("metric_name", "metric")))
 
 
 def csv_rows(sweep: Sweep, rows: Mapping[str, Row]) -> Iterator[Tables]:

@@ -34,16 +34,22 @@ def main(folder: Path) -> None:
 
 def perform(job: Mapping[str, object]) -> Row:
     """The row's figures; raises what the run raises."""
+    from pydantic import TypeAdapter
+
     from heron_core.spec.run_spec import RunSpec
     from heron_server.config import ServerSettings
     from heron_simulator.conditions import Conditions
     from heron_simulator.settings import SimulateSettings
     from heron_simulator.simulator import simulate
+    from heron_simulator.sweep.file import Tables
 
     spec, server = RunSpec.model_validate(job["spec"]), ServerSettings.model_validate(job["server"])
     conditions = Conditions(spec, SimulateSettings.model_validate(job["simulate"]))
     began = perf_counter()
-    found = simulate(spec, settings=server, around=conditions.around)
+    clients = TypeAdapter(list[Tables]).validate_python(job["clients"])
+    found = simulate(
+        spec, settings=server, client_settings=clients if len(clients) > 1 else dict(*clients), around=conditions.around
+    )
     wall_s = perf_counter() - began
     network = conditions.figures(found.facts, server.byte_budget)
     return row_of(found.summary, spec.federation.clients, network, wall_s)
@@ -57,6 +63,9 @@ def row_of(summary: Summary, clients: int, network: Figures, wall_s: float) -> R
     wire = ledger["wire_up"] + ledger["wire_down"]
     return {
         "method": summary["method"],
+        "metric": summary["metric"]["value"],
+        "metric_name": summary["metric"]["name"],
+        "higher_is_better": int(summary["metric"]["higher_is_better"]),
         "accuracy": summary["accuracy"],
         "best_accuracy": max((r["accuracy"] for r in history if r["accuracy"] is not None), default=None),
         "auxiliary_accuracy": summary["auxiliary_accuracy"],

@@ -8,10 +8,11 @@ from pathlib import Path
 from heron_core.version import __version__
 from heron_server.text.toml import to_toml
 from heron_server.text.units import UNKNOWN, bytes_text, macs_text, number_text, seconds_text
-from heron_simulator.sweep.figures import Gathered, Spread
+from heron_simulator.sweep.figures import Gathered, Spread, headline
 from heron_simulator.sweep.plan import Sweep, shown
 
 HEADINGS = {
+    "metric": "the task's figure",
     "auxiliary_accuracy": "auxiliary head",
     "best_accuracy": "best round",
     "bytes_per_round": "bytes a round",
@@ -40,31 +41,31 @@ def page(sweep: Sweep, gathered: Sequence[Gathered], picture: str | None, comman
 
 
 def _table(sweep: Sweep, gathered: Sequence[Gathered]) -> str:
-    axes, columns = list(sweep.file.axes), sweep.file.columns
+    axes, columns, (column, figure) = list(sweep.file.axes), sweep.file.columns, headline(gathered)
     controlled = any(g.point.controls for g in gathered)
     headings = [
-        *([""] if sweep.file.variants else []), *(key.rpartition(".")[2] for key in axes), "accuracy",
+        *([""] if sweep.file.variants else []), *(key.rpartition(".")[2] for key in axes), figure,
         *(["frozen control"] if controlled else []), "majority class", *(HEADINGS.get(c, c) for c in columns),
     ]  # fmt: skip
     lines = [_line(headings), _line(["---"] * len(headings))]
     for g in gathered:
         lines.append(_line([
             *([g.point.label] if sweep.file.variants else []), *(shown(g.point.axes[key]) for key in axes),
-            _cell("accuracy", g.spread("accuracy")), *([_control(g)] if controlled else []),
-            _cell("majority_accuracy", g.spread("majority_accuracy")), *(_cell(c, g.spread(c)) for c in columns),
+            spread_text(column, g.spread(column)), *([_control(g, column)] if controlled else []),
+            *(spread_text(c, g.spread(c)) for c in ("majority_accuracy", *columns)),
         ]))  # fmt: skip
     return "\n".join(lines)
 
 
-def _control(g: Gathered) -> str:
-    return _cell("accuracy", g.control("accuracy")) if g.point.controls else "is one"
+def _control(g: Gathered, column: str) -> str:
+    return spread_text(column, g.control(column)) if g.point.controls else "is one"
 
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _cell(column: str, spread: Spread | None) -> str:
+def spread_text(column: str, spread: Spread | None) -> str:
     """`91.4 +- 0.6 %` for shares; for what does not vary over the seeds, the figure alone."""
     if spread is None:
         return UNKNOWN

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, PercentFormatter
 
 from heron_server.display.curves import BLUE, GREEN, INK, ORANGE, plain
-from heron_simulator.sweep.figures import Gathered
+from heron_simulator.sweep.figures import Gathered, headline
 from heron_simulator.sweep.page import HEADINGS
 from heron_simulator.sweep.plan import Sweep, shown
 
@@ -23,7 +23,7 @@ MOST_TICKS = 10
 
 def draw(path: Path, sweep: Sweep, gathered: Sequence[Gathered]) -> Path:
     """Writes the picture and returns its path; raises OSError."""
-    metrics = sweep.file.metrics
+    metrics = [headline(gathered)[0] if metric == "accuracy" else metric for metric in sweep.file.metrics]
     figure = Figure(figsize=(6.4 * len(metrics), 4.4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(sweep.file.title or sweep.name, color=INK, fontsize=12, fontweight="bold", x=0.01, ha="left")
@@ -99,6 +99,8 @@ def _places(sweep: Sweep, gathered: Sequence[Gathered]) -> dict[int, float]:
             values[id(g)] = g.point.label
         elif "." in sweep.x:
             values[id(g)] = g.point.runs[0].setting(sweep.x)
+        elif sweep.x in g.point.axes:
+            values[id(g)] = g.point.axes[sweep.x]
         elif (spread := g.spread(sweep.x)) is not None:
             values[id(g)] = spread.mean
     numbers = {key: v for key, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}

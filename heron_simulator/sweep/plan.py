@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from heron_core.config import placed, validate
+from heron_core.config import placed, validate, written
 from heron_core.errors import ConfigError, DataError
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import as_method, without_unused
@@ -20,7 +20,7 @@ from heron_server.config import ServerSettings, split_run_file
 from heron_simulator.settings import SimulateSettings, SimulationFile
 from heron_simulator.sweep.file import CONTROL, SweepFile, Tables, Variant, expanded, load_sweep_file, merged
 
-AFFECTS_RESULTS = {"order", "quorum", "byte_budget", "test_data", "test_path", "test_options", "device"}
+AFFECTS_RESULTS = {"order", "quorum", "byte_budget", "test_data", "test_path", "test_options", "device", "start_from"}
 """Of the [server] table; the rest does not change what a simulated run ends with."""
 
 
@@ -31,6 +31,8 @@ class Run:
     spec: RunSpec
     server: ServerSettings
     simulate: SimulateSettings
+    clients: tuple[Tables, ...] = ()
+    """What the clients' files say, not yet checked: one for all of them, or one each. None for experiment data."""
 
     @property
     def fingerprint(self) -> str:
@@ -41,6 +43,7 @@ class Run:
             "simulate": self.simulate.model_dump(mode="json"),
             "heron": __version__,
             "weights": self._weights(),
+            **({"clients": written(self.clients)} if self.clients else {}),
         }
         return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import IO
 
+from heron_core.config import written
 from heron_core.errors import Interrupted
 from heron_core.process.children import KeptFolder, ending, kept_folder, let_go, start_child
 from heron_simulator.sweep.plan import Run
@@ -65,8 +66,7 @@ class Pool:
 
     def _row(self, run: Run, kept: KeptFolder) -> Row | None:
         folder = kept.path
-        job = {part: getattr(run, part).model_dump(mode="json") for part in ("spec", "server", "simulate")}
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        (folder / "job.json").write_text(job_of(run), encoding="utf-8")
         began, said = perf_counter(), folder / "said.txt"
         with said.open("wb") as output:
             code = self._wait(kept, output)
@@ -97,6 +97,14 @@ class Pool:
             with self._lock:
                 self._processes.discard(process)
             let_go(process)
+
+
+def job_of(run: Run) -> str:
+    """What its process reads, as JSON."""
+    return json.dumps({
+        "spec": run.spec.model_dump(mode="json"), "server": written(run.server.model_dump()),
+        "simulate": run.simulate.model_dump(mode="json"), "clients": written(run.clients),
+    })  # fmt: skip
 
 
 def without_machine(text: str, folder: Path) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from heron_core.process.console import printable
 from heron_server.display.lines import Lines
-from heron_server.text.units import percent_text, seconds_text
+from heron_server.text.figures import name_text
+from heron_server.text.units import number_text, percent_text, seconds_text
 from heron_simulator.sweep.store import Row, number
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ class Progress:
         if row.get("failed"):
             self._say(f"{self._count()}  {name}  FAILED: {row['failed']}")
         elif self._bar is None:
-            accuracy = f"accuracy {percent_text(number(row, 'accuracy'))}"
-            cells = [self._count(), name, accuracy, seconds_text(number(row, "wall_s")), self.time_left()]
+            cells = [self._count(), name, _figure(row), seconds_text(number(row, "wall_s")), self.time_left()]
             self._say("  ".join(cells).rstrip())
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, description=printable(name), left=self.time_left())
@@ -64,6 +64,13 @@ class Progress:
             self._bar.console.print(printable(text), markup=False, soft_wrap=True)
         else:
             self._lines.write(printable(text))
+
+
+def _figure(row: Row) -> str:
+    """`accuracy 91.40 %`, or what else judges the run."""
+    if row.get("accuracy") is None and row.get("metric") is not None:
+        return f"{name_text(str(row['metric_name']))} {number_text(number(row, 'metric'))}"
+    return f"accuracy {percent_text(number(row, 'accuracy'))}"
 
 
 def _bar(stream: TextIO) -> Bar:

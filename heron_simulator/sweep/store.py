@@ -17,7 +17,9 @@ from heron_core.files import replace_file
 Figure = str | int | float | None
 Row = Mapping[str, Figure]
 """One run's figures by the names of their columns; None where a run does not have one."""
-TEXT = frozenset({"fingerprint", "point", "control", "method", "accuracy_by_round", "model_sha256", "failed"})
+TEXT = frozenset({
+    "fingerprint", "point", "control", "method", "metric_name", "accuracy_by_round", "model_sha256", "failed",
+})  # fmt: skip
 """Columns of results.csv that hold no numbers."""
 
 
@@ -30,7 +32,8 @@ def number(row: Row, column: str) -> float | None:
 class Store:
     """The results folder; one sweep at a time works in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, fresh: bool = False) -> None:
+        """`fresh`: forgets what earlier calls have found."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._log = (folder / "runs.jsonl").open("a+", encoding="utf-8")
@@ -39,6 +42,8 @@ class Store:
         except OSError:
             self._log.close()
             raise RunDirectoryBusy(f"another sweep works in {folder}; wait for it, or give --out") from None
+        if fresh:
+            self._log.truncate(0)
         self.rows = self._read()
 
     def add(self, fingerprint: str, row: Row) -> None:
