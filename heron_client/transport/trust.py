@@ -58,10 +58,10 @@ class Trust:
         """The token of the file. Raises ConfigError."""
         assert self.token is not None
         try:
-            token = self.token.read_text(encoding="ascii").strip()
+            token = self.token.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the token in {self.token} cannot be read: {error}; see token_file") from None
-        if not token.isprintable() or not token:
+        if not token.isprintable() or not token.isascii() or not token:
             raise ConfigError(f"{self.token} must hold one line, the token that `heron-server certs token` made")
         return token
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from heron_core.arrays import TensorSpec
+from heron_core.config import expanded
 from heron_core.data.adapted import specs_of_first
 from heron_core.data.source import Source
 from heron_core.data.sources.own import KINDS, as_source, call_factory, is_source, load_own
@@ -32,12 +33,19 @@ def open_data(factory: Factory, options: Mapping[str, object], wanted: Specs | N
     """The data, and what its samples are: what is `wanted`, else what the first one is. Raises DataError."""
     kind, _, name = factory.partition(":") if isinstance(factory, str) else ("", "", "")
     if kind in KINDS:
-        path = Path(name).expanduser()
+        path = _place(name)
         specs = wanted or Specs(*KINDS[kind].specs(path, options))
         return load_own(kind, path=path, options=options, inputs=specs.inputs, labels=specs.labels), specs
     made = _made(factory, options)
     specs = wanted or _specs_of(made)
     return as_source(made, *specs), specs
+
+
+def _place(name: str) -> Path:
+    try:
+        return expanded(name)
+    except ValueError as error:
+        raise DataError(f"{name!r}: {error}") from None
 
 
 def _made(factory: Factory, options: Mapping[str, object]) -> object:

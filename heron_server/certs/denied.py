@@ -39,7 +39,7 @@ class LinesOf:
 
     def _read(self) -> None:
         try:
-            text = self._path.read_text(encoding="utf-8")
+            text = self._path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             log.warning("%s cannot be read, what it said before still counts: %s", self._path, error)
             return

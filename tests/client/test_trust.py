@@ -66,8 +66,13 @@ def test_a_token_goes_over_tls_and_over_plain_text_on_this_machine_only(here: Pa
     assert trust(NAME).token is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"a\nb", b"\xff", b"a\x00"])
+@pytest.mark.parametrize("content", [b"", b"\n", b"a\nb", b"\xff", b"a\x00", "ä".encode()])
 def test_a_token_that_is_none_is_named(here: Path, content: bytes) -> None:
     (here / "t").write_bytes(content)
     with pytest.raises(ConfigError, match="t"):
         trust(NEAR, token_file="t").channel(NEAR)
+
+
+def test_a_token_may_come_from_an_editor_of_windows(here: Path) -> None:
+    (here / "t").write_bytes(b"\xef\xbb\xbfa:b\r\n")
+    assert trust(NEAR, token_file="t").read_token() == "a:b"

@@ -102,7 +102,7 @@ def _labels(path: Path | str, y: Array, labels: LabelSpec) -> tuple[tuple[str, .
 def read_npz(path: Path) -> tuple[Array, Array]:
     """x and y as they are in the file. Raises DataError."""
     if not path.is_file():
-        raise DataError(f"no .npz file at {path}; set data.path in the client's file")
+        raise DataError(f"no .npz file at {path}; set data.path in the client's file, or the server's test_path")
     try:
         # opened here, because np.load forgets to close a torn archive
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

@@ -142,10 +142,13 @@ def _shut(number: int, place: Place, port: int) -> bool:
 
 
 def place_of(address: str) -> Place:
-    """Of gRPC's "ipv4:127.0.0.1:41234" or "ipv6:%5B::1%5D:41234"; anything else has port 0."""
+    """Of gRPC's "ipv4:127.0.0.1:41234" or "ipv6:%5B::1%5D:41234"; anything else has port 0.
+
+    Without the zone of an IPv6 address, which the system tells apart from it.
+    """
     _, _, rest = address.partition(":")
     host, _, port = unquote(rest).rpartition(":")
-    return (host.strip("[]"), int(port)) if port.isdecimal() else (address, 0)
+    return (host.strip("[]").partition("%")[0], int(port)) if port.isdecimal() else (address, 0)
 
 
 def host_of(address: str) -> str:

@@ -199,6 +199,10 @@ def test_data_is_found_by_its_name(model: str | None, tmp_path: Path, monkeypatc
     image.new("L", (9, 9)).save(tmp_path / "images" / "3" / "a.png")
     assert "all 5 samples" in str(check_dataset("kit_data:make", model, options={"size": 5}))
     assert "all 4 samples" in str(check_dataset(f"npz:{tmp_path / 'a.npz'}", model))
+    monkeypatch.setenv("HERON_TEST_PLACE", str(tmp_path))
+    assert "all 4 samples" in str(check_dataset("npz:$HERON_TEST_PLACE/a.npz", model))
+    with pytest.raises(DataError, match=r"the variable \$HERON_NOT_SET is not set"):
+        check_dataset("npz:$HERON_NOT_SET/a.npz", model)
     assert "all 1 samples" in str(check_dataset(f"image_folder:{tmp_path / 'images'}", model))
     with pytest.raises(DataError, match=r"expected package\.module:factory or one of image_folder:PATH, npz:PATH"):
         check_dataset("kit_data", model)

@@ -200,7 +200,12 @@ def test_a_giant_manifest_of_a_member_is_refused_before_it_is_parsed(
 
 @pytest.mark.parametrize(
     ("address", "place"),
-    [("ipv4:10.1.2.3:4567", ("10.1.2.3", 4567)), ("ipv6:%5B::1%5D:4567", ("::1", 4567)), ("unix:", ("unix:", 0))],
+    [
+        ("ipv4:10.1.2.3:4567", ("10.1.2.3", 4567)),
+        ("ipv6:%5B::1%5D:4567", ("::1", 4567)),
+        ("ipv6:%5Bfe80::1%254%5D:4567", ("fe80::1", 4567)),
+        ("unix:", ("unix:", 0)),
+    ],
 )
 def test_grpc_s_addresses_are_read(address: str, place: tuple[str, int]) -> None:
     assert place_of(address) == place

@@ -20,6 +20,8 @@ def test_names_and_serial_numbers_are_denied_as_soon_as_the_file_says_so(tmp_pat
     assert not denied.denies("alice", "77") and not denied.denies("alice", "") and not denied.denies("bo", "1b")
     path.unlink()
     assert not denied.denies("bob", "a1b")
+    path.write_bytes(b"\xef\xbb\xbfbob\r\n")
+    assert denied.denies("bob"), "a byte order mark is no part of a name"
 
 
 def test_a_list_that_cannot_be_read_still_counts_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

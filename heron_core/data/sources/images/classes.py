@@ -37,7 +37,7 @@ def find_classes(root: Path, order: Sequence[str], class_names: Sequence[str], c
     path that is a level too high or too low.
     """
     if not root.is_dir():
-        raise DataError(f"no image folder at {root}; set data.path in the client's file")
+        raise DataError(f"no image folder at {root}; set data.path in the client's file, or the server's test_path")
     found = {folder.name: walk(folder) for folder in class_folders(root)}
     loose, passed_over = _top(root)
     if not found:
