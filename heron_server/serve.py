@@ -46,8 +46,8 @@ def serve(
     """
     guard = choose_guard(settings, insecure)
     with failing(), Observers(observers) as told:
-        trainer, facts = prepare(spec, settings)
-        return asyncio.run(_serve(spec, settings, directory, trainer, facts, resume, told, guard))
+        trainer, checked = prepare(spec, settings)
+        return asyncio.run(_serve(spec, settings, directory, trainer, checked.facts, resume, told, guard))
 
 
 async def _serve(

@@ -4,7 +4,7 @@ same messages would weigh on the wire."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from heron_client.transport.interface import Accept, PushStream, Transport
@@ -28,7 +28,11 @@ class InProcess(Transport):
     `identity`: whose calls these are, as a certificate would prove it. Empty: anybody's, as in plain text.
     """
 
-    def __init__(self, coordinator: Coordinator, identity: str = "") -> None:
+    def __init__(
+        self, coordinator: Coordinator, identity: str = "", on_step: Callable[[int], None] = lambda number: None
+    ) -> None:
+        """`on_step` is called with the round's number after each local step, or part of one."""
+        self.on_step = on_step
         self._peer = Peer("in-process", identity)
         self._coordinator, self._charges = coordinator, Charges(coordinator.ledger)
         self._session_id = ""
@@ -62,6 +66,7 @@ class InProcess(Transport):
 
     def report(self, term: int, round_number: int, step: int) -> None:
         """Beats at once. Nothing is charged: over gRPC the number of beats depends on the time that a round takes."""
+        self.on_step(round_number)
         with suppress(UnknownSession):  # the client hears of that by its next event
             beat = pb.Beat(session_id=self._session_id, term=term, round=round_number, step=step)
             self._coordinator.beat(self._peer, beat)

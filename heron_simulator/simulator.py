@@ -6,98 +6,118 @@ Clients take turns whenever they wait.
 from __future__ import annotations
 
 import hashlib
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
-
-from torch import nn
 
 from heron_client.compute.backend import BuildBackend
 from heron_client.compute.backends.torch_backend import build_torch_backend
 from heron_client.config import ClientSettings
 from heron_client.session.runner import Runner
 from heron_client.transport.interface import Transport
-from heron_core.config import validate
+from heron_core.config import expanded, validate
 from heron_core.data import Shares
 from heron_core.errors import ConfigError, HeronError, Internal, Interrupted
 from heron_core.models.split_model import AssembledModel
 from heron_core.process import signals
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
+from heron_server.display.choose import in_notebook, make_display
 from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
-from heron_server.planning.facts import ModelFacts
+from heron_server.planning.checks import CheckedRun
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.prepare import finish_run, prepare
 from heron_server.storage.run_dir import RunDir
+from heron_server.training.commands import TrainedModel
 from heron_server.training.worker import InlineWorker
 from heron_simulator.in_process import InProcess
+from heron_simulator.notebook.arguments import ClientTables, RunTables, client_tables, settings_of
+from heron_simulator.notebook.given import as_given, handed_over
+from heron_simulator.notebook.simulation import MOST_CLASSES, Losses, Simulation, confusion_of
 
 NO_DEADLINES = {
     "silence_s": inf, "step_deadline_s": inf, "round_deadline_s": inf, "space_wait_s": 0.0, "abandoned_pause_s": 0.0,
 }  # fmt: skip
 """In one thread a client is never late: it waits for its turn to compute. A full disk ends the run at once, and an
 abandoned round begins again at once."""
-ClientTables = Mapping[str, object]
-"""What a client's file may say, not yet checked."""
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """What a simulated run leaves: its summary (as in summary.json), the assembled model in evaluation mode, and what
-    planning knows of it."""
-
-    summary: Summary
-    model: nn.Module
-    facts: ModelFacts
 
 
 def simulate(
-    run_spec: RunSpec,
+    run_spec: RunTables,
     *,
+    model: object = None,
+    data: object = None,
+    test: object = None,
     clients: int | None = None,
-    settings: ServerSettings | None = None,
+    settings: ServerSettings | Mapping[str, object] | None = None,
     client_settings: ClientTables | Sequence[ClientTables] | None = None,
-    run_dir: Path | None = None,
+    run_dir: Path | str | None = None,
     resume: bool = False,
     observers: Sequence[Observer] = (),
     around: Callable[[Transport], Transport] | None = None,
+    progress: bool | None = None,
 ) -> Simulation:
-    """Runs `run_spec` with N simulated clients; `clients` overrides federation.clients.
+    """Runs a run spec (an object, the tables of a run file as a dict, or a file's path) with N simulated clients.
 
-    `client_settings` are keys of the client's file (such as data) for every client, or one such table for each.
-    The observers hear what happens, and are closed at the end. `around` may wrap each client's transport. Without
-    `run_dir` nothing is left on the disk. Raises the HeronError that ended the run or one of the clients; Interrupted,
-    within a local step, where this is a command that a signal ends. A program of your own gets its KeyboardInterrupt.
+    Objects may stand where settings name code and data: `model`, a SplitModel, a CutModule or a function that returns
+    one; `data`, a list with a dataset or (x, y) for each client; `test`, the server's. (x, y) mean what they mean in an
+    .npz file. `clients` overrides federation.clients. `client_settings` are keys of the client's file (such as data)
+    for every client, or one such table for each. The observers hear what happens, and are closed at the end. `around`
+    may wrap each client's transport. `progress`: show it; None: where this is a notebook. Without `run_dir` nothing is
+    left on the disk. Raises the HeronError that ended the run or one of the clients, and ConfigError for wrong
+    settings; Interrupted, within a local step, where this is a command that a signal ends. A program of your own gets
+    its KeyboardInterrupt.
     """
-    if clients is not None:
-        run_spec = with_clients(run_spec, clients)
-    participants = _participants(run_spec.federation.clients, client_settings or {})
-    stopped = threading.Event()
+    given = as_given(model, data, test)
+    spec, server = settings_of(run_spec, settings, given)
+    tables = client_tables(clients, given, client_settings)
+    spec = spec if clients is None else with_clients(spec, clients)
+    participants = _participants(spec.federation.clients, tables)
+    folder = expanded(run_dir) if isinstance(run_dir, str) else run_dir
+    shows = in_notebook() if progress is None else progress
+    told = [*observers, *([make_display("text", sys.stdout)] if shows else [])]
+    with handed_over(given):
+        return _simulated(spec, server, participants, folder, resume, told, around or (lambda transport: transport))
+
+
+def _simulated(
+    spec: RunSpec, settings: ServerSettings, participants: list[ClientSettings], run_dir: Path | None, resume: bool,
+    observers: Sequence[Observer], around: Callable[[Transport], Transport],
+) -> Simulation:  # fmt: skip
+    stopped, losses = threading.Event(), Losses()
     with ExitStack() as stack:
         stack.enter_context(signals.stopping(stopped.set))
         told = stack.enter_context(Observers(observers))
         folder = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heron-")))
-        settings = (settings or ServerSettings()).model_copy(update={"run_dir": folder, **NO_DEADLINES})
+        settings = settings.model_copy(update={"run_dir": folder, **NO_DEADLINES})
         directory = RunDir(folder, settings.keep_checkpoints)
         stack.callback(directory.close)
-        trainer, facts = prepare(run_spec, settings)
-        coordinator = Coordinator(
-            run_spec, settings, trainer, directory, InlineWorker(), resume, told, own_data=facts.test_data
-        )
+        trainer, checked = prepare(spec, settings)
+        own = checked.facts.test_data
+        coordinator = Coordinator(spec, settings, trainer, directory, InlineWorker(), resume, told, own_data=own)
         try:
             build = partial(build_torch_backend, weights_folder=settings.start_from)
-            _run_clients(coordinator, participants, around or (lambda transport: transport), stopped, build)
+            _run_clients(coordinator, participants, around, stopped, build, losses)
         except _Stopped:
             raise _interrupted(coordinator, run_dir) from None
-        summary = finish_run(coordinator, facts, directory, curves=run_dir is not None)
-        trained = trainer.trained()
-        return Simulation(summary, AssembledModel(trained.front, trained.back).eval(), facts)
+        summary = finish_run(coordinator, checked.facts, directory, curves=run_dir is not None)
+        return _result(summary, checked, trainer.trained(), losses)
+
+
+def _result(summary: Summary, checked: CheckedRun, trained: TrainedModel, losses: Losses) -> Simulation:
+    """The parts are nobody else's any more, so they are handed out as they are, to be trained on."""
+    model, classes = AssembledModel(trained.front, trained.back).eval(), checked.facts.labels.classes
+    confusion, test = None, checked.test
+    if test is not None and 0 < classes <= MOST_CLASSES:
+        confusion = confusion_of(model, test, classes, checked.model.channels_last)
+    names = tuple(summary.get("class_names", ())) or tuple(map(str, range(classes)))
+    return Simulation(summary, model.requires_grad_(), checked.facts, losses.table(), names, confusion)
 
 
 def with_clients(run_spec: RunSpec, clients: int) -> RunSpec:
@@ -129,13 +149,17 @@ def _interrupted(coordinator: Coordinator, run_dir: Path | None) -> Interrupted:
     return Interrupted(f"stopped by a signal after round {done} of {rounds}; {kept}")
 
 
+def _note_losses(losses: Losses, name: str, client: Runner, round_number: int) -> None:
+    losses.heard(name, round_number, client.losses)
+
+
 class _Stopped(Exception):
     """A signal has come. No error of Heron's: a client would tell its server of that."""
 
 
 def _run_clients(
     coordinator: Coordinator, participants: list[ClientSettings], around: Callable[[Transport], Transport],
-    stopped: threading.Event, build: BuildBackend,
+    stopped: threading.Event, build: BuildBackend, losses: Losses,
 ) -> None:  # fmt: skip
     def go_on() -> None:
         if stopped.is_set():
@@ -144,8 +168,11 @@ def _run_clients(
     runners, shares = [], Shares()
     for settings in participants:
         key = hashlib.blake2b(settings.name.encode(), digest_size=16).digest()
-        transport = around(InProcess(coordinator, settings.name))
-        client = Runner(settings, transport, key, measure_memory=False, on_alive=go_on, shares=shares, build=build)
+        within = InProcess(coordinator, settings.name)
+        client = Runner(
+            settings, around(within), key, measure_memory=False, on_alive=go_on, shares=shares, build=build
+        )
+        within.on_step = partial(_note_losses, losses, settings.name, client)
         runners.append((settings.name, client.run()))
     while runners:
         coordinator.tick()

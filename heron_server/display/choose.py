@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TextIO
 
 from heron_server.display.json_lines import JsonDisplay
@@ -14,11 +15,26 @@ NO_CURSOR = ("dumb", "unknown")
 
 
 def make_display(log_format: str, stream: TextIO) -> Observer:
-    """JSON lines if `log_format` is "json"; else the live display on a terminal and plain lines where there is none."""
+    """JSON lines if `log_format` is "json"; else the live display on a terminal, or in a notebook with ipywidgets, and
+    plain lines where there is none."""
     if log_format == "json":
         return JsonDisplay(stream)
-    if stream.isatty() and os.environ.get("TERM") not in NO_CURSOR:
+    if _is_live(stream):
         from heron_server.display.rich import RichDisplay
 
         return RichDisplay(stream)
     return PlainDisplay(stream)
+
+
+def in_notebook() -> bool:
+    """Is this the kernel of a Jupyter notebook?"""
+    from rich.console import Console
+
+    return Console().is_jupyter
+
+
+def _is_live(stream: TextIO) -> bool:
+    """Can a line be changed afterwards?"""
+    if in_notebook():
+        return find_spec("ipywidgets") is not None
+    return stream.isatty() and os.environ.get("TERM") not in NO_CURSOR

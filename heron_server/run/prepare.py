@@ -9,7 +9,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.display.report import write_curves
 from heron_server.metrics.figures import Summary
-from heron_server.planning.checks import check_run
+from heron_server.planning.checks import CheckedRun, check_run
 from heron_server.planning.client_state import client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.macs import step_macs
@@ -20,10 +20,10 @@ from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Trainer
 
 
-def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Trainer, ModelFacts]:
-    """The trainer, and the facts of its model; raises ConfigError, ModelError or DataError before anyone can join."""
+def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Trainer, CheckedRun]:
+    """The trainer, and what the run was found to be; raises ConfigError, ModelError, DataError before anyone joins."""
     checked = check_run(spec, settings)
-    return Trainer(spec, checked.model, checked.device, checked.test), checked.facts
+    return Trainer(spec, checked.model, checked.device, checked.test), checked
 
 
 def finish_run(
