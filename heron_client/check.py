@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,36 +13,59 @@ from heron_client.compute.local_round import LocalRound
 from heron_client.compute.meter import PeakMeter, resident_bytes
 from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
-from heron_client.session.answers import check_times, run_spec_of
+from heron_client.session.answers import check_times, class_names_of, run_spec_of
+from heron_client.session.joining import doubts_of, join_request
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_client.transport.trust import Trust
 from heron_client.trust import choose_trust
+from heron_core.data.facts import DataFacts
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 from heron_core.version import PROTOCOL_VERSION, __version__
+from heron_core.wire.software import Software, differences
 
 
 def run_check(settings: ClientSettings, say: Callable[[str], None], insecure: bool = False) -> None:
     """Says each thing found to work; raises the HeronError of the first that does not."""
-    reply = ask_server(settings, choose_trust(settings, insecure))
+    trust = choose_trust(settings, insecure)
+    reply = ask_server(settings, trust)
     say(f"server       {settings.server} answers, run {reply.run_id}, protocol {PROTOCOL_VERSION}, Heron {__version__}")
-    trial = Trial(settings, run_spec_of(reply))
+    say(f"software     {software_here(settings)}")
+    if other := other_software(settings, reply):
+        say(f"             {other}")
+    trial = Trial(settings, run_spec_of(reply), class_names_of(reply))
     say(f"data         {trial.load_data()}")
+    if trial.facts is not None:
+        compared = ask_server(settings, trust, reply.run_id, trial.facts)
+        for line in (*map(str, trial.facts.inputs), *doubts_of(compared)):
+            say(f"             {line}")
     say(f"task         {trial.task}")
     step = trial.step()
     say(f"model        {trial.model}")
     say(f"one step     {step}")
 
 
-def ask_server(settings: ClientSettings, trust: Trust) -> pb.JoinReply:
-    """The server's answer to a Join that takes no place. Raises ConfigError or PeerError."""
+def software_here(settings: ClientSettings) -> Software:
+    """What computes at this client."""
+    from heron_client.compute.backends.torch_backend import device_kind  # torch
+
+    return Software.here(device_kind(settings))
+
+
+def other_software(settings: ClientSettings, reply: pb.JoinReply) -> str:
+    """What is another at the server, one line; empty where nothing is."""
+    different = differences(software_here(settings), Software.read(reply.software), "the server")
+    return f"{different}: the bits may differ" if different else ""
+
+
+def ask_server(
+    settings: ClientSettings, trust: Trust, run_id: str = "", facts: DataFacts | None = None
+) -> pb.JoinReply:
+    """The server's answer to a Join that takes no place. `facts`: of data that was loaded for this run. Raises
+    ConfigError, PeerError, or DataError where the data cannot be that of the run."""
     transport = GrpcTransport(settings.server, settings.rpc_deadline_s, trust)
     try:
-        reply = transport.join(
-            pb.JoinRequest(
-                protocol_version=PROTOCOL_VERSION, client_name=settings.name, instance_key=os.urandom(16), dry_run=True
-            )
-        )
+        reply = transport.join(join_request(settings, os.urandom(16), run_id, facts, dry_run=True))
     finally:
         transport.close()
     check_times(reply)
@@ -69,14 +92,21 @@ class OneStep:
 class Trial:
     """One local step of a run, tried on this machine by itself."""
 
-    def __init__(self, settings: ClientSettings, spec: RunSpec) -> None:
-        """Builds the client's parts. Raises ModelError or ConfigError."""
+    def __init__(self, settings: ClientSettings, spec: RunSpec, class_names: Sequence[str] = ()) -> None:
+        """Builds the client's parts; `class_names`: the run's, as far as they are known. Raises ModelError or
+        ConfigError."""
         from heron_client.compute.backends.torch_backend import build_torch_backend  # torch
 
         one_step = {"method": spec.method.model_copy(update={"local_steps": 1, "upload_period": 1})}
         self._settings, self._spec = settings, spec.model_copy(update=one_step)
         self._backend = build_torch_backend(settings, self._spec)
+        self._class_names = class_names
         self._workspace: Workspace | None = None
+
+    @property
+    def facts(self) -> DataFacts | None:
+        """Of own data, after `load_data`."""
+        return self._workspace.facts if self._workspace else None
 
     @property
     def task(self) -> str:
@@ -92,11 +122,10 @@ class Trial:
 
     def load_data(self) -> str:
         """Says what this client trains on, as the first of the run's clients. Raises DataError."""
-        workspace = Workspace(self._settings, self._spec, self._backend)
+        workspace = Workspace(self._settings, self._spec, self._backend, class_names=self._class_names)
         workspace.prepare(0, self._spec.federation.clients)
         self._workspace = workspace
-        classes = self._backend.labels.classes
-        histogram = f", class histogram {workspace.class_histogram}" if classes else ""
+        histogram = f", class histogram {text}" if (text := workspace.class_histogram_text) else ""
         return f"{workspace.num_samples} training samples{histogram}"
 
     def step(self) -> OneStep:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
+from heron_client.check import other_software
 from heron_client.doctor.visit import PATIENCE_S, Visit
 from heron_client.transport.handshake import facts_of_server, why_refused
 from heron_client.transport.proxy import PROXIES, named_proxy
@@ -134,6 +135,8 @@ def server(visit: Visit) -> Iterator[Finding]:
         _blame_resolver(visit)
         raise
     yield ok(f"run {reply.run_id}, a heartbeat every {reply.heartbeat_s:g} s")
+    if other := other_software(visit.settings, reply):
+        yield warning(other)
 
 
 def _blame_resolver(visit: Visit) -> None:

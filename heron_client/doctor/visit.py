@@ -12,10 +12,12 @@ import grpc
 
 from heron_client.check import Trial, ask_server
 from heron_client.config import ClientSettings
-from heron_client.session.answers import run_spec_of
+from heron_client.session.answers import class_names_of, run_spec_of
+from heron_client.session.joining import doubts_of
 from heron_client.transport.grpc_streams import FEDERATION
 from heron_client.transport.trust import Trust
 from heron_client.trust import choose_trust
+from heron_core.data.facts import DataFacts
 from heron_core.errors import ConfigError, HeronError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
@@ -108,4 +110,8 @@ class Visit:
     @cached_property
     def trial(self) -> Trial:
         """The run's work, on this machine. Raises ModelError or ConfigError."""
-        return Trial(self.settings, self.spec)
+        return Trial(self.settings, self.spec, class_names_of(self.answer()))
+
+    def compared(self, facts: DataFacts) -> list[str]:
+        """What the server finds doubtful about this data. Raises DataError where it cannot be that of the run."""
+        return doubts_of(ask_server(self.settings, self.trust, self.answer().run_id, facts))

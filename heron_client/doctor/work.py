@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heron_client.doctor.visit import Visit
-from heron_core.doctor.examination import Finding, ok
+from heron_core.doctor.examination import Finding, ok, warning
 from heron_core.doctor.machine import memory
 
 
@@ -18,6 +18,9 @@ def model(visit: Visit) -> Iterator[Finding]:
 def data(visit: Visit) -> Iterator[Finding]:
     """Does the data load, and fit the model? Raises DataError."""
     yield ok(visit.trial.load_data())
+    if visit.trial.facts is not None:
+        for text in visit.compared(visit.trial.facts):
+            yield warning(text)
 
 
 def one_step(visit: Visit) -> Iterator[Finding]:

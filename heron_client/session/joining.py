@@ -49,7 +49,8 @@ class Joining:
         for _ in range(MOST_JOINS):
             reply = self._transport.join(self._request())
             if reply.session_id or run_spec_of(reply).data.source != "client":
-                _say(reply)
+                for text in doubts_of(reply):
+                    log.warning("%s", text)
                 return reply
             self._load(reply)
         raise BadReply("the server was told of this client's data and gives no session; look at what answers at server")
@@ -107,7 +108,7 @@ def _input(facts: InputFacts) -> pb.InputFacts:
     )  # fmt: skip
 
 
-def _say(reply: pb.JoinReply) -> None:
-    """What the server finds doubtful."""
-    for text in reply.warnings[:MOST_WARNINGS]:
-        log.warning("the server compared the data: %s", in_one_line(text[:MOST_LETTERS]))
+def doubts_of(reply: pb.JoinReply) -> list[str]:
+    """What the server, which compared this client's data with others', finds doubtful."""
+    texts = [in_one_line(text[:MOST_LETTERS]) for text in reply.warnings[:MOST_WARNINGS]]
+    return [f"the server compared the data: {text}" for text in texts]

@@ -332,7 +332,7 @@ def test_too_few_open_files(plain: str) -> None:
 
 
 def test_another_protocol_version(plain: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heron_client.check.PROTOCOL_VERSION", 99)
+    monkeypatch.setattr("heron_client.session.joining.PROTOCOL_VERSION", 99)
     doctor = Doctor(plain)
     doctor.fails(PEER, "server", "speaks protocol version .* the client 99; install the same Heron on both sides")
     monkeypatch.undo()

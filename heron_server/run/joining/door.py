@@ -10,7 +10,7 @@ from heron_core.device import resolve_device
 from heron_core.errors import CheckpointError, DataError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.software import Software, differences
+from heron_core.wire.software import UNSAID, Software, differences
 from heron_server.config import ServerSettings
 from heron_server.run.joining.comparing import doubts
 from heron_server.run.joining.reading import read_facts
@@ -107,9 +107,10 @@ class Door:
         if self._software.get(name) == software or len(self._software) >= self._most_names:
             return
         self._software[name] = software
-        first, its = next(iter(self._software.items()))
         found = [differences(self.software, software, name)]
-        if its.backend != software.backend:
-            found.append(f"backend {its.backend} at {first}, {software.backend} at {name}")
+        known = ((who, its.backend) for who, its in self._software.items() if its.backend != UNSAID)
+        first, backend = next(known, (name, software.backend))
+        if software.backend not in (backend, UNSAID):
+            found.append(f"backend {backend} at {first}, {software.backend} at {name}")
         if any(found):
             self._journal.said(f"{', '.join(filter(None, found))}: the bits may differ")

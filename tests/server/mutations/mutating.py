@@ -14,6 +14,8 @@ TEXTS = ("", "\0", "a" * 64, "a" * 65, "ä" * 300, "../../etc/passwd", "%s{}", "
 WORDS = (b"\0\0\0\0", b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\x7f\xff\x7f\x7f", b"\xff\xff\xff\xff")
 """Of tensors: zero, NaN, infinity, and others."""
 WIDTHS = {FieldDescriptor.CPPTYPE_UINT32: 2**32, FieldDescriptor.CPPTYPE_UINT64: 2**64}
+NOTHING: dict[int, object] = {FieldDescriptor.CPPTYPE_STRING: "", FieldDescriptor.CPPTYPE_DOUBLE: 0.0}
+"""Of lists that are empty; else 0."""
 MANY = 3000
 """Entries of a list that is made long."""
 
@@ -65,7 +67,7 @@ class Mutator:
         elif values and self._rng.random() < 0.6:
             values[self._rng.randrange(len(values))] = self._value(field, values[0])
         else:
-            values.extend([self._value(field, 0)] * self._rng.choice((1, 2, MANY)))
+            values.extend([self._value(field, NOTHING.get(field.cpp_type, 0))] * self._rng.choice((1, 2, MANY)))
 
     def _value(self, field: FieldDescriptor, now: object) -> object:
         rng = self._rng
