@@ -14,7 +14,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_server.demo import DEMO_FILE
 from heron_simulator.simulator import simulate
 
-ROUNDS = 4
+ROUNDS = 12
 WELL_BELOW = 0.7
 
 
