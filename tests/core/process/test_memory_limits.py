@@ -89,3 +89,12 @@ def test_a_command_may_open_as_many_files_as_the_system_lets_it(monkeypatch: pyt
     assert held == ([4096, 4096] if hard == 4096 else [65536, resource.RLIM_INFINITY])
     raise_limit()
     assert held[0] in (4096, 65536)
+
+
+def test_a_billion_open_files_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some container engines allow them: programs that close what they inherit would count through them all."""
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1 << 30))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    raise_limit()
+    assert asked == [(1 << 20, 1 << 30)]
