@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import resource
 import socket
@@ -118,6 +119,15 @@ def test_a_socket_in_the_file_system_is_tried_and_leaves_nothing(
         Doctor(address="unix:heron.sock").is_well()  # nobody listens
         taken.listen(1)
         Doctor(address="unix:heron.sock").fails(USAGE, "address", "already in use; stop what listens there")
+
+
+def test_a_socket_that_is_a_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heron_server.doctor.port.PATIENCE_S", 0.1)
+    doctor = Doctor(address=f"unix-abstract:heron-doctor-{os.getpid()}")
+    doctor.is_well()
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(f"\0heron-doctor-{os.getpid()}")
+        doctor.fails(USAGE, "address", "already in use; stop what listens there")
 
 
 # -- certificates ----------------------------------------------------------------------------------------------------
