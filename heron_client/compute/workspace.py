@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -110,7 +111,10 @@ class Workspace:
             return None
         inputs, labels = self._backend.inputs, self._backend.labels
         data.check_source(self._own, inputs, labels)
-        return facts_of(self._own, inputs, labels).comparable(inputs)
+        from heron_core.data.contract import contract_of
+
+        contract = contract_of(self._own, inputs, self._settings.data.source)
+        return replace(facts_of(self._own, inputs, labels).comparable(inputs), contract=contract)
 
     def _load_own(self) -> Source:
         own = self._settings.data

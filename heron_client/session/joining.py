@@ -26,6 +26,7 @@ MOST_JOINS = 4
 """Without a session in between: once to hear of the run, once more where another named the classes meanwhile."""
 MOST_NAME_BYTES = 32 << 10
 """Of class names in one Join; more are said by the run file alone."""
+MOST_CONTRACT_BYTES = 16 << 10
 MOST_WARNINGS, MOST_LETTERS = 8, 1000
 
 
@@ -97,8 +98,15 @@ def join_request(
 def _message(run_id: str, facts: DataFacts) -> pb.DataFacts:
     names = facts.class_names if sum(len(n.encode()) for n in facts.class_names) <= MOST_NAME_BYTES else ()
     return pb.DataFacts(
-        run_id=run_id, class_names=names, samples=facts.samples, inputs=[_input(each) for each in facts.inputs]
-    )
+        run_id=run_id, class_names=names, samples=facts.samples, inputs=[_input(each) for each in facts.inputs],
+        input_contract=_contract(facts),
+    )  # fmt: skip
+
+
+def _contract(facts: DataFacts) -> str:
+    """As JSON; empty where it is longer than a server takes."""
+    text = "" if facts.contract is None else facts.contract.model_dump_json(exclude_defaults=True)
+    return text if len(text.encode()) <= MOST_CONTRACT_BYTES else ""
 
 
 def _input(facts: InputFacts) -> pb.InputFacts:

@@ -9,13 +9,21 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from heron_core.arrays import TensorSpec
 from heron_core.spec.kinds import Flag, Positive, PositiveFloat, Settings
 
 MOST_COLUMNS = 65536
-Text = Annotated[str, Field(max_length=1000)]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("control characters are not shown to anybody; leave them out")
+    return text
+
+
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
 Mean = Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field(max_length=MOST_COLUMNS)]
 Std = Annotated[tuple[PositiveFloat, ...], Field(max_length=MOST_COLUMNS)]
 AS_GIVEN = "as your dataset gives it"
@@ -85,7 +93,7 @@ class StoredInput(Settings):
 class InputContract(Settings):
     """Of all of a model's inputs, in its order."""
 
-    source: Annotated[str, Field(max_length=200)] = ""
+    source: Text = ""
     """digits, cifar10, image_folder, npz, ...; empty for your own dataset."""
     inputs: Annotated[tuple[StoredInput, ...], Field(min_length=1, max_length=64)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from heron_core.arrays import Array, TensorSpec
 from heron_core.data.skipped import Skipped
 from heron_core.data.source import Source
 from heron_core.labels import LabelSpec
+
+if TYPE_CHECKING:
+    from heron_core.data.contract import InputContract
 
 LOOKED_AT = 256
 """Samples that the figures are of, where there are as many."""
@@ -70,6 +74,8 @@ class DataFacts:
     inputs: tuple[InputFacts, ...]
     """In the model's order."""
     skipped: Skipped = field(default_factory=Skipped)
+    contract: InputContract | None = None
+    """How stored values become the inputs; None where nobody said it."""
 
     def comparable(self, inputs: Sequence[TensorSpec]) -> DataFacts:
         """Without what is integers to the model: the figures of a vocabulary's ids say nothing of a scale."""

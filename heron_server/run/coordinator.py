@@ -12,6 +12,7 @@ from hashlib import sha256
 from time import monotonic
 
 from heron_core.arrays import Array
+from heron_core.data.contract import InputContract
 from heron_core.data.facts import DataFacts
 from heron_core.errors import HeronError, StaleTerm, TensorError, Unreachable
 from heron_core.models.digest import state_sha256
@@ -267,6 +268,11 @@ class Coordinator:
     def rounds_done(self) -> int:
         """Rounds that are durable."""
         return self._rounds.rounds_done
+
+    @property
+    def contract(self) -> InputContract | None:
+        """How the clients' stored values become the model's inputs, as most of them say it."""
+        return self._door.contract
 
     @property
     def class_names(self) -> tuple[str, ...]:

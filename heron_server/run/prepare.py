@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from heron_core.arrays import TensorSpec
+from heron_core.data.contract import InputContract
 from heron_core.models.saved import save_model
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
@@ -43,18 +46,25 @@ def finish_run(
         "run_id": summary["run_id"], "method": summary["method"], "rounds_done": summary["rounds_done"],
         "accuracy": summary["accuracy"], "metric": summary["metric"], "model_sha256": summary["model_sha256"],
     }  # fmt: skip
+    contract = facts.contract or _fitting(coordinator.contract, facts.inputs)
     directory.check_held()
     with storing(folder):
         save_model(
             folder, spec.model, trained.front, trained.back, trained.head, extra, task=facts.task, inputs=facts.inputs,
-            contract=facts.contract, class_names=coordinator.class_names,
+            contract=contract, class_names=coordinator.class_names,
         )  # fmt: skip
     summary["model_path"], summary["class_names"] = str(folder), list(coordinator.class_names)
-    if facts.contract is not None:
-        summary["input_contract"] = facts.contract.model_dump(mode="json")
+    if contract is not None:
+        summary["input_contract"] = contract.model_dump(mode="json")
     if curves:
         title = f"{spec.method.name} on {spec.model.name}, {summary['clients']} clients"
         history = coordinator.records.history
         summary["curves_path"], summary["curves_hint"] = write_curves(directory.path, history, title)
     directory.write_summary(summary)
     return summary
+
+
+def _fitting(contract: InputContract | None, inputs: Sequence[TensorSpec]) -> InputContract | None:
+    """What clients say, where it is of this model's inputs."""
+    of = [] if contract is None else [(each.name, each.shape, each.dtype) for each in contract.inputs]
+    return contract if of == [(spec.name, spec.shape, spec.dtype) for spec in inputs] else None

@@ -107,7 +107,8 @@ class _Base:
         self, spec: RunSpec, folder: Path, worker: Worker, settings: ServerSettings,
         clock: Callable[[], float] = monotonic,
     ) -> None:  # fmt: skip
-        trainer, self.model = prepare(spec, settings)
+        trainer, checked = prepare(spec, settings)
+        self.model = checked.facts
         self.directory, self.rounds = RunDir(folder), Rounds()
         observers = Observers([self.rounds])
         self.coordinator = Coordinator(

@@ -40,16 +40,18 @@ class Software(_message.Message):
     def __init__(self, heron: _Optional[str] = ..., python: _Optional[str] = ..., torch: _Optional[str] = ..., numpy: _Optional[str] = ..., backend: _Optional[str] = ..., machine: _Optional[str] = ...) -> None: ...
 
 class DataFacts(_message.Message):
-    __slots__ = ("run_id", "class_names", "samples", "inputs")
+    __slots__ = ("run_id", "class_names", "samples", "inputs", "input_contract")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     CLASS_NAMES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_CONTRACT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     class_names: _containers.RepeatedScalarFieldContainer[str]
     samples: int
     inputs: _containers.RepeatedCompositeFieldContainer[InputFacts]
-    def __init__(self, run_id: _Optional[str] = ..., class_names: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[InputFacts, _Mapping]]] = ...) -> None: ...
+    input_contract: str
+    def __init__(self, run_id: _Optional[str] = ..., class_names: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[InputFacts, _Mapping]]] = ..., input_contract: _Optional[str] = ...) -> None: ...
 
 class InputFacts(_message.Message):
     __slots__ = ("name", "stored_dtype", "shape", "looked_at", "least", "most", "mean", "std")

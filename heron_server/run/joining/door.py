@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from heron_core.class_names import listed
+from heron_core.data.contract import InputContract
 from heron_core.data.facts import DataFacts
 from heron_core.device import resolve_device
 from heron_core.errors import CheckpointError, DataError
@@ -46,6 +48,7 @@ class Door:
         self._compared: tuple[str, DataFacts] | None = ("the server's test set", own) if own else None
         self.software = Software.here(resolve_device(settings.device).type)
         self._software: dict[str, Software] = {}
+        self._contracts: dict[str, InputContract] = {}
         self._most_names = spec.federation.clients + SPARE_NAMES
         self._know(spec.data.class_names or (own.class_names if own else ()))
 
@@ -91,7 +94,15 @@ class Door:
                 self._journal.note(f"classes, as {name} has them: {listed(self.class_names)}")
             if self._compared is None:
                 self._compared = f"the data of {name}, the first client", met.facts
+            if met.facts.contract is not None and len(self._contracts) < self._most_names:
+                self._contracts[name] = met.facts.contract
         self._hear(name, Software.read(request.software))
+
+    @property
+    def contract(self) -> InputContract | None:
+        """How stored values become the model's inputs, as most clients say; of equally many, as the first does."""
+        found = Counter(self._contracts.values()).most_common(1)
+        return found[0][0] if found else None
 
     def _know(self, names: tuple[str, ...]) -> None:
         known = self._journal.class_names

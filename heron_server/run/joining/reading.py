@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from math import isfinite
 
+from pydantic import ValidationError
+
 from heron_core.class_names import normal, problem_of
+from heron_core.data.contract import InputContract
 from heron_core.data.facts import MOST_CHANNELS, DataFacts, InputFacts
 from heron_core.errors import DataError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.rounds.admission import MAX_SAMPLES
 
+MOST_CONTRACT_BYTES = 16 << 10
 MOST_INPUTS, MOST_SIZES, MOST_LETTERS = 16, 8, 64
 
 
@@ -22,7 +26,21 @@ def read_facts(message: pb.DataFacts, classes: int) -> DataFacts:
         raise DataError(f"{problem}; mend the class names of the client's data")
     _must(0 < message.samples <= MAX_SAMPLES, f"samples must be 1 to {MAX_SAMPLES}, got {message.samples}")
     _must(len(inputs) <= MOST_INPUTS, f"at most {MOST_INPUTS} inputs are compared, got {len(inputs)}")
-    return DataFacts(tuple(map(normal, names)), message.samples, tuple(map(_input, inputs)))
+    contract = _contract(message.input_contract)
+    return DataFacts(tuple(map(normal, names)), message.samples, tuple(map(_input, inputs)), contract=contract)
+
+
+def _contract(text: str) -> InputContract | None:
+    if not text:
+        return None
+    size = len(text.encode())
+    _must(size <= MOST_CONTRACT_BYTES, f"its input contract is at most {MOST_CONTRACT_BYTES} bytes, got {size}")
+    try:
+        return InputContract.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        _must(False, f"its input contract is not valid: {'.'.join(map(str, first['loc']))}: {first['msg']}"[:300])
+        return None
 
 
 def _input(message: pb.InputFacts) -> InputFacts:
