@@ -40,10 +40,18 @@ def settings(model: type[BaseModel], table: str = "") -> Iterator[Setting]:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             nested.append((f"{table}.{key}" if table else key, kind))
-        else:
-            yield Setting(table, key, field)
+            continue
+        yield Setting(table, key, field)
+        if (inner := _table_of_list(kind)) is not None:
+            nested.append((f"[{table}.{key}]", inner))
     for name, kind in nested:
         yield from settings(kind, name)
+
+
+def _table_of_list(kind: Any) -> type[BaseModel] | None:
+    """Of a list of tables, such as `[[data.table.columns]]`."""
+    inner = get_args(kind)[0] if get_origin(kind) is tuple else None
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
 
 
 def render(model: type[BaseModel], title: str) -> str:
@@ -82,7 +90,7 @@ def _kind(annotation: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(_kind(a) for a in arguments if a is not NoneType)
     if origin in (tuple, list):
-        return f"list of {_kind(arguments[0])}"
+        return "list of tables" if _table_of_list(annotation) else f"list of {_kind(arguments[0])}"
     if origin is dict:
         return "table"
     return PLAIN[annotation]

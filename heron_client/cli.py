@@ -84,6 +84,26 @@ def check(
     run_check(settings, lambda line: typer.echo(printable(line)), insecure)
 
 
+@app.command(short_help="Describe a .csv or .parquet file's columns, as a run file wants them. Asks no server.")
+def columns(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Like the clients' own, such as the server's test set.")],
+    target: Annotated[str, typer.Option(help="The column of labels; the last one, if not given.")] = "",
+    group: Annotated[str, typer.Option(help="The column that says whose a row is.")] = "",
+    options: Annotated[
+        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="As in data.options: delimiter, decimal.")
+    ] = None,
+) -> None:
+    """Prints the tables of a run file by which every client reads its rows: columns, their mean and spread, classes.
+
+    The figures are of this one file, and go to everybody in the run.
+    """
+    from heron_core.config import apply_overrides
+    from heron_core.data.sources.tables import describe_file
+
+    found = describe_file(file, apply_overrides({}, options or [], "--option"), target, group)
+    typer.echo("\n".join(map(printable, str(found).splitlines())))
+
+
 @app.command(short_help="Why can this client not take part? Looks at each part of the way, and says what to mend.")
 def doctor(client_file: ClientFile = None, overrides: Overrides = None, insecure: Insecure = False) -> None:
     """Certificates, data, names, proxy, port, TLS, versions, one step, memory: a line for each, and what to mend.

@@ -15,9 +15,10 @@ from heron_core.trust.names import NAME
 
 class OwnData(Settings):
     source: str = ""
-    """image_folder, npz, or your own `package.module:factory`. Used where the run spec says data.source = "client"."""
+    """image_folder, npz, csv, parquet, or your own `package.module:factory`. Used where the run spec
+    says data.source = "client"."""
     path: LocalPath | None = None
-    """The folder of images, or the .npz file."""
+    """The file, or the folder of images."""
     folder: LocalPath | None = None
     """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
     on_bad_sample: Literal["refuse", "skip"] = "refuse"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, Strict, model_validator
 
@@ -13,6 +13,8 @@ from heron_core.spec.kinds import Count, Flag, NonNegative, Positive, PositiveFl
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import refuse_unused, without_unused
 from heron_core.trust.addresses import Address
+
+R = TypeVar("R", bound=RunSpec)
 
 
 class ServerSettings(Settings):
@@ -38,11 +40,11 @@ class ServerSettings(Settings):
     memory_limit: Count = 0
     """Most bytes that the run may need here by `validate`'s count. 0: the memory of this machine, or of its
     container."""
-    test_data: Annotated[str, Field(pattern=r"^(auto|none|npz|image_folder|[\w.]+:\w+)$")] = "auto"
-    """The server's test set: auto (the run spec's built-in one), none (clients evaluate on held-out samples), npz,
-    image_folder, or your own `package.module:factory`."""
+    test_data: Annotated[str, Field(pattern=r"^(auto|none|npz|image_folder|csv|parquet|[\w.]+:\w+)$")] = "auto"
+    """The server's test set: auto (the run spec's built-in one), none (clients evaluate on held-out samples), or as
+    the clients' data.source: npz, image_folder, csv, parquet, your own `package.module:factory`."""
     test_path: LocalPath | None = None
-    """The .npz file, or the image folder."""
+    """The file or folder."""
     test_options: dict[str, object] = Field(default_factory=dict)
     """Keyword arguments for your own factory."""
     start_from: LocalPath | None = None
@@ -126,7 +128,7 @@ def split_run_file(tables: dict[str, Any], origin: str) -> tuple[RunSpec, Server
     if whole.server.start_from is not None:
         tables = begun(tables, whole.server.start_from)
         whole = validate(RunFile, tables, origin)
-    spec = RunSpec.model_validate(whole.model_dump(exclude={"server", "simulate"}))
+    spec = RunSpec.model_validate(fitting_holdout(whole, whole.server).model_dump(exclude={"server", "simulate"}))
     refuse_unused(spec, tables, origin)
     return spec, whole.server
 
@@ -145,3 +147,13 @@ def begun(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
             f"those in {folder} (--from, server.start_from), which are others; leave one of the two out"
         )
     return {**tables, "model": {**found, **{key: value for key, value in model.items() if value}}}
+
+
+def fitting_holdout(spec: R, settings: ServerSettings) -> R:
+    """The run as it is, but clients hold nothing out that nobody asked for where the server has a test set of its own.
+
+    What was asked for is what was given when `spec` was made; to a copy made of all its values, all were.
+    """
+    if not settings.names_test_set or spec.data.source != "client" or "holdout" in spec.data.model_fields_set:
+        return spec
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"holdout": 0.0})})

@@ -11,7 +11,7 @@ from heron_core.process import signals
 from heron_core.spec.run_spec import RunSpec
 from heron_server.api.server import Port, listen
 from heron_server.certs.choice import Guard, choose_guard
-from heron_server.config import ServerSettings
+from heron_server.config import ServerSettings, fitting_holdout
 from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
 from heron_server.planning.facts import ModelFacts
@@ -44,7 +44,7 @@ def serve(
     the end. `insecure`: without certificates also where other machines reach the address; a public one must have
     server.insecure beside it.
     """
-    guard = choose_guard(settings, insecure)
+    spec, guard = fitting_holdout(spec, settings), choose_guard(settings, insecure)
     with failing(), Observers(observers) as told:
         trainer, checked = prepare(spec, settings)
         return asyncio.run(_serve(spec, settings, directory, trainer, checked.facts, resume, told, guard))

@@ -26,7 +26,7 @@ from heron_core.errors import ConfigError, HeronError, Internal, Interrupted
 from heron_core.models.split_model import AssembledModel
 from heron_core.process import signals
 from heron_core.spec.run_spec import RunSpec
-from heron_server.config import ServerSettings
+from heron_server.config import ServerSettings, fitting_holdout
 from heron_server.display.choose import in_notebook, make_display
 from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
@@ -77,6 +77,7 @@ def simulate(
     given = as_given(model, data, test)
     spec, server = settings_of(run_spec, settings, given)
     tables = client_tables(clients, given, client_settings)
+    spec = fitting_holdout(spec, server)
     spec = spec if clients is None else with_clients(spec, clients)
     participants = _participants(spec.federation.clients, tables)
     folder = expanded(run_dir) if isinstance(run_dir, str) else run_dir

@@ -120,5 +120,5 @@ class Workspace:
         own = self._settings.data
         return data.load_own(
             own.source, path=own.path, options=own.options, inputs=self._backend.inputs, labels=self._backend.labels,
-            class_names=self.class_names, on_bad_sample=own.on_bad_sample,
+            class_names=self.class_names, on_bad_sample=own.on_bad_sample, table=self.spec.data.table,
         )  # fmt: skip

@@ -10,7 +10,8 @@ from heron_core.data.checks import check_source
 from heron_core.data.experiment import Experiment, Shares, client_share, load_experiment, share_sizes
 from heron_core.data.partition import class_histogram
 from heron_core.data.source import ArraySource, Normalisation, Source, Subset
-from heron_core.data.sources.own import load_own, split_holdout, split_own
+from heron_core.data.sources.holdout import split_holdout, split_own
+from heron_core.data.sources.own import load_own
 
 __all__ = [
     "AdaptedDataset",

@@ -33,6 +33,8 @@ class AdaptedDataset:
     def __init__(self, dataset: Any, inputs: Sequence[TensorSpec] = ONE_INPUT, labels: LabelSpec | None = None) -> None:
         self._dataset, self._inputs, self._labels = dataset, inputs, labels or LabelSpec()
         self._name = type(dataset).__name__
+        self.groups: object = getattr(dataset, "groups", None)
+        """Whose each sample is, where the dataset says."""
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
             raise DataError(f"a dataset needs __len__ and __getitem__, {self._name} lacks them; add them")
 

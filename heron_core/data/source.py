@@ -125,21 +125,21 @@ class Subset:
 
     def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
         self.wraps = source
-        self._indices = indices.astype(np.int64)
+        self.indices = indices.astype(np.int64)
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(source)):
             raise DataError(f"indices must be from 0 to {len(source) - 1}, got {indices.min()} to {indices.max()}")
 
     @cached_property
     def labels(self) -> Array:
         """Those of the chosen samples [N, ...]."""
-        return self.wraps.labels[self._indices]
+        return self.wraps.labels[self.indices]
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """The samples at these places of the subset."""
-        return self.wraps.batch(self._indices[indices])
+        return self.wraps.batch(self.indices[indices])
 
 
 def _at(transform: Transform, indices: NDArray[np.int64], x: Images) -> Images:

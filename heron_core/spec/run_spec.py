@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, model_validator
 
 from heron_core.spec.kinds import ClassNames, Count, Flag, Fraction, NonNegative, Positive, PositiveFloat, Settings
+from heron_core.spec.table import TableSpec
 
 
 class ModelSpec(Settings):
@@ -92,7 +93,11 @@ class DataSpec(Settings):
     test_limit: Count = 0
     """Use only this many test samples, likewise. 0: all."""
     holdout: Fraction = 0.1
-    """Share of each client's own data held out for evaluation, with source = client."""
+    """Share of each client's own data held out for evaluation, with source = client. Where the server has a test set of
+    its own (server.test_data) and the run file does not ask for it: 0."""
+    holdout_by: Literal["sample", "group"] = "sample"
+    """What is held out: samples, or whole groups (data.table.group, or `groups` of your own dataset), so that nobody's
+    samples stand on both sides."""
     validation: Fraction = 0.0
     """Set this share of the training samples apart and evaluate on it, to choose settings without looking at the test
     set, or at what clients hold out of their own data: of the experiment's, or of each client's. 0: evaluate there."""
@@ -101,6 +106,8 @@ class DataSpec(Settings):
     class_names: ClassNames = ()
     """What the labels 0, 1, ... are called, as many as the model has classes; own data is matched by them. Empty: as
     the server's test set calls them, else as the first client does whose data knows names."""
+    table: TableSpec = TableSpec()
+    """How the clients' rows (csv, parquet) become samples."""
 
     @model_validator(mode="after")
     def _experiments_only(self) -> Self:

@@ -78,7 +78,7 @@ USERS: Mapping[str, Use] = {
     "federation.hostile": _ROBUST,
     "federation.most_samples": _where("federation.aggregation", "samples"),
     "federation.clip_norm": _where("federation.aggregation", "norm_clipping"),
-    "data.holdout": _where("data.source", "client"),
+    **dict.fromkeys(("data.holdout", "data.holdout_by", "data.table"), _where("data.source", "client")),
 }
 """Setting that not every run uses -> who does. A table stands before its own settings.
 

@@ -35,7 +35,11 @@ def open_data(factory: Factory, options: Mapping[str, object], wanted: Specs | N
     if kind in KINDS:
         path = _place(name)
         specs = wanted or Specs(*KINDS[kind].specs(path, options))
-        return load_own(kind, path=path, options=options, inputs=specs.inputs, labels=specs.labels), specs
+        table, names = KINDS[kind].own_table(path, options)
+        source = load_own(
+            kind, path=path, options=options, inputs=specs.inputs, labels=specs.labels, class_names=names, table=table
+        )
+        return source, specs
     made = _made(factory, options)
     specs = wanted or _specs_of(made)
     return as_source(made, *specs), specs

@@ -12,6 +12,7 @@ from heron_core.data.contract import InputContract, contract_of
 from heron_core.data.experiment import experiment_contract
 from heron_core.data.facts import DataFacts, facts_of
 from heron_core.data.source import Source
+from heron_core.data.tables.source import contract_of_table
 from heron_core.device import resolve_device
 from heron_core.errors import ConfigError, DataError
 from heron_core.models import build_split_model
@@ -73,7 +74,9 @@ def _contract(
     """Of the experiment, or of the server's own test set; what else there is lies with the clients."""
     if spec.data.source != "client":
         return experiment_contract(spec.data.source, facts.inputs[0])
-    return None if test is None else contract_of(test, facts.inputs, settings.test_data)
+    if test is not None:
+        return contract_of(test, facts.inputs, settings.test_data)
+    return contract_of_table(spec.data.table, facts.inputs[0]) if spec.data.table.columns else None
 
 
 def _test_data(spec: RunSpec, test: Source | None, facts: ModelFacts) -> DataFacts | None:
@@ -94,7 +97,7 @@ def load_test(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> Sou
     if settings.names_test_set:
         return data.load_own(
             settings.test_data, path=settings.test_path, options=settings.test_options, inputs=facts.inputs,
-            labels=facts.labels, class_names=spec.data.class_names,
+            labels=facts.labels, class_names=spec.data.class_names, table=spec.data.table,
         )  # fmt: skip
     if spec.data.source == "client":
         return None

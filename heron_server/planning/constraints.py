@@ -26,6 +26,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *_cut_gradients(spec.method, facts),
         *(_probes(spec.method, spec.model.name, facts) if probes else ()),
         *_evaluation(spec.data.validation, settings),
+        *(_holdout(spec.data) if not settings.names_test_set else ()),
         *_hostile(spec.federation),
     ):
         raise ConfigError(reason)
@@ -35,7 +36,7 @@ def _task(chosen: DataSpec, method: MethodSpec, test_data: str, facts: ModelFact
     """One sentence for each that is broken. `test_data`: as in the server's settings."""
     if chosen.source != "client":
         yield from _built_in(chosen, facts)
-    if test_data in ("npz", "image_folder") and len(facts.inputs) > 1:
+    if test_data not in ("auto", "none") and ":" not in test_data and len(facts.inputs) > 1:
         yield (
             f'server.test_data = "{test_data}" gives one input, the model takes {len(facts.inputs)} '
             f"({_names(facts)}); name a package.module:factory"
@@ -195,6 +196,22 @@ def _evaluation(validation: float, settings: ServerSettings) -> Iterator[str]:
         yield (
             f"data.validation = {validation:g} sets training samples apart for evaluation, but "
             f'server.test_data = "{settings.test_data}" names another test set; remove one of the two'
+        )
+
+
+def _holdout(chosen: DataSpec) -> Iterator[str]:
+    """Of clients that evaluate on what they hold out."""
+    table, by_sample = chosen.table, chosen.holdout_by == "sample"
+    if chosen.holdout and table.overlaps and by_sample:
+        yield (
+            f"with data.table.step = {table.step} windows of {table.window} rows share some, and what a client holds "
+            'out would share them with what it learns from; set data.holdout_by = "group" with data.table.group, or '
+            f"data.table.step = {table.window}"
+        )
+    if chosen.holdout and table.columns and not by_sample and not table.group:
+        yield (
+            'data.holdout_by = "group" holds out whole groups, and no column says whose a row is; set '
+            "data.table.group, or hold out by sample"
         )
 
 

@@ -21,8 +21,9 @@ def test_checked_in_page_is_current() -> None:
     assert (DOCS / "settings.md").read_text(encoding="utf-8") == page, "run: python docs/make_settings.py"
 
 
-def test_only_the_clients_name_has_no_default() -> None:
-    assert [s.key for s in settings(SimulationFile) if s.field.is_required()] == []
+def test_only_names_have_no_default() -> None:
+    assert [s.key for s in settings(SimulationFile) if s.field.is_required()] == ["name"]
+    assert [s.table for s in settings(SimulationFile) if s.field.is_required()] == ["[data.table.columns]"]
     assert [s.key for s in settings(ClientSettings) if s.field.is_required()] == ["name"]
 
 
@@ -45,6 +46,7 @@ def test_page_names_types_limits_and_defaults_as_the_file_has_them() -> None:
 
 def test_a_tables_own_keys_come_before_its_sub_tables() -> None:
     assert [table for table, _ in groupby(s.table for s in settings(SimulationFile))] == [
-        "", "model", "data", "data.sensor", "method", "method.zo", "method.alignment", "method.optimizer",
+        "", "model", "data", "data.sensor", "data.table", "[data.table.columns]", "method",
+        "method.zo", "method.alignment", "method.optimizer",
         "server_optimizer", "guard", "federation", "threads", "server", "simulate", "simulate.network",
     ]  # fmt: skip

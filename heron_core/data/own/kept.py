@@ -24,7 +24,7 @@ class Kept:
 
     def __init__(self, source: Source, places: NDArray[np.int64], labels: Array, skipped: Skipped) -> None:
         self.wraps, self.skipped = source, skipped
-        self._places, self._labels = places, labels
+        self.indices, self._labels = places, labels
 
     @property
     def labels(self) -> Array:
@@ -32,11 +32,11 @@ class Kept:
         return self._labels
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.indices)
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """The samples at these places among those that are kept."""
-        return self.wraps.batch(self._places[indices])
+        return self.wraps.batch(self.indices[indices])
 
 
 def without_bad(source: Source, inputs: Sequence[TensorSpec], labels: LabelSpec) -> Kept:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from heron_core.arrays import TensorSpec
 from heron_core.data.source import Source
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
+
+if TYPE_CHECKING:
+    from heron_core.spec.table import TableSpec
 
 Options = Mapping[str, object]
 
@@ -28,6 +31,8 @@ class Asked:
     """The run's, in label order; empty where nobody knows them yet."""
     skip_bad: bool = False
     """Leave samples that hold NaN or Inf in: whoever asks takes them out, one by one."""
+    table: TableSpec | None = None
+    """The run's: how rows become samples."""
 
     def given_path(self) -> Path:
         """Where the data lies. Raises DataError where the operator named no place."""
@@ -58,3 +63,5 @@ class Kind(NamedTuple):
     """Raises DataError for options or files that cannot be used."""
     specs: Callable[[Path, Options], tuple[tuple[TensorSpec, ...], LabelSpec]]
     """What its samples are where no model says it; raises DataError."""
+    own_table: Callable[[Path, Options], tuple[TableSpec | None, tuple[str, ...]]] = lambda path, options: (None, ())
+    """A table of the file's own figures, and its class names, where no run says them; raises DataError."""

@@ -1,4 +1,4 @@
-"""A client's own data, by what its operator's file names, and the share of it held out for evaluation."""
+"""A client's own data, by what its operator's file names."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from heron_core.data.checks import Checked
 from heron_core.data.named import by_name
 from heron_core.data.own.kept import without_bad
 from heron_core.data.own.users_source import UsersSource
-from heron_core.data.source import Source, Subset
+from heron_core.data.source import Source
 from heron_core.data.sources.asked import Asked, Kind
 from heron_core.data.sources.images.folder import folder_specs, load_folder
 from heron_core.data.sources.npz import from_arrays, load_npz, npz_specs
+from heron_core.data.sources.tables import load_csv, load_parquet, own_table, table_specs
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
-from heron_core.streams import generator
 
 if TYPE_CHECKING:
-    from heron_core.spec.run_spec import DataSpec
+    from heron_core.spec.table import TableSpec
 
 KINDS: dict[str, Kind] = {
+    "csv": Kind(load_csv, table_specs, own_table),
     "image_folder": Kind(load_folder, folder_specs),
     "npz": Kind(load_npz, npz_specs),
+    "parquet": Kind(load_parquet, table_specs, own_table),
 }
 """The files that need no code, by the name in data.source; the command line says NAME:PATH."""
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -44,17 +46,19 @@ def load_own(
     labels: LabelSpec,
     class_names: Sequence[str] = (),
     on_bad_sample: Literal["refuse", "skip"] = "refuse",
+    table: TableSpec | None = None,
 ) -> Source:
     """A source of `KINDS` reads `path`; `package.module:factory` gets `options`, and `path` if set.
 
     `class_names`: the run's, in label order, where they are known: a source that has names of its own is matched by
-    them. `on_bad_sample`: skip opens each sample once, and leaves out those that cannot be read or hold NaN or Inf,
-    which are counted; else the first such sample is refused when it is asked for. Every batch is checked as it is asked
-    for. Importing runs code: hand over only what this machine's operator named, never what a peer sent. Raises
-    DataError for an unknown source, a missing path, wrong options, or data that cannot be used.
+    them. `table`: the run's, for files of rows. `on_bad_sample`: skip opens each sample once, and leaves out those that
+    cannot be read or hold NaN or Inf, which are counted; else the first such sample is refused when it is asked for.
+    Every batch is checked as it is asked for. Importing runs code: hand over only what this machine's operator named,
+    never what a peer sent. Raises DataError for an unknown source, a missing path, wrong options, or data that cannot
+    be used.
     """
     skip_bad = on_bad_sample == "skip"
-    loaded = _loaded(Asked(source, path, options, inputs, labels, tuple(class_names), skip_bad))
+    loaded = _loaded(Asked(source, path, options, inputs, labels, tuple(class_names), skip_bad, table))
     if skip_bad:
         loaded = without_bad(loaded, inputs, labels)
     if labels.classes:
@@ -72,32 +76,6 @@ def _loaded(asked: Asked) -> Source:
             f"data.source must be {', '.join(KINDS)} or package.module:factory, got {asked.source!r}; name one of them"
         )
     return KINDS[asked.source].load(asked)
-
-
-def split_own(source: Source, spec: DataSpec, seed: int, name_or_rank: str | int) -> tuple[Source, Source]:
-    """(train, evaluate on): of a client's own data. With data.validation the latter is of what the holdout leaves, and
-    what is held out is used for neither. Raises DataError if nothing would be left to train on."""
-    train, held_out = split_holdout(source, spec.holdout, seed, name_or_rank)
-    if spec.validation:
-        return split_holdout(train, spec.validation, seed, name_or_rank, "validation")
-    return train, held_out
-
-
-def split_holdout(
-    source: Source, fraction: float, seed: int, name_or_rank: str | int, setting: str = "holdout"
-) -> tuple[Source, Source]:
-    """(train, held out): `fraction` of the samples, at least one unless 0, from the client's own stream.
-
-    Raises DataError if nothing would be left to train on.
-    """
-    num_held = max(1, round(fraction * len(source))) if fraction > 0 else 0
-    if num_held >= len(source):
-        raise DataError(
-            f"{len(source)} samples leave none to train on after {setting} = {fraction}; add data or lower "
-            f"data.{setting}"
-        )
-    order = generator(seed, setting, name_or_rank).permutation(len(source))
-    return Subset(source, np.sort(order[num_held:])), Subset(source, np.sort(order[:num_held]))
 
 
 def call_factory(name: str, options: Mapping[str, object]) -> object:

@@ -55,6 +55,8 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("federation.most_samples", 9, {"federation.aggregation": "samples"}, {"federation.aggregation": "median"}),
     ("federation.clip_norm", 1.0, {"federation.aggregation": "norm_clipping"}, {"federation.aggregation": "krum"}),
     ("data.holdout", 0.1, {"data.source": "client"}, {"data.source": "digits"}),
+    ("data.holdout_by", "group", {"data.source": "client"}, {"data.source": "digits"}),
+    ("data.table", {}, {"data.source": "client"}, {"data.source": "digits"}),
 ]  # fmt: skip
 """(setting, value, settings with which it is used, settings with which it is not)"""
 
