@@ -35,6 +35,9 @@ class AdaptedDataset:
         self._name = type(dataset).__name__
         self.groups: object = getattr(dataset, "groups", None)
         """Whose each sample is, where the dataset says."""
+        if isinstance(dataset, type):
+            name = dataset.__name__
+            raise DataError(f"a dataset is wanted, got the class {name} itself; return {name}(...)")
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
             raise DataError(f"a dataset needs __len__ and __getitem__, {self._name} lacks them; add them")
 
@@ -54,7 +57,10 @@ class AdaptedDataset:
         return self._together(self._labels.tensor, list(range(len(self))), found, IGNORED)
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        try:
+            return len(self._dataset)
+        except (Exception, SystemExit) as error:  # a user's code may raise anything, and Python itself below 0
+            raise DataError(f"len of {self._name} failed: {type(error).__name__}: {error}; mend it") from error
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """The samples at these indices."""
@@ -75,7 +81,7 @@ class AdaptedDataset:
     def _read(self, i: int) -> tuple[Any, Any]:
         try:
             sample = self._dataset[i]
-        except Exception as error:  # a user's code may raise anything
+        except (Exception, SystemExit) as error:  # a user's code may raise anything
             raise DataError(f"{self._name}[{i}] failed: {type(error).__name__}: {error}") from error
         if not isinstance(sample, Sequence) or len(sample) != 2:
             raise DataError(f"{self._name}[{i}] must be a pair (x, label), got {type(sample).__name__}")

@@ -27,7 +27,7 @@ CLASSES = 3
 SHAPE = (3, 8, 8)
 EACH = 12
 """Pictures of each class that a client has."""
-TEST_EACH = 40
+TEST_EACH = 20
 TOLERANCE = 0.02
 RUN: dict[str, Any] = {
     "rounds": 1,

@@ -85,7 +85,7 @@ def call_factory(name: str, options: Mapping[str, object]) -> object:
         made: object = getattr(importlib.import_module(module), attribute)(**options)
     except DataError:
         raise
-    except Exception as error:  # a user's code may raise anything
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise DataError(
             f"data.source = {name!r} with options {options} failed: {type(error).__name__}: {error}; "
             f"check that `python -c 'import {module}'` works here and that the factory takes these options"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from heron_core.class_names import normal
 from heron_core.errors import DataError
 
 SUFFIXES = frozenset(
@@ -51,10 +52,11 @@ def walk(folder: Path) -> Found:
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name. Raises DataError where it cannot be listed."""
+    """What lies in a folder, by name: the same order whatever form of Unicode a file system keeps. Raises DataError
+    where it cannot be listed."""
     try:
         with os.scandir(folder) as here:
-            return sorted(here, key=lambda entry: entry.name)
+            return sorted(here, key=lambda entry: (normal(entry.name), entry.name))
     except OSError as error:
         raise DataError(
             f"{folder} cannot be listed: {error.strerror}; let the user that runs the client read it, or move it away"

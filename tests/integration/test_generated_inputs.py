@@ -1,0 +1,39 @@
+"""Whatever a stranger stores comes out as its clean twin, or is refused by an error that names the culprit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from generated_datasets import dataset_cases
+from generated_folders import folder_cases
+from generated_inputs import Case, World
+from generated_npz import drawn_npz, npz_cases
+from generated_pictures import picture_cases
+from hypothesis import HealthCheck, given, settings
+
+CASES = [*npz_cases(), *picture_cases(), *folder_cases(), *dataset_cases()]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_stranger_s_input_ends_as_its_clean_twin_or_is_refused(world: World, case: Case, tmp_path: Path) -> None:
+    problem = world.problem(case, tmp_path)
+    assert problem is None, problem
+
+
+def test_there_are_as_many_cases_as_promised() -> None:
+    assert len(CASES) >= 200 and len({case.name for case in CASES}) == len(CASES)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(case=drawn_npz())
+def test_arrays_that_are_odd_in_several_ways_are_too(
+    world: World, case: Case, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    problem = world.problem(case, tmp_path_factory.mktemp("drawn"))
+    assert problem is None, f"{case}: {problem}"
