@@ -86,6 +86,35 @@ def demo(
     run_demo(run_dir, overrides or [], resume=resume, resume_after=resume_after, log_format=log_format.value)
 
 
+class Exported(StrEnum):
+    module_state = "module-state"
+    safetensors = "safetensors"
+    torch_export = "torch-export"
+
+
+@app.command(short_help="Write a trained model for use without Heron.")
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="MODEL_FOLDER", help="model/ of a run.")],
+    format_: Annotated[Exported, typer.Option("--format", help="What to write.")] = Exported.module_state,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: module.pt, ... in the folder.")] = None,
+    allow_model_code: Annotated[
+        bool, typer.Option("--allow-model-code", help="torch-export: import the code that the folder names.")
+    ] = False,
+    python_path: Annotated[
+        list[Path] | None, typer.Option(metavar="FOLDER", help="Where that code is searched for; repeatable.")
+    ] = None,
+) -> None:
+    """Write a trained model for use without Heron, under the names of your own module where the run cut one.
+
+    module-state: torch.save of a state dict. safetensors: the same without pickle. torch-export: a program (.pt2).
+    """
+    from heron_core.own_code import find_code_in
+    from heron_server.export import export_model, how_to_load
+
+    find_code_in(python_path or [])
+    typer.echo(how_to_load(export_model(folder, format_.value, out, allow_model_code=allow_model_code), format_.value))
+
+
 @app.command(
     hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
 )

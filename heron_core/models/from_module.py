@@ -64,6 +64,7 @@ def split_cut_module(made: CutModule, *, cut: str = "", auxiliary: str = "gap_li
         inputs=inputs,
         activations=activations,
         task=task,
+        whole=lambda: _whole(made),
     )
     return model, front
 

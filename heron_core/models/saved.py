@@ -21,7 +21,7 @@ from heron_core.json_text import to_json
 from heron_core.models.model_folder import DESCRIPTION, FORMAT, WEIGHTS, description_of, tensors_sha256, weights_of
 from heron_core.models.preprocess import PreprocessedModel
 from heron_core.models.registry import BUILT_IN, build_split_model
-from heron_core.models.split_model import AssembledModel
+from heron_core.models.split_model import AssembledModel, SplitModel
 from heron_core.spec.run_spec import ModelSpec
 
 HOW_TO_LOAD = "from heron_core import load_model; model = load_model('this folder'); outputs = model(*inputs)"
@@ -39,12 +39,14 @@ def save_model(
     inputs: Sequence[TensorSpec] = (),
     contract: InputContract | None = None,
     class_names: Sequence[str] = (),
+    own_names: bool = False,
 ) -> None:
     """Writes the parts and what rebuilds them; `extra` goes into model.json as it is, NaN as null.
 
     `task` and `inputs` tell a reader of model.json what the model is for and what it is called with, `contract` how
-    stored values become that, `class_names` what labels 0, 1, ... are called, where that is known. Each file is
-    complete or absent. OSError if the folder cannot be written.
+    stored values become that, `class_names` what labels 0, 1, ... are called, where that is known; `own_names`: front
+    and back have the names of one network of the user's. Each file is complete or absent. OSError if the folder cannot
+    be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,10 +59,11 @@ def save_model(
         "inputs": [asdict(given) for given in inputs],
         "input_contract": contract.model_dump(mode="json") if contract else None,
         "class_names": list(class_names),
+        "own_names": own_names,
         "state_sha256": tensors_sha256(state),
         "extra": dict(extra or {}),
     }
-    replace_file(folder / WEIGHTS, lambda path: _write_tensors(state, path))
+    replace_file(folder / WEIGHTS, lambda path: write_tensors(state, path))
     replace_file(folder / DESCRIPTION, lambda path: path.write_text(to_json(description, indent=2) + "\n"))
 
 
@@ -73,12 +76,7 @@ def load_model(path: Path | str, *, allow_model_code: bool = False, preprocess: 
     """
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     description = description_of(folder / DESCRIPTION)
-    spec = _spec(description, folder)
-    if spec.name not in BUILT_IN and not allow_model_code:
-        raise ModelError(
-            f"{folder} needs the model code {spec.name!r}; if you trust it, call load_model(..., allow_model_code=True)"
-        )
-    split = build_split_model(spec.model_copy(update={"weights": ""}))
+    split = described_split_model(folder, allow_model_code=allow_model_code)
     state = weights_of(folder / WEIGHTS, str(description.get("state_sha256")))
     parts = split.build("front", 0), split.build("back", 0)
     model = PreprocessedModel(*parts, contract_in(description, folder)) if preprocess else AssembledModel(*parts)
@@ -86,7 +84,19 @@ def load_model(path: Path | str, *, allow_model_code: bool = False, preprocess: 
     return model.eval()
 
 
-def _write_tensors(state: dict[str, Tensor], path: Path) -> None:
+def described_split_model(folder: Path, *, allow_model_code: bool, adapters: bool = True) -> SplitModel:
+    """The split model that model.json describes, by the seed, with or without its adapters. Raises as `load_model`."""
+    spec = _spec(description_of(folder / DESCRIPTION), folder)
+    if spec.name not in BUILT_IN and not allow_model_code:
+        raise ModelError(
+            f"{folder} needs the model code {spec.name!r}; if you trust it, say so: load_model(..., "
+            "allow_model_code=True), or export --allow-model-code"
+        )
+    return build_split_model(spec.model_copy(update={"weights": "", **({} if adapters else {"trainable": "all"})}))
+
+
+def write_tensors(state: dict[str, Tensor], path: Path) -> None:
+    """A safetensors file; raises OSError."""
     try:
         save_file(state, path)
     except SafetensorError as error:  # what it makes of a disk that will not take the file

@@ -46,6 +46,8 @@ class SplitModel:
     """Of a client state name such as `front.conv1.weight`: is it perturbed?"""
     learned: Callable[[str], bool] = everything
     """Of a persistent buffer such as `front.norm.running_mean`: is it learned, so that it travels and is averaged?"""
+    whole: Callable[[], nn.Module] | None = None
+    """Builds the user's own network where front and back were cut from one: they keep its names."""
 
     def build(self, part: Part, seed: int) -> nn.Module:
         """The named part, initialised from the stream (seed, "init", part) whatever was built before."""

@@ -101,6 +101,8 @@ class ModelFacts:
     parts: Mapping[Part, PartFacts]
     per_sample_obstacle: str | None
     """The first trainable parameter of the front that cannot differ from sample to sample; None where all can."""
+    own_names: bool = False
+    """Have front and back the names of one network of the user's?"""
     contract: InputContract | None = None
     """How stored values become the inputs; None where only the clients know."""
     test_data: DataFacts | None = None

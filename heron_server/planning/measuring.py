@@ -33,6 +33,7 @@ def measure_model(model: SplitModel, seed: int) -> ModelFacts:
         metric=model.task.metrics[0],
         parts={part: _measured(model, part, module.eval()) for part, module in built.items()},
         per_sample_obstacle=per_sample_obstacle(model, built["front"], seed),
+        own_names=model.whole is not None,
     )
 
 

@@ -51,7 +51,7 @@ def finish_run(
     with storing(folder):
         save_model(
             folder, spec.model, trained.front, trained.back, trained.head, extra, task=facts.task, inputs=facts.inputs,
-            contract=contract, class_names=coordinator.class_names,
+            contract=contract, class_names=coordinator.class_names, own_names=facts.own_names,
         )  # fmt: skip
     summary["model_path"], summary["class_names"] = str(folder), list(coordinator.class_names)
     if contract is not None:

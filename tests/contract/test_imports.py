@@ -152,6 +152,11 @@ def test_help_of_a_command_imports_no_torch(package: str, command: str, argument
 
 PICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
 UNPICKLING_CALLS = ("torch.load", "torch.save", "torch.jit.load", "torch.package")
+OWN_FORMAT = {
+    "heron_server/export.py": "torch.save(state, path)",
+    "tests/server/test_export.py": "torch.load(path, weights_only=True)",
+}
+"""`export --format module-state` writes PyTorch's own format, for whoever asks for that. Heron never reads it."""
 
 
 def written_python() -> list[Path]:
@@ -167,7 +172,8 @@ def test_nothing_pickles(path: Path) -> None:
                 k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False)
                 for k in node.keywords
             )
-            if allows or ast.unparse(node.func).startswith(UNPICKLING_CALLS):
+            refused = allows or ast.unparse(node.func).startswith(UNPICKLING_CALLS)
+            if refused and ast.unparse(node) != OWN_FORMAT.get(str(path.relative_to(ROOT))):
                 found.append(f"line {node.lineno}: {ast.unparse(node)}")
     assert found == []
 
