@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from generated_inputs import Case, pictures
+from integration.generated_inputs import Case, pictures
 from PIL import Image
 from torch.utils.data import TensorDataset
 
@@ -167,7 +167,7 @@ def dataset_cases() -> Iterator[Case]:
 
 def _case(name: str, options: dict[str, Any], factory: str = "make", **more: Any) -> Case:
     more = {"culprit": rf"^a: (?s:.)*\b({CULPRITS})\b", **more}
-    table = {"source": f"generated_datasets:{factory}", "options": options}
+    table = {"source": f"integration.generated_datasets:{factory}", "options": options}
     return Case(name, lambda folder: table, **more)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from generated_inputs import Case, Data
-from generated_pictures import NAMES, others_of, write_folder
+from integration.generated_inputs import Case, Data
+from integration.generated_pictures import NAMES, others_of, write_folder
 from PIL import Image
 
 Change = Callable[[Path], Any]

@@ -92,26 +92,33 @@ def npz(path: Path, **arrays: Any) -> Data:
     return {"source": "npz", "path": str(path)}
 
 
+def clean_pictures(folder: Path, who: str, each: int) -> Data:
+    """As uint8."""
+    x, y = pictures(who, each)
+    return npz(folder / f"{who}.npz", x=x, y=y)
+
+
 class World:
     """The clean data of both sides on the disk, and how each case is judged."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (x, y), (test_x, test_y) = pictures("b"), pictures("test", TEST_EACH)
-        self.b, self.test = npz(folder / "b.npz", x=x, y=y), npz(folder / "test.npz", x=test_x, y=test_y)
+    def __init__(
+        self, folder: Path, clean: Callable[[Path, str, int], Data] = clean_pictures, run: Mapping[str, Any] = RUN
+    ) -> None:
+        """`clean` writes the clean data of this client, so many of each class, below the folder."""
+        self.folder, self._clean, self._run = folder, clean, run
+        self.b, self.test = clean(folder, "b", EACH), clean(folder, "test", TEST_EACH)
 
     @cached_property
     def twin(self) -> Outcome:
-        """Of the clean pictures."""
-        x, y = pictures("a")
-        found = self.outcome(npz(self.folder / "twin.npz", x=x, y=y), self.b, self.test)
+        """Of client a's clean data."""
+        found = self.outcome(self._clean(self.folder, "a", EACH), self.b, self.test)
         assert found.accuracy > 0.95, found
         return found
 
     def outcome(self, a: Data, b: Data, test: Data, run: Mapping[str, Any] | None = None) -> Outcome:
         """Of one round of both clients; whatever is not Heron's own error comes through."""
         try:
-            spec = validate(RunSpec, {**RUN, "data": {**RUN["data"], **(run or {})}}, "run.toml")
+            spec = validate(RunSpec, {**self._run, "data": {**self._run["data"], **(run or {})}}, "run.toml")
             settings = ServerSettings(
                 device="cpu", test_data=test["source"], test_path=Path(test["path"]),
                 test_options=test.get("options", {}),

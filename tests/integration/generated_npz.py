@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from generated_inputs import Case, Data, npz, pictures
 from hypothesis import strategies as st
+from integration.generated_inputs import Case, Data, npz, pictures
 
 Stored = Callable[[Any], Any]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from generated_inputs import EACH, TEST_EACH, Case, Data, pictures
+from integration.generated_inputs import EACH, TEST_EACH, Case, Data, pictures
 from PIL import Image, ImageOps
 
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F")

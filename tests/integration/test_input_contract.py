@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from generated_inputs import RUN, npz, pictures
+from integration.generated_inputs import RUN, npz, pictures
 
 from heron_core import load_model
 from heron_core.spec.run_spec import RunSpec
