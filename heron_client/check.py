@@ -37,8 +37,10 @@ def run_check(settings: ClientSettings, say: Callable[[str], None], insecure: bo
     say(f"data         {trial.load_data()}")
     if trial.facts is not None:
         compared = ask_server(settings, trust, reply.run_id, trial.facts)
-        for line in (*map(str, trial.facts.inputs), *doubts_of(compared)):
-            say(f"             {line}")
+        for facts in trial.facts.inputs:
+            say(f"values       {facts.name}: {facts}")
+        for text in doubts_of(compared):
+            say(f"compared     {text}")
     say(f"task         {trial.task}")
     step = trial.step()
     say(f"model        {trial.model}")

@@ -55,12 +55,8 @@ class Rounds(StoringRounds):
 
         The name is its owner's. Who owns it is told by the key, or `proved` by a certificate or a token.
         """
+        self.check_join(name, key, proved)
         old = self.members.get(name)
-        if old is not None and old.key != key:
-            check_name_free(old, proved)
-        if old is None:
-            self.owners.check(name, key, proved)
-        check_place(name, self.table, self.members, self.rules)
         actions: list[Action] = []
         if old is not None:
             actions.append(Fence(old.session_id, taken_over=True))
@@ -70,6 +66,15 @@ class Rounds(StoringRounds):
         self.members.put(Member(name, key, session_id, now))
         self.story.call(session_id, name)
         return actions
+
+    def check_join(self, name: str, key: bytes, proved: bool = False) -> None:
+        """Raises what `join` would, and changes nothing."""
+        old = self.members.get(name)
+        if old is not None and old.key != key:
+            check_name_free(old, proved)
+        if old is None:
+            self.owners.check(name, key, proved)
+        check_place(name, self.table, self.members, self.rules)
 
     @told
     def watch_opened(self, session_id: str, now: float) -> list[Action]:

@@ -97,6 +97,9 @@ class Coordinator:
         if session_id:
             self._admit(peer, request, session_id)
             self._door.came(request.client_name, met, request)
+        elif not request.dry_run:  # before it loads gigabytes for nothing
+            key = sha256(request.instance_key).digest()
+            self._rounds.check_join(request.client_name, key, proved=bool(peer.identity))
         return pb.JoinReply(
             run_id=self.run_id, run_spec_json=self.spec.model_dump_json(), session_id=session_id,
             heartbeat_s=self.settings.heartbeat_s, silence_s=self.settings.silence_s,

@@ -27,9 +27,9 @@ ROWS, CUT, STEPS = 8, (6,), 4
 
 def main(address: str, name: str, fault: str) -> None:
     transport = GrpcTransport(address, rpc_deadline_s=20.0)
-    joined = transport.join(
-        pb.JoinRequest(protocol_version=PROTOCOL_VERSION, client_name=name, instance_key=os.urandom(16))
-    )
+    request = pb.JoinRequest(protocol_version=PROTOCOL_VERSION, client_name=name, instance_key=os.urandom(16))
+    request.data.CopyFrom(pb.DataFacts(run_id=transport.join(request).run_id, samples=40))
+    joined = transport.join(request)
     transport.watch(joined.session_id, joined.heartbeat_s, joined.silence_s)
     begins = next_event(transport, "round_begins").round_begins
     header = split.FrameHeader(

@@ -258,9 +258,10 @@ def test_check_says_what_works_and_takes_no_place(bench: Bench, waiting: str) ->
     data = own_data(bench.folder / "own.npz")
     client = bench.client("good", waiting, data=data, command="check", **ALLOWED)
     assert client.ends() == 0, client.stderr
-    assert [line.split()[0] for line in client.stdout] == ["server", "data", "task", "model", "one"]
-    assert "36 training samples" in client.stdout[1]
-    assert "2 forward passes" in client.stdout[4]
+    said = [line.split()[0] for line in client.stdout]
+    assert said == ["server", "software", "data", "values", "task", "model", "one"]
+    assert "36 training samples" in client.stdout[2]
+    assert "2 forward passes" in client.stdout[6]
 
 
 def test_check_says_what_does_not_work(bench: Bench, waiting: str) -> None:
@@ -279,7 +280,7 @@ def test_broken_clients_are_told_and_the_others_finish(bench: Bench) -> None:
         "small": ({"samples": 8}, "one batch needs 8"),
     }
     sent = {"shape": "expected|must be", "nan": "must be finite, got 1 NaN or Inf", "labels": r"0\.\.2, got 0\.\.1000"}
-    run = {**OWN, "federation": {"clients": 7, "min_clients": 2}}
+    run = {**OWN, "federation": {"clients": 6, "min_clients": 2}}
     server = bench.server({**run, "server": {"python_path": [str(HERE)], "quorum": 0.1, "grace_s": 0.2}})
     address = server.address()
     good = [

@@ -10,7 +10,7 @@ import tiny
 from server.driven import PEER, Server, Start
 
 from heron_core.data.facts import DataFacts
-from heron_core.errors import CheckpointError, DataError
+from heron_core.errors import CheckpointError, DataError, NameTaken
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.software import Software
@@ -41,6 +41,14 @@ def test_the_first_join_gives_the_run_and_no_place(start: Start) -> None:
     assert joins(server, "a", FRUIT, run_id="another-run").session_id == ""
     assert joins(server, "a", FRUIT).session_id
     assert not joins(server, "b", FRUIT, dry_run=True).session_id
+
+
+def test_a_name_that_is_taken_is_told_before_anything_is_loaded(start: Start) -> None:
+    server = start(data=OWN)
+    server.client("a")
+    request = pb.JoinRequest(protocol_version=PROTOCOL_VERSION, client_name="a", instance_key=b"x" * 16)
+    with pytest.raises(NameTaken):
+        server.coordinator.join(PEER, request)
 
 
 def test_experiment_data_wants_one_join(start: Start) -> None:
