@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from heron_core.errors import ConfigError
-from heron_core.spec.run_spec import ZoSpec
-from heron_server.config import load_run_file
+from heron_core.spec.run_spec import RunSpec, ZoSpec
+from heron_server.config import fitting_holdout, load_run_file, split_run_file
 
 
 def test_another_method_for_one_call_leaves_out_what_the_file_says_for_its_own(tmp_path: Path) -> None:
@@ -34,3 +34,20 @@ def test_heartbeats_that_would_come_too_late_or_too_often_are_refused(tmp_path: 
     file.write_text(f"[server]\n{server}\n")
     with pytest.raises(ConfigError, match=says):
         load_run_file(file)
+
+
+@pytest.mark.parametrize(
+    ("data", "test_data", "held_out"),
+    [
+        ({"source": "client"}, "csv", 0.0),
+        ({"source": "client"}, "none", 0.1),
+        ({"source": "client", "holdout": 0.1}, "csv", 0.1),
+        ({"source": "digits"}, "csv", 0.1),
+    ],
+)
+def test_clients_hold_nothing_out_unasked_where_the_server_has_a_test_set(
+    data: dict[str, object], test_data: str, held_out: float
+) -> None:
+    spec, settings = split_run_file({"data": data, "server": {"test_data": test_data}}, "run.toml")
+    assert spec.data.holdout == held_out
+    assert fitting_holdout(RunSpec.model_validate({"data": data}), settings).data.holdout == held_out

@@ -56,6 +56,17 @@ class Asked:
             raise DataError(f"data.source = {self.source!r} takes options {list(known)}, got {unknown}; remove them")
 
 
+def name_of(options: Options, key: str) -> str:
+    """What the array x or y is called in the operator's files: its own name unless the options say another.
+
+    Raises DataError.
+    """
+    given = options.get(key, key)
+    if not isinstance(given, str) or not given or "/" in given:
+        raise DataError(f"data.options.{key} must be the name of an array, got {given!r}; mend it")
+    return given
+
+
 class Kind(NamedTuple):
     """One kind of files that need no code."""
 

@@ -1,8 +1,10 @@
-"""A user's `.npz` with `x` [N, *input_shape] and `y` [N]."""
+"""A user's `.npz` with `x` [N, *input_shape] and `y` [N], or what the options `x` and `y` call them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +12,13 @@ from numpy.typing import NDArray
 from heron_core.arrays import Array, TensorSpec
 from heron_core.data.own.cures import input_cure, label_cure, shape_cure
 from heron_core.data.source import OWN_PIXELS, ArraySource
-from heron_core.data.sources.asked import Asked, Options
+from heron_core.data.sources.asked import Asked, Options, name_of
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
+from heron_core.process.memory import need_memory
+
+if TYPE_CHECKING:
+    from numpy.lib.npyio import NpzFile
 
 
 class NamedArrays(ArraySource):
@@ -25,8 +31,8 @@ def load_npz(asked: Asked) -> ArraySource:
     """The samples of the file's x and y, as `from_arrays` takes them. Raises DataError, also for a file or name that
     cannot be used."""
     path, spec = asked.given_path(), asked.one_input()
-    asked.takes_options()
-    return from_arrays(path, *read_npz(path), spec, asked.labels, skip_bad=asked.skip_bad)
+    asked.takes_options("x", "y")
+    return from_arrays(path, *read_npz(path, asked.options), spec, asked.labels, skip_bad=asked.skip_bad)
 
 
 def from_arrays(
@@ -74,7 +80,11 @@ def _span(x: Array) -> str:
 
 def npz_specs(path: Path, options: Options) -> tuple[tuple[TensorSpec, ...], LabelSpec]:
     """What the arrays of the file are: pixels become floating point, texts numbers of classes. Raises DataError."""
-    x, y = read_npz(path)
+    return specs_of_arrays(*read_npz(path, options))
+
+
+def specs_of_arrays(x: Array, y: Array) -> tuple[tuple[TensorSpec, ...], LabelSpec]:
+    """What samples of these arrays are."""
     is_whole = x.dtype.kind in "iub" and x.dtype != np.uint8
     labels = LabelSpec(y.shape[1:], "int64" if y.dtype.kind in "iubU" else "float32")
     return (TensorSpec("x", x.shape[1:], "int64" if is_whole else "float32"),), labels
@@ -99,20 +109,37 @@ def _labels(path: Path | str, y: Array, labels: LabelSpec) -> tuple[tuple[str, .
     return (), y.astype(labels.dtype)
 
 
-def read_npz(path: Path) -> tuple[Array, Array]:
-    """x and y as they are in the file. Raises DataError."""
+def read_npz(path: Path, options: Options) -> tuple[Array, Array]:
+    """x and y as they are in the file. Raises DataError, before it takes memory that is not there."""
+    names = [name_of(options, key) for key in ("x", "y")]
     if not path.is_file():
         raise DataError(f"no .npz file at {path}; set data.path in the client's file, or the server's test_path")
     try:
         # opened here, because np.load forgets to close a torn archive
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return archive["x"], archive["y"]
-    except KeyError as error:
-        raise DataError(f"{path} must hold arrays named x and y: {error.args[0]}; save it with numpy.savez") from None
+            _need_memory(path, archive, names)
+            x, y = (archive[name] for name in names)
+            return x, y
+    except KeyError:
+        raise DataError(
+            f"{path} must hold arrays named {' and '.join(names)}, it has {', '.join(archive.files)}; name them in "
+            "data.options (the server's in test_options), { x = \"...\", y = \"...\" }, or save it anew"
+        ) from None
+    except DataError:
+        raise
     except Exception as error:  # zip, the decompressors and NumPy's header each raise their own
         raise DataError(
             f"{path} is not a readable .npz of plain arrays ({error}); save it with numpy.savez, text by astype(str)"
         ) from error
+
+
+def _need_memory(path: Path, archive: NpzFile, names: Sequence[str]) -> None:
+    """For the arrays of these names, whose sizes stand in the archive's table."""
+    members = archive.zip.infolist() if archive.zip is not None else []
+    wanted = {f"{name}.npy" for name in names}
+    sizes = [member.file_size for member in members if member.filename in wanted]
+    remedy = 'save x.npy and y.npy in a folder, and set source = "npy", which reads them batch by batch'
+    need_memory(sum(sizes), str(path), remedy)
 
 
 def _finite(path: Path | str, x: Array) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from heron_core.data.own.users_source import UsersSource
 from heron_core.data.source import Source
 from heron_core.data.sources.asked import Asked, Kind
 from heron_core.data.sources.images.folder import folder_specs, load_folder
+from heron_core.data.sources.npy import load_npy, npy_specs
 from heron_core.data.sources.npz import from_arrays, load_npz, npz_specs
 from heron_core.data.sources.tables import load_csv, load_parquet, own_table, table_specs
 from heron_core.errors import DataError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, Kind] = {
     "csv": Kind(load_csv, table_specs, own_table),
     "image_folder": Kind(load_folder, folder_specs),
+    "npy": Kind(load_npy, npy_specs),
     "npz": Kind(load_npz, npz_specs),
     "parquet": Kind(load_parquet, table_specs, own_table),
 }

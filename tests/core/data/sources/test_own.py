@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heron_core.arrays import TensorSpec
-from heron_core.data import ArraySource, Source, check_source, load_own, split_holdout, split_own
+from heron_core.data import AdaptedDataset, ArraySource, Source, check_source, load_own, split_holdout, split_own
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 from heron_core.spec.run_spec import DataSpec
@@ -43,7 +43,7 @@ X, Y = np.zeros((2, 3, 4, 6), np.float32), np.arange(2)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": X}, "must hold arrays named x and y: y is not a file"),
+        ({"x": X}, "must hold arrays named x and y, it has x; name them"),
         ({"x": X, "y": np.zeros(2)}, r"y must be integers \[N\] or texts, got float64 \[2\]"),
         ({"x": X, "y": np.eye(2, dtype=int)}, r"y must be integers \[N\] or texts, got int64 \[2, 2\]"),
         ({"x": X[0], "y": Y}, r"x must be \[N, 3, 4, 6\], got \[3, 4, 6\]; resize"),
@@ -143,7 +143,7 @@ def test_a_factory_that_fails_says_why(source: str, message: str, own_module: st
 
 @pytest.mark.parametrize("source", ["", "images", "my_hospital", "os:", ":f", "a-b:f", "a:b.c", "../a:f", "digits"])
 def test_an_unknown_source_is_refused(source: str) -> None:
-    with pytest.raises(DataError, match=r"must be csv, image_folder, npz.* or package\.module:factory, got"):
+    with pytest.raises(DataError, match=r"must be csv, image_folder, npy, npz.* or package\.module:factory, got"):
         load(source)
 
 
@@ -188,3 +188,25 @@ def test_too_few_samples_to_hold_one_out_are_refused() -> None:
         split_holdout(numbered(1), 0.1, 0, "a")
     with pytest.raises(DataError, match="0 samples leave none"):
         split_holdout(numbered(0), 0.0, 0, "a")
+
+
+class OfPeople:
+    """Ten samples of five people; `groups` says whose."""
+
+    groups = tuple("aabbccddee")
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        return np.full(3, i, np.float32), i % 2
+
+
+def test_a_dataset_that_says_whose_its_samples_are_is_held_out_by_people() -> None:
+    source = AdaptedDataset(OfPeople(), (TensorSpec("x", (3,)),), LabelSpec(count=2))
+    train, held = split_holdout(source, 0.4, 0, "c", by="group")
+    rows = [half.batch(np.arange(len(half)))[0][0] for half in (train, held)]
+    people = [{OfPeople.groups[int(row[0])] for row in half} for half in rows]
+    assert len(people[1]) == 2 and people[0].isdisjoint(people[1]) and len(train) == 6
+    with pytest.raises(DataError, match="needs to know whose each sample is, and the data does not say"):
+        split_holdout(numbered(10), 0.4, 0, "c", by="group")
