@@ -9,9 +9,10 @@ from time import perf_counter
 
 import numpy as np
 
+from heron_client.check_data import check_samples
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.meter import PeakMeter, resident_bytes
-from heron_client.compute.workspace import Workspace
+from heron_client.compute.workspace import Workspace, load_own_data
 from heron_client.config import ClientSettings
 from heron_client.session.answers import check_times, class_names_of, run_spec_of
 from heron_client.session.joining import doubts_of, join_request
@@ -34,11 +35,10 @@ def run_check(settings: ClientSettings, say: Callable[[str], None], insecure: bo
     if other := other_software(settings, reply):
         say(f"             {other}")
     trial = Trial(settings, run_spec_of(reply), class_names_of(reply))
+    trial.check_data(say)
     say(f"data         {trial.load_data()}")
     if trial.facts is not None:
         compared = ask_server(settings, trust, reply.run_id, trial.facts)
-        for facts in trial.facts.inputs:
-            say(f"values       {facts.name}: {facts}")
         for text in doubts_of(compared):
             say(f"compared     {text}")
     say(f"task         {trial.task}")
@@ -121,6 +121,14 @@ class Trial:
         """What runs where."""
         method = self._spec.method
         return f"{self._spec.model.name} on {self._settings.device}, {method.name}, batch {method.batch_size}"
+
+    def check_data(self, say: Callable[[str], None]) -> None:
+        """Opens every sample of own data once, and says what is in them. Raises DataError, after all that is wrong."""
+        if self._spec.data.source != "client":
+            return
+        own = load_own_data(self._settings, self._spec, self._backend, self._class_names)
+        for line in check_samples(own, self._backend.inputs, self._backend.labels, say):
+            say(f"samples      {line}")
 
     def load_data(self) -> str:
         """Says what this client trains on, as the first of the run's clients. Raises DataError."""

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from heron_core.arrays import TensorSpec
+from heron_core.class_names import counted
 from heron_core.data import class_histogram
 from heron_core.data.facts import class_names_of
-from heron_core.data.own.remarks import remarks
+from heron_core.data.own.remarks import doubts, notes
 from heron_core.data.own.survey import Survey, survey
 from heron_core.data.source import Source
 from heron_core.errors import DataError
@@ -30,8 +31,10 @@ def check_samples(
     assert found.facts is not None, "no problem, so every sample was read"
     lines = [f"{each.name}: {each}" for each in found.facts.inputs]
     if labels.classes:
-        lines.append(f"classes: {_histogram(source, labels.classes)}")
-    return [printable(line) for line in lines + remarks(source, found.facts, labels)]
+        counts = class_histogram(source.labels, labels.classes)
+        lines.append(f"classes: {counted(counts, class_names_of(source))}")
+    lines += doubts(source, found.facts, labels) + notes(source, found.facts)
+    return [printable(line) for line in lines]
 
 
 def _refuse(found: Survey, say: Callable[[str], None]) -> None:
@@ -43,13 +46,6 @@ def _refuse(found: Survey, say: Callable[[str], None]) -> None:
         for line in problem.lines():
             say(f"  {in_one_line(line)}")
     raise DataError(f"{found.bad} of {found.samples} samples cannot be used, listed above; the first: {first}")
-
-
-def _histogram(source: Source, classes: int) -> str:
-    """`apfel 12, birne 0, kirsche 9`, or numbers in place of names that are not known."""
-    names = class_names_of(source) or tuple(map(str, range(classes)))
-    counts = class_histogram(source.labels, classes)
-    return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=False))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -18,9 +19,13 @@ from heron_core.arrays import Array
 from heron_core.class_names import counted
 from heron_core.data.batches import BatchOrder
 from heron_core.data.facts import DataFacts, facts_of
+from heron_core.data.own.remarks import doubts, notes
 from heron_core.data.source import Source
+from heron_core.process.console import printable
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.activation_codec import codec_for
+
+log = logging.getLogger("heron.client")
 
 
 class Workspace:
@@ -35,7 +40,8 @@ class Workspace:
         self._backend = backend
         self.state = ClientState(backend, spec.method)
         self.class_names = tuple(class_names)
-        self._own = self._load_own() if spec.data.source == "client" else None
+        is_own = spec.data.source == "client"
+        self._own = load_own_data(settings, spec, backend, class_names) if is_own else None
         self.facts = self._facts()
         """Of own data; None where the run's data is an experiment's."""
         self._dealt: tuple[int, int] | None = None
@@ -113,12 +119,21 @@ class Workspace:
         data.check_source(self._own, inputs, labels)
         from heron_core.data.contract import contract_of
 
+        facts = facts_of(self._own, inputs, labels)
+        for text in doubts(self._own, facts, labels):
+            log.warning("own data: %s", printable(text))
+        for text in notes(self._own, facts):
+            log.info("own data: %s", printable(text))
         contract = contract_of(self._own, inputs, self._settings.data.source)
-        return replace(facts_of(self._own, inputs, labels).comparable(inputs), contract=contract)
+        return replace(facts.comparable(inputs), contract=contract)
 
-    def _load_own(self) -> Source:
-        own = self._settings.data
-        return data.load_own(
-            own.source, path=own.path, options=own.options, inputs=self._backend.inputs, labels=self._backend.labels,
-            class_names=self.class_names, on_bad_sample=own.on_bad_sample, table=self.spec.data.table,
-        )  # fmt: skip
+
+def load_own_data(settings: ClientSettings, spec: RunSpec, backend: Backend, class_names: Sequence[str]) -> Source:
+    """What the operator's file names, for a run's model; `class_names` as far as they are known. Raises DataError."""
+    own = settings.data
+    if own.on_bad_sample == "skip":
+        log.info("own data: opening each sample once, because data.on_bad_sample is skip")
+    return data.load_own(
+        own.source, path=own.path, options=own.options, inputs=backend.inputs, labels=backend.labels,
+        class_names=class_names, on_bad_sample=own.on_bad_sample, table=spec.data.table,
+    )  # fmt: skip

@@ -66,7 +66,7 @@ def test_what_is_in_the_data_is_said(capsys: pytest.CaptureFixture[str]) -> None
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  --  ")]
     assert said == [
         "  --  input: float32 [2], from 0 to 6, mean 3, standard deviation 2",
-        "  --  classes: 0 3, 1 2, 2 2",
+        "  --  classes: [3, 2, 2]",
     ]
 
 

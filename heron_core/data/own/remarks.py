@@ -14,16 +14,19 @@ DIM = 0.25
 LARGE = 1000.0
 
 
-def remarks(source: Source, facts: DataFacts, labels: LabelSpec) -> list[str]:
-    """A line each, in the order of weight. Reads no sample."""
+def doubts(source: Source, facts: DataFacts, labels: LabelSpec) -> list[str]:
+    """What is probably a mistake, a line each. Reads no sample."""
     said = [text for each in facts.inputs if (text := _scale(each))]
     if text := _first_class(source, labels):
         said.append(text)
-    if facts.skipped:
-        said.append(f"passed over {facts.skipped}")
-    if changed := changed_of(source):
-        said.append(f"changed, of the samples that were read: {changed}")
     return said
+
+
+def notes(source: Source, facts: DataFacts) -> list[str]:
+    """What was passed over, and what was changed in the samples that were read so far, a line each."""
+    passed_over = [f"passed over {facts.skipped}"] if facts.skipped else []
+    changed = changed_of(source)
+    return passed_over + ([f"changed, of the samples that were read: {changed}"] if changed else [])
 
 
 def _scale(found: InputFacts) -> str | None:

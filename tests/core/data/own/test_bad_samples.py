@@ -13,7 +13,7 @@ from heron_core.data import ArraySource, Normalisation, check_source, load_own
 from heron_core.data.adapted import AdaptedDataset
 from heron_core.data.facts import class_names_of, facts_of, skipped_of
 from heron_core.data.own.kept import without_bad
-from heron_core.data.own.remarks import remarks
+from heron_core.data.own.remarks import doubts, notes
 from heron_core.data.own.survey import survey
 from heron_core.errors import DataError
 from heron_core.labels import IGNORED, LabelSpec
@@ -143,14 +143,14 @@ def noise(low: float, high: float, dtype: Any = np.float32, shape: tuple[int, ..
 def test_an_odd_scale_is_remarked(x: Any, says: str) -> None:
     pixels = Normalisation((0.5,), (0.5,)) if x.dtype == np.uint8 else None
     source, spec = ArraySource(x, np.arange(30) % 3, pixels), (TensorSpec("x", x.shape[1:]),)
-    said = remarks(source, facts_of(source, spec, LABELS), LABELS)
+    said = doubts(source, facts_of(source, spec, LABELS), LABELS)
     assert len(said) == bool(says) and says in "".join(said)
 
 
 def test_the_advice_on_an_odd_scale_followed_is_what_uint8_becomes() -> None:
     x = noise(0, 255, np.uint8)
     floats = ArraySource(x.astype(np.float32), np.arange(30) % 3)
-    (said,) = remarks(floats, facts_of(floats, SPEC, LABELS), LABELS)
+    (said,) = doubts(floats, facts_of(floats, SPEC, LABELS), LABELS)
     advice = said.partition("make it ")[2]
     followed = eval(advice, {"numpy": np, "x": x.astype(np.float32)})
     twin = ArraySource(x, np.arange(30) % 3, Normalisation((0.5,), (0.5,))).batch(np.arange(30))[0][0]
@@ -161,9 +161,11 @@ def test_what_was_passed_over_and_changed_and_labels_from_1_are_remarked(folder:
     (folder / "notes.txt").touch()
     source = load(folder)
     check_source(source, SPEC, LABELS)
-    said = remarks(source, facts_of(source, SPEC, LABELS), LABELS)
+    facts = facts_of(source, SPEC, LABELS)
+    assert not doubts(source, facts, LABELS)
+    said = notes(source, facts)
     assert len(said) == 1 and said[0].startswith("passed over ") and "1 .txt files (not read) (first: notes" in said[0]
     from_1 = ArraySource(noise(-1, 1), 1 + np.arange(30) % 2)
-    assert remarks(from_1, facts_of(from_1, SPEC, LABELS), LABELS) == [
+    assert doubts(from_1, facts_of(from_1, SPEC, LABELS), LABELS) == [
         "no label is 0, the lowest is 1; if your classes are numbered from 1, make it y - 1"
     ]
