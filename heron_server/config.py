@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, Strict, model_validator
 
+from heron_core.class_names import normal
 from heron_core.config import LocalPath, apply_overrides, load_tables, validate
 from heron_core.errors import ConfigError
 from heron_core.spec.kinds import Count, Flag, NonNegative, Positive, PositiveFloat, Settings
@@ -135,11 +136,10 @@ def split_run_file(tables: dict[str, Any], origin: str) -> tuple[RunSpec, Server
 
 
 def begun(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A run file's tables, valid ones, whose [model] table says that the run begins with the model in `folder`.
-
-    DataError: there is no model that can be used; ConfigError: the tables name other weights.
+    """A run file's tables, valid ones, that say in [model] and data.class_names that the run begins with the model in
+    `folder`. DataError: there is no model that can be used; ConfigError: the tables name other weights or classes.
     """
-    from heron_core.models.weights import as_weights  # torch
+    from heron_core.models.weights import as_weights, class_names_of_folder  # torch
 
     found, model = as_weights(folder), dict(tables.get("model", {}))
     if model.get("weights_sha256", "") not in ("", found["weights_sha256"]):
@@ -147,7 +147,22 @@ def begun(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
             f"the run begins either with the weights of model.weights_sha256 = {model['weights_sha256']!r} or with "
             f"those in {folder} (--from, server.start_from), which are others; leave one of the two out"
         )
-    return {**tables, "model": {**found, **{key: value for key, value in model.items() if value}}}
+    tables = {**tables, "model": {**found, **{key: value for key, value in model.items() if value}}}
+    return _with_class_names(tables, class_names_of_folder(folder), folder)
+
+
+def _with_class_names(tables: dict[str, Any], names: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """The model's outputs mean these classes, in this order, and so must the labels of the clients' own data."""
+    data = dict(tables.get("data", {}))
+    given = tuple(map(normal, data.get("class_names", ())))
+    if not names or given == names or data.get("source") != "client":
+        return tables
+    if given:
+        raise ConfigError(
+            f"data.class_names = {list(given)}, and the model in {folder} (--from) tells {list(names)}, in this order; "
+            "leave data.class_names out, or begin with another model"
+        )
+    return {**tables, "data": {**data, "class_names": list(names)}}
 
 
 def fitting_holdout(spec: R, settings: ServerSettings) -> R:

@@ -66,6 +66,13 @@ def as_weights(folder: Path) -> dict[str, Any]:
     return {"weights": name, "weights_sha256": sha256, "weights_parts": held}
 
 
+def class_names_of_folder(folder: Path) -> tuple[str, ...]:
+    """What the outputs of the model there mean, in their order; empty where nobody knew. CheckpointError: no model."""
+    from heron_core.models.model_folder import DESCRIPTION, description_of
+
+    return tuple(map(str, description_of(folder / DESCRIPTION).get("class_names", ())))
+
+
 def weights_folder(name: str, data_folder: Path | None, itself: Path | None = None) -> Path:
     """Where the model folder `name` lies on this side: `itself`, where this side names it, else in the data folder.
 

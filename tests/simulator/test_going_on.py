@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from integration.worlds import InProcessWorld, Member
 from safetensors.numpy import load_file
 
 from heron_core.errors import ConfigError, DataError
@@ -84,6 +86,30 @@ def test_the_run_spec_says_what_it_began_with_and_going_on_wants_the_same(run_fi
         load_run_file(run_file, starting(model, [f"model.weights_sha256={'0' * 64}", "model.weights=other"]))
     with pytest.raises(DataError, match=r"cannot begin with .*nothing"):
         load_run_file(run_file, starting(tmp_path / "nothing", []))
+
+
+def test_classes_keep_the_places_that_they_have_in_the_model(run_file: Path) -> None:
+    model = run(run_file, "earlier") / "model"
+    names = [f"class {number}" for number in range(10)]
+    description = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**description, "class_names": names}))
+    run_file.write_text(TEXT.replace("train_limit = 100\ntest_limit = 20", 'source = "client"'))
+    assert load_run_file(run_file, starting(model, []))[0].data.class_names == tuple(names)
+    other = json.dumps(names[::-1])
+    with pytest.raises(ConfigError, match=r"class_names = \['class 9', .*tells \['class 0', .*in this order"):
+        load_run_file(run_file, starting(model, [f"data.class_names={other}"]))
+
+
+def test_clients_without_the_folder_come_to_the_same_bits(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = run(run_file, "earlier") / "model"
+    later = run(run_file, "later", start_from=model)
+    monkeypatch.delenv("HERON_DATA", raising=False)
+    spec, _ = load_run_file(run_file, starting(model, []))
+    with closing(InProcessWorld(spec, tmp_path / "world", start_from=model)) as world:
+        found = world.run(Member("client-0"), Member("client-1"))
+    assert found["errors"] == {} and found["model_sha256"] == summary(later)["model_sha256"]
 
 
 @pytest.mark.parametrize("method", [["method.moments=kept"], ["method.name=sflv1"], ["method.name=fsl_sage"]])
