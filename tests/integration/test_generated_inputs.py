@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,14 @@ from integration.generated_tables import TABLE_RUN, clean_table, table_cases
 
 CASES = [*npz_cases(), *picture_cases(), *folder_cases(), *dataset_cases()]
 TABLES = [*table_cases()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_made_durable() -> Iterator[None]:
+    """Hundreds of runs that nobody resumes: waiting for the disk would be half of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="module")
