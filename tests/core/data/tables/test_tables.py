@@ -186,3 +186,16 @@ def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkey
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r'needs pyarrow; pip install "heron-sfl\[parquet\]"'):
         open_parquet(tmp_path / "a.parquet")
+
+
+def test_rows_that_cannot_be_used_are_passed_over_where_asked_and_break_a_window(tmp_path: Path) -> None:
+    text = series("xxxxxxx").replace("x,3,30", "x,3,").replace("x,0,0", "x,0,none")
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    spec = TableSpec.model_validate({"columns": [{"name": "b"}], "target": "a", "window": 2, "step": 1})
+    source = load_own(
+        "csv", path=tmp_path / "a.csv", options={}, inputs=(TensorSpec("x", (1, 2)),), labels=NUMBER, table=spec,
+        on_bad_sample="skip",
+    )  # fmt: skip
+    assert samples(source)[0] == [[[10, 20]], [[40, 50]], [[50, 60]]]
+    said = "1 with b not a number, such as 'none' (first: line 2), 1 with b missing (first: line 5)"
+    assert str(skipped_of(source)) == said
