@@ -44,6 +44,8 @@ def run_check(settings: ClientSettings, say: Callable[[str], None], insecure: bo
     say(f"task         {trial.task}")
     step = trial.step()
     say(f"model        {trial.model}")
+    for warning in trial.warnings:
+        say(f"warning      {warning}")
     say(f"one step     {step}")
 
 
@@ -103,6 +105,8 @@ class Trial:
         self._settings, self._spec = settings, spec.model_copy(update=one_step)
         self._backend = build_torch_backend(settings, self._spec)
         self._class_names = class_names
+        self.warnings = self._backend.lint() if ":" in spec.model.name else ()
+        """Of a user's own model: what is probably not meant."""
         self._workspace: Workspace | None = None
 
     @property

@@ -12,6 +12,7 @@ from heron_core.doctor.machine import memory
 def model(visit: Visit) -> Iterator[Finding]:
     """Can the client's parts be built? Raises ModelError or ConfigError."""
     yield ok(visit.trial.model)
+    yield from map(warning, visit.trial.warnings)
     yield ok(visit.trial.task)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from heron_client.compute.backend import Backend, Forward, MicroBatch
 from heron_core.arrays import Array
 from heron_core.errors import ModelError
-from heron_core.testing.batches import example_inputs, example_labels
+from heron_core.models.lint.batches import example_inputs, example_labels
 from heron_core.testing.report import Checks, Report, difference
 
 ROWS = 4

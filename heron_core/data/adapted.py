@@ -17,6 +17,7 @@ from heron_core.data.own.cures import input_cure, label_cure
 from heron_core.data.source import Batch
 from heron_core.errors import DataError
 from heron_core.labels import IGNORED, LabelSpec
+from heron_core.own_code import said_by
 
 ONE_INPUT = (TensorSpec("x", ()),)
 
@@ -60,7 +61,7 @@ class AdaptedDataset:
         try:
             return len(self._dataset)
         except (Exception, SystemExit) as error:  # a user's code may raise anything, and Python itself below 0
-            raise DataError(f"len of {self._name} failed: {type(error).__name__}: {error}; mend it") from error
+            raise DataError(f"len of {self._name} failed: {said_by(error)}; mend it") from error
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """The samples at these indices."""
@@ -82,7 +83,7 @@ class AdaptedDataset:
         try:
             sample = self._dataset[i]
         except (Exception, SystemExit) as error:  # a user's code may raise anything
-            raise DataError(f"{self._name}[{i}] failed: {type(error).__name__}: {error}") from error
+            raise DataError(f"{self._name}[{i}] failed: {said_by(error)}") from error
         if not isinstance(sample, Sequence) or len(sample) != 2:
             raise DataError(f"{self._name}[{i}] must be a pair (x, label), got {type(sample).__name__}")
         return sample[0], sample[1]

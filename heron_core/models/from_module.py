@@ -15,11 +15,13 @@ from torch import fx, nn
 from heron_core.arrays import TensorSpec
 from heron_core.errors import ModelError
 from heron_core.models.heads.auxiliary import auxiliary_factory
+from heron_core.models.lint.fresh import NewEachTime
 from heron_core.models.names import nearest
 from heron_core.models.split_model import SplitModel, probe_shapes
 from heron_core.models.tasks.classification import Classification
 from heron_core.models.tasks.task import Task
 from heron_core.models.tracing import trace_around
+from heron_core.own_code import said_by
 from heron_core.streams import seeded_torch
 
 
@@ -48,38 +50,67 @@ def split_cut_module(made: CutModule, *, cut: str = "", auxiliary: str = "gap_li
     Each part builds the whole network under its own seed and keeps its half. ModelError: no such submodule,
     more than its one output crosses the cut, or a forward that cannot be traced.
     """
-    place, task = cut or made.cut, made.task or Classification(made.classes)
+    place, task, whole = cut or made.cut, _task(made), _Whole(made)
+    inputs = (TensorSpec("input", tuple(made.input_shape), made.input_dtype),)
     with seeded_torch(0, "init", "probe"):
-        front = split_module(_whole(made), place)[0].eval()
-        inputs = (TensorSpec("input", tuple(made.input_shape), made.input_dtype),)
+        front = split_module(whole(), place)[0].eval()
         activations = probe_shapes(front, inputs, f"the model up to {place}")
     if len(activations) != 1:
         raise ModelError(
             f"{place} gives {len(activations)} tensors, one may cross the cut; cut elsewhere or return a SplitModel"
         )
+    if activations[0].is_floating and activations[0].dtype != "float32":
+        raise ModelError(
+            f"the model up to {place} gives {activations[0].dtype}, what crosses the cut must be float32 for the head; "
+            "end what is before the cut with .float(), or return a SplitModel with a head of its own"
+        )
     model = SplitModel(
-        front=lambda: split_module(_whole(made), place)[0],
+        front=lambda: split_module(whole(), place)[0],
         auxiliary=auxiliary_factory(made.auxiliary or auxiliary, activations[0].shape, task.output_shape),
-        back=lambda: split_module(_whole(made), place)[1],
+        back=lambda: split_module(whole(), place)[1],
         inputs=inputs,
         activations=activations,
         task=task,
-        whole=lambda: _whole(made),
+        whole=whole,
     )
     return model, front
 
 
-def _whole(made: CutModule) -> nn.Module:
-    try:
-        module = made.module_factory()
-    except Exception as error:
+def _task(made: CutModule) -> Task:
+    if made.task is None and made.classes < 2:
         raise ModelError(
-            f"CutModule.module_factory must build the network without arguments, it raised {type(error).__name__}: "
-            f"{error}; give a function, such as lambda: Net()"
-        ) from error
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"CutModule.module_factory must return an nn.Module, it returned {type(module).__name__}")
-    return module
+            f"a CutModule without task is for a classification and needs two classes or more, got classes = "
+            f"{made.classes}; say classes, or the task: for one real number as target task=Regression() "
+            "(from heron_core.models.tasks.regression import Regression)"
+        )
+    return made.task or Classification(made.classes)
+
+
+class _Whole:
+    """A CutModule's network, a new one at each call."""
+
+    def __init__(self, made: CutModule) -> None:
+        self._factory = NewEachTime(made.module_factory, "CutModule.module_factory")
+
+    def __call__(self) -> nn.Module:
+        """Raises ModelError for what the user's factory does wrong."""
+        if isinstance(self._factory.factory, nn.Module):
+            raise ModelError(
+                f"CutModule.module_factory must be a function that builds the network, it is a "
+                f"{type(self._factory.factory).__name__}; give a function, such as lambda: Net()"
+            )
+        try:
+            module = self._factory()
+        except ModelError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise ModelError(
+                f"CutModule.module_factory must build the network without arguments, it raised {said_by(error)}; "
+                "give a function, such as lambda: Net()"
+            ) from error
+        if not isinstance(module, nn.Module):
+            raise ModelError(f"CutModule.module_factory must return an nn.Module, it returned {type(module).__name__}")
+        return module
 
 
 def split_module(module: nn.Module, cut: str) -> tuple[nn.Module, nn.Module]:

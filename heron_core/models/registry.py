@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from torch import nn
 
 from heron_core.errors import ModelError
 from heron_core.models.adapt.lora import with_adapters
-from heron_core.models.adapt.trainable import only_last_layers, only_normalisation
+from heron_core.models.adapt.trainable import only_last_layers, only_normalisation, whole_front
 from heron_core.models.from_module import CutModule, split_cut_module
+from heron_core.models.lint.fresh import NewEachTime
 from heron_core.models.names import nearest
 from heron_core.models.split_model import SplitModel
 from heron_core.models.weights import starting_from
 from heron_core.models.weights import weights_folder as folder_of_weights
+from heron_core.own_code import said_by
+from heron_core.spec.methods import PARTS
 from heron_core.spec.run_spec import ModelSpec
 
 BUILT_IN: Mapping[str, str] = {
@@ -28,6 +32,11 @@ BUILT_IN: Mapping[str, str] = {
     "resnet34": "heron_core.models.families.resnet:resnet",
     "resnet50": "heron_core.models.families.resnet:resnet",
 }
+
+
+def is_own(spec: ModelSpec) -> bool:
+    """Is it a user's own model, rather than a built-in family?"""
+    return spec.name not in BUILT_IN
 
 
 def build_split_model(
@@ -68,6 +77,8 @@ def _restricted(model: SplitModel, front: nn.Module, spec: ModelSpec) -> SplitMo
     match spec.trainable:
         case "all":
             return model
+        case "frozen_too":
+            return whole_front(model, front)
         case "norm":
             return only_normalisation(model, front)
         case "last_n_layers":
@@ -113,7 +124,8 @@ def as_split_model(made: object, spec: ModelSpec) -> tuple[SplitModel, nn.Module
             "leave it empty, or pass the place through model.options"
         )
     else:
-        model = made
+        factories = [NewEachTime(getattr(made, part), f"the factory of {part}") for part in PARTS]
+        model = replace(made, front=factories[0], auxiliary=factories[1], back=factories[2])
     _check_promises(spec, model)
     return model, front
 
@@ -123,9 +135,9 @@ def _find(name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
-            f"cannot import {module_name!r} for model {name!r}: {type(error).__name__}: {error}; "
+            f"cannot import {module_name!r} for model {name!r}: {said_by(error)}; "
             "check the name, and that the package is installed or on PYTHONPATH"
         ) from error
     factory = getattr(module, attribute, None)
@@ -140,13 +152,20 @@ def _call(factory: Callable[..., Any], spec: ModelSpec) -> object:
         return factory(**spec.options)
     except ModelError:
         raise
-    except Exception as error:
-        raise ModelError(
-            f"{spec.name} failed with model.options = {spec.options}: {type(error).__name__}: {error}"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{spec.name} failed with model.options = {spec.options}: {said_by(error)}") from error
+
+
+DTYPES = ("float32", "float16", "float64", "int64", "int32", "uint8", "bool")
+"""Of inputs and activations: those that NumPy, torch and the wire have."""
 
 
 def _check_promises(spec: ModelSpec, model: SplitModel) -> None:
+    for given in (*model.inputs, *model.activations):
+        if given.dtype not in DTYPES:
+            raise ModelError(
+                f"{given.name} of {spec.name} must be one of {', '.join(DTYPES)}, got {given.dtype!r}; mend it"
+            )
     takes = model.inputs[0].shape
     if spec.input_shape and spec.input_shape != takes:
         raise ModelError(

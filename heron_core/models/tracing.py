@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx, nn
 
 from heron_core.errors import ModelError
+from heron_core.own_code import said_by
 
 
 class _AroundCut(fx.Tracer):
@@ -38,10 +39,12 @@ def _trace(module: nn.Module, cut: str) -> fx.Graph:
     tracer = _AroundCut(cut)
     try:
         return tracer.trace(module, concrete_args=_defaults(module))
-    except Exception as error:
+    except ModelError:
+        raise
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"cannot cut {type(module).__name__} after {cut!r}: its forward cannot be traced "
-            f"({type(error).__name__}: {error}). Control flow that depends on data cannot be cut by name: "
+            f"({said_by(error)}). Control flow that depends on data cannot be cut by name: "
             "move it into a submodule, or let the factory return a SplitModel"
         ) from error
 
@@ -53,7 +56,7 @@ def _defaults(module: nn.Module) -> dict[str, Any]:
     required = [p.name for p in named if p.default is p.empty]
     if len(required) != 1:
         raise ModelError(
-            f"the forward of {type(module).__name__} must take one tensor, it takes {required or 'none'}; "
-            "return a SplitModel"
+            f"the forward of {type(module).__name__} must take one tensor, it takes {required or 'none'}; let the "
+            "factory return a SplitModel, whose front may take several"
         )
     return {p.name: p.default for p in named if p.default is not p.empty}

@@ -42,8 +42,7 @@ def starting_from(
         return made
 
     def beginning(part: Part) -> Callable[[], nn.Module]:
-        factory: Callable[[], nn.Module] = getattr(model, part)
-        return lambda: begin(part, factory())
+        return lambda: begin(part, model.make(part))
 
     if "front" in spec.weights_parts:
         begin("front", built)
@@ -109,7 +108,7 @@ def _travels(model: SplitModel, part: Part, built: nn.Module) -> bool:
     """Does a client fetch the whole state of this part, so that it need not know how it begins?"""
     parameters, buffers = dict(built.named_parameters()), dict(built.named_buffers())
     return all(
-        (name in parameters and model.trainable(f"{part}.{name}"))
+        (name in parameters and parameters[name].requires_grad and model.trainable(f"{part}.{name}"))
         or (name in buffers and model.learned(f"{part}.{name}"))
         for name in built.state_dict()
     )

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from heron_core.spec.run_spec import MethodSpec
 
 Part = Literal["front", "auxiliary", "back"]
 """Of the split network: what comes before the cut, the head on the cut, and what comes after it."""
+PARTS: tuple[Part, ...] = get_args(Part)
 Front = Literal["zeroth_order", "auxiliary_loss", "cut_gradients", "whole_model", "none"]
 Head = Literal["joint", "detached", "server", "aligned", "none"]
 Place = Literal["averaged", "kept", "shared", "own"]

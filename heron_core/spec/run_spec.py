@@ -34,8 +34,9 @@ class ModelSpec(Settings):
     widths: tuple[Positive, ...] = ()
     """Hidden widths of mlp (empty: [64, 64, 32]); channels of the convolutions of digits_cnn ([8, 16, 32]) and
     cifar_cnn ([16, 32, 32])."""
-    trainable: Literal["all", "norm", "last_n_layers", "lora"] = "all"
-    """Client parameters that move, travel and are averaged; the head always does. norm: the front's normalisation scale
+    trainable: Literal["all", "frozen_too", "norm", "last_n_layers", "lora"] = "all"
+    """Client parameters that move, travel and are averaged; the head always does. all: but for what your own module has
+    frozen (requires_grad = False); frozen_too: that as well. norm: the front's normalisation scale
     and shift. last_n_layers: its last `last_layers` layers. lora: adapters of rank `lora_rank` beside its weights."""
     last_layers: Positive = 1
     """Layers (modules with parameters of their own) of the front that move, with trainable = last_n_layers."""

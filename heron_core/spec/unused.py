@@ -59,8 +59,8 @@ USERS: Mapping[str, Use] = {
     "method.upload_period": _UPLOADS,
     "method.running_statistics": _methods("frozen", lambda m: m.name == "frozen"),
     "method.ghost_batch_norm": Use(
-        'with micro-batches and norm = "batch"',
-        lambda s: s.model.norm == "batch" and s.method.micro_batch_rows < s.method.batch_size,
+        'with micro-batches and norm = "batch", or a model of your own',
+        lambda s: (s.model.norm == "batch" or ":" in s.model.name) and s.method.micro_batch_rows < s.method.batch_size,
         lambda s: f'with micro_batch = {s.method.micro_batch} and norm = "{s.model.norm}"',
     ),
     "server_optimizer": _UPLOADS,

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from heron_core.arrays import Array
 from heron_core.errors import HeronError
+from heron_core.own_code import said_by
 
 T = TypeVar("T")
 Factory = str | Callable[[], object]
 """What makes the thing to be checked: a function without arguments, or its name `package.module:factory`."""
-
-_NOT_THE_USERS = ("heron_core", "heron_client", "torch", "numpy", "importlib")
-
 
 @dataclass(frozen=True)
 class Report:
@@ -27,10 +23,13 @@ class Report:
     subject: str
     passed: tuple[str, ...]
     """One claim for each check, in the order of the checks."""
+    warnings: tuple[str, ...] = ()
+    """What is allowed but probably not meant."""
 
     def __str__(self) -> str:
-        """A line for the subject, and one for each claim."""
-        return "\n".join([self.subject, *(f"  ok  {claim}" for claim in self.passed)])
+        """A line for the subject, and one for each claim and each warning."""
+        lines = [*(f"  ok  {claim}" for claim in self.passed), *(f"  warning  {said}" for said in self.warnings)]
+        return "\n".join([self.subject, *lines])
 
 
 class Checks:
@@ -48,16 +47,13 @@ class Checks:
             text = one_line(error).removeprefix(f"{self._subject} ")  # some name the factory themselves
             raise self._error(f"{self._subject}: {text}") from error
         except Exception as error:
-            raise self._error(
-                f"{self._subject}: expected that {claim}, got {type(error).__name__}: {one_line(error)}"
-                f"{_place(error)}; mend it"
-            ) from error
+            raise self._error(f"{self._subject}: expected that {claim}, got {said_by(error)}; mend it") from error
         self._passed.append(claim)
         return result
 
-    def report(self) -> Report:
+    def report(self, warnings: tuple[str, ...] = ()) -> Report:
         """After the last check."""
-        return Report(self._subject, tuple(self._passed))
+        return Report(self._subject, tuple(self._passed), warnings)
 
 
 def name_of(factory: Factory) -> str:
@@ -70,13 +66,6 @@ def name_of(factory: Factory) -> str:
 def one_line(error: Exception) -> str:
     """Its message without line breaks."""
     return " ".join(str(error).split())
-
-
-def _place(error: Exception) -> str:
-    """` in model.py:12`: the innermost line that is neither Heron's nor of a library below it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not set(Path(f.filename).parts) & set(_NOT_THE_USERS) and f.filename[:1] != "<"]
-    return f" in {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
 
 
 def difference(first: Array, second: Array) -> str | None:

@@ -16,6 +16,7 @@ from heron_core.data.tables.source import contract_of_table
 from heron_core.device import resolve_device
 from heron_core.errors import ConfigError, DataError
 from heron_core.models import build_split_model
+from heron_core.models.registry import is_own
 from heron_core.models.split_model import SplitModel
 from heron_core.own_code import find_code_in
 from heron_core.spec.methods import method_of
@@ -52,7 +53,7 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
     if settings.start_from is not None and not spec.model.weights:
         raise ConfigError("the run spec does not say what server.start_from holds; heron_server.config.begun adds it")
     model = build_split_model(spec.model, data_folder=settings.data_folder, weights_folder=settings.start_from)
-    facts = measure_model(model, spec.seed)
+    facts = measure_model(model, spec.seed, own=is_own(spec.model))
     device = resolve_device(settings.device)
     receives = method_of(spec.method).uploads or clients_evaluate(spec.data, settings)
     check_constraints(spec, settings, receives, facts)

@@ -21,6 +21,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *_task(spec.data, spec.method, settings.test_data, facts),
         *_class_names(spec.data.class_names, facts),
         *_nothing_moves(spec.method, facts),
+        *_across_batch(spec.method, facts),
         *_upload_period(spec.method),
         *(_byte_budget(spec.method, settings.byte_budget, facts) if receives else ()),
         *_cut_gradients(spec.method, facts),
@@ -94,6 +95,17 @@ def _nothing_moves(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
         yield (
             f"{method.name} lets the client learn, and no parameter of its {' and '.join(row.client_parts)} is its own "
             'to move; cut later, or take method.name = "frozen"'
+        )
+
+
+def _across_batch(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
+    """A client's part that normalises across the batch takes its batch whole, unless the run says otherwise."""
+    found = [facts.across_batch[part] for part in method_of(method).client_parts if part in facts.across_batch]
+    if found and method.micro_batch_rows < method.batch_size and not method.ghost_batch_norm:
+        yield (
+            f"method.micro_batch = {method.micro_batch}, and {found[0]} normalises across the batch, so that each "
+            "micro-batch would be normalised by itself, which is another computation; take a normalisation of each "
+            "sample by itself, such as nn.GroupNorm, micro_batch = 0, or say method.ghost_batch_norm = true"
         )
 
 

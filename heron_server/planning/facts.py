@@ -99,6 +99,10 @@ class ModelFacts:
     metric: Metric
     """What a run is judged by."""
     parts: Mapping[Part, PartFacts]
+    across_batch: Mapping[Part, str]
+    """Of each part that normalises across the batch in training: its first such layer, such as `front.norm`."""
+    warnings: tuple[str, ...]
+    """What its lint warns of."""
     per_sample_obstacle: str | None
     """The first trainable parameter of the front that cannot differ from sample to sample; None where all can."""
     own_names: bool = False

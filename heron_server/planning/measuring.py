@@ -15,16 +15,24 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from heron_core.arrays import TensorSpec
+from heron_core.errors import ModelError
 from heron_core.models.adapt.per_sample import per_sample_obstacle
 from heron_core.models.families.stages import Trunk
-from heron_core.models.split_model import SplitModel, check_parts
+from heron_core.models.lint.lint import lint
+from heron_core.models.split_model import SplitModel, check_parts, movable
+from heron_core.own_code import naming_users_code
 from heron_core.spec.methods import Part
 from heron_server.planning.facts import Layer, ModelFacts, PartFacts, TensorFacts
 
 
-def measure_model(model: SplitModel, seed: int) -> ModelFacts:
-    """Builds, checks and measures the three parts; raises ModelError where they do not fit."""
+@naming_users_code("the model", ModelError)
+def measure_model(model: SplitModel, seed: int, *, own: bool = True) -> ModelFacts:
+    """Builds, checks and measures the three parts; raises ModelError where they do not fit.
+
+    `own`: it is a user's, and looked at for what users get wrong.
+    """
     built = check_parts(model, seed)
+    found = lint(model, built, seed, own=own)
     return ModelFacts(
         inputs=model.inputs,
         activations=model.activations,
@@ -32,6 +40,8 @@ def measure_model(model: SplitModel, seed: int) -> ModelFacts:
         labels=model.task.labels,
         metric=model.task.metrics[0],
         parts={part: _measured(model, part, module.eval()) for part, module in built.items()},
+        across_batch=found.across_batch,
+        warnings=found.warnings,
         per_sample_obstacle=per_sample_obstacle(model, built["front"], seed),
         own_names=model.whole is not None,
     )
@@ -41,7 +51,7 @@ def _measured(model: SplitModel, part: Part, module: nn.Module) -> PartFacts:
     parameters = {f"{part}.{name}": p for name, p in module.named_parameters()}
     buffers = {f"{part}.{name}": b for name, b in module.named_buffers()}
     learned = model.learned_buffers(nn.ModuleDict({part: module}))
-    trainable = {name for name in parameters if model.trainable(name)}
+    trainable = {f"{part}.{name}" for name in movable(module)}
     passed = _forward(module, model.inputs if part == "front" else model.activations)
     return PartFacts(
         kind=type(module).__name__,

@@ -33,8 +33,8 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
     sizes, missing = _share_sizes(spec, settings)
     evaluated_by = evaluator(spec.data, checked.test)
     warnings = [
-        *method_warnings(method, rounds, spec.model.norm, change),
-        *model_warnings(spec.model),
+        *method_warnings(method, rounds, facts, change),
+        *model_warnings(spec.model, facts),
         *(share_warnings(method, sizes) if sizes else ()),
         *([missing] if missing else ()),
         *server_warnings(settings, evaluated_by is not None),

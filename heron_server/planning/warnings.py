@@ -9,6 +9,7 @@ from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec, ModelSpec
 from heron_server.certs.choice import choose_guard
 from heron_server.config import ServerSettings
+from heron_server.planning.facts import ModelFacts
 from heron_server.planning.perturbation import Perturbation
 from heron_server.text.units import number_text, percent_text
 
@@ -18,8 +19,8 @@ LONGEST_CHANGE = 0.5
 """Of mu * u. At 0.86 the forward difference was off by 49 % on the paper's model."""
 
 
-def method_warnings(method: MethodSpec, rounds: int, norm: str, change: Perturbation) -> Iterator[str]:
-    """About the local steps of a run of so many rounds, on a model with this normalisation."""
+def method_warnings(method: MethodSpec, rounds: int, facts: ModelFacts, change: Perturbation) -> Iterator[str]:
+    """About the local steps of a run of so many rounds, on this model."""
     rest = method.local_steps % method.upload_period
     if rest:
         yield (
@@ -27,8 +28,13 @@ def method_warnings(method: MethodSpec, rounds: int, norm: str, change: Perturba
             f"{method.local_steps}: nothing is uploaded from the last {_steps(rest)} of each round, which only "
             "train the client"
         )
-    if method.name == "frozen" and method.running_statistics == "keep" and norm == "group":
-        yield 'method.running_statistics = "keep" has no effect with norm = "group", which has no running statistics'
+    if method.name == "frozen" and method.running_statistics == "keep" and not facts.parts["front"].buffers:
+        yield 'method.running_statistics = "keep" has no effect: the front has no running statistics'
+    if method_of(method).front in ("zeroth_order", "auxiliary_loss") and not facts.parts["front"].trainable:
+        yield (
+            f"no parameter of the front moves, so that {method.name} trains the head alone; cut later, or let "
+            "parameters of the front move (requires_grad)"
+        )
     if method.name == "heron" and method.zo.scope != "batch" and method.moments == "reset":
         yield (
             f'method.zo.scope = "{method.zo.scope}" with moments = "reset": many noisy directions want moments that '
@@ -54,9 +60,11 @@ def method_warnings(method: MethodSpec, rounds: int, norm: str, change: Perturba
         )
 
 
-def model_warnings(model: ModelSpec) -> Iterator[str]:
-    """About the model table."""
-    if model.weights and not model.weights_sha256 and model.trainable != "all":  # else clients read no folder
+def model_warnings(model: ModelSpec, facts: ModelFacts) -> Iterator[str]:
+    """About the model table, and the model itself."""
+    yield from facts.warnings
+    front = facts.parts["front"]
+    if model.weights and not model.weights_sha256 and len(front.trainable) < len(front.parameters):
         yield (
             f"model.weights = {model.weights!r} without weights_sha256: a client that has other weights there would "
             "train another model unnoticed; copy state_sha256 from its model.json"

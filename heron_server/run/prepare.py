@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,10 +23,14 @@ from heron_server.storage.durable import storing
 from heron_server.storage.run_dir import RunDir
 from heron_server.training.trainer import Trainer
 
+log = logging.getLogger("heron.server")
+
 
 def prepare(spec: RunSpec, settings: ServerSettings) -> tuple[Trainer, CheckedRun]:
     """The trainer, and what the run was found to be; raises ConfigError, ModelError, DataError before anyone joins."""
     checked = check_run(spec, settings)
+    for warning in checked.facts.warnings:
+        log.warning("%s", warning)
     return Trainer(spec, checked.model, checked.device, checked.test), checked
 
 

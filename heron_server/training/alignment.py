@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import ModelError
-from heron_core.models.split_model import SplitModel
+from heron_core.models.split_model import SplitModel, movable
 from heron_core.spec.run_spec import AlignmentSpec, MethodSpec
 from heron_core.streams import Part, seeded_torch
 from heron_core.wire.codec import expected_of, mismatches
@@ -101,7 +101,7 @@ def align(
 
     The back is as it was afterwards.
     """
-    moved = [p for n, p in head.named_parameters() if model.trainable(f"auxiliary.{n}")]
+    moved = list(movable(head).values())
     if not moved:
         return
     buffers = {name: buffer.clone() for name, buffer in back.named_buffers()}

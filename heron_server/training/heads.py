@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from heron_core.errors import ModelError
-from heron_core.models.split_model import SplitModel
+from heron_core.models.split_model import SplitModel, movable
 from heron_core.spec.run_spec import OptimizerSpec
 from heron_server.training.guards import Batch, Trainee, finite_loss
 from heron_server.training.optimizers import make_optimizer
@@ -16,8 +16,8 @@ class TrainedHead:
     """The auxiliary head where the server trains it, on what it receives; between uploads it is in evaluation mode."""
 
     def __init__(self, model: SplitModel, head: nn.Module, optimizer: OptimizerSpec) -> None:
-        self._model, self.module = model, head
-        self._moved = [p for n, p in head.named_parameters() if model.trainable(f"auxiliary.{n}")]
+        """`head`: as `model.build` gave it."""
+        self._model, self.module, self._moved = model, head, list(movable(head).values())
         self.trainee = Trainee(head, make_optimizer(optimizer, self._moved))
 
     def backward(self, batch: Batch) -> None:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from heron_core.arrays import Array, TensorSpec
 from heron_core.data.source import Source
 from heron_core.device import to_inputs, use_threads
-from heron_core.errors import TensorError
+from heron_core.errors import ModelError, TensorError
 from heron_core.measures import Metric
-from heron_core.models.split_model import SplitModel, Tensors, activations_of
+from heron_core.models.split_model import SplitModel, Tensors, activations_of, movable
+from heron_core.own_code import naming_users_code
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import seeded_torch
@@ -53,12 +54,12 @@ class Trainer:
             {p: back if p == "back" else model.build(p, spec.seed).to(device) for p in self._method.client_parts}
         )
         """The modules of a client, which the client state fills; in evaluation mode, but for fedavg's back."""
+        served, self._movable = self._method.head == "server", movable(self._client)
+        self._trained_head = TrainedHead(model, self._client["auxiliary"], spec.server_optimizer) if served else None
         self._client.requires_grad_(False).eval()
         back.train()
         aligned = self._method.head == "aligned"
         self._alignment = AlignedHeads(spec.method, model, spec.seed, device) if aligned else None
-        served = self._method.head == "server"
-        self._trained_head = TrainedHead(model, self._client["auxiliary"], spec.server_optimizer) if served else None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         self._trained_uploads = 0
         self._losses = RecentLosses(spec.guard.loss_outlier)
@@ -95,8 +96,6 @@ class Trainer:
         """The auxiliary head, where there is one for all."""
         return self._client["auxiliary"] if "auxiliary" in self._client and self._alignment is None else None
 
-    # -- the client state ----------------------------------------------------------------------------------------
-
     def client_state(self) -> dict[str, Array]:
         """A copy of a client's tensors: trainable parameters in the order of its parts, then buffers."""
         return {name: t.detach().to("cpu", copy=True).numpy() for name, t in self._client_tensors().items()}
@@ -113,11 +112,7 @@ class Trainer:
                 tensor.copy_(torch.from_numpy(np.ascontiguousarray(state[name]).reshape(tensor.shape)))
 
     def _client_tensors(self) -> dict[str, Tensor]:
-        parameters = self._client.named_parameters()
-        trainable = {n: p for n, p in parameters if n.startswith("back.") or self._model.trainable(n)}
-        return {**trainable, **self._model.learned_buffers(self._client)}
-
-    # -- training ------------------------------------------------------------------------------------------------
+        return {**self._movable, **self._model.learned_buffers(self._client)}
 
     def check(self, client: str, upload: Upload) -> None:
         """Raises TensorError for NaN, Inf, or integers or labels out of range; the back is untouched."""
@@ -133,6 +128,7 @@ class Trainer:
             if problem := spec.range_problem(tensor.numpy()):
                 raise TensorError(f"client {client!r}, upload {upload.number}: {spec.name} {problem}")
 
+    @naming_users_code("the model", ModelError)
     def train(self, client: str, rank: int, round_number: int, upload: Upload) -> CutGradients | None:
         """One first-order step on the back from one upload, and what the method returns for it.  Eq. 7.
 
@@ -200,6 +196,7 @@ class Trainer:
         due = self._alignment.ranks_due(round_number) if self._alignment is not None else []
         return RoundEnd(mean_loss, self.client_state(), tuple(due), quarantined)
 
+    @naming_users_code("the model", ModelError)
     def align(self, round_number: int, heads: Mapping[int, Mapping[str, Array]]) -> dict[int, dict[str, Array]]:
         """Each rank's head aligned, but for those that cannot be. ModelError: none can."""
         assert self._alignment is not None, "no head is due in a method without aligned heads"
@@ -219,8 +216,7 @@ class Trainer:
         self._trained_uploads = 0
         return mean
 
-    # -- evaluation ----------------------------------------------------------------------------------------------
-
+    @naming_users_code("the model", ModelError)
     def evaluate_upload(self, client: str, upload: Upload) -> Counts:
         """One batch of a client's held-out samples; never touches the back. Raises TensorError if it cannot be used."""
         upload = decoded(upload, "evaluation", self._model.activations)
@@ -245,6 +241,7 @@ class Trainer:
             class_counts=torch.bincount(upload.labels_B, minlength=classes).tolist() if classes else None,
         )
 
+    @naming_users_code("the model", ModelError)
     @torch.inference_mode()
     def evaluate(self, batch_rows: int = EVALUATION_ROWS) -> Counts:
         """The assembled model under the present client state on the server's own test set."""
@@ -259,8 +256,6 @@ class Trainer:
     def _move(self, upload: Upload) -> tuple[Tensors, Tensor]:
         moved = tuple(a.to(self._device, non_blocking=True) for a in upload.activations)
         return moved, upload.labels_B.to(self._device, non_blocking=True)
-
-    # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def trained(self) -> TrainedModel:
         """The parts as they are now, not copied."""

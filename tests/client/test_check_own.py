@@ -19,8 +19,11 @@ from heron_core.models import CutModule
 def model(width=4):
     return CutModule(lambda: nn.Sequential(nn.Linear(2, width), nn.Tanh(), nn.Linear(width, 3)), "1", (2,), 3)
 
-def lazy():
-    return CutModule(lambda: nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.Linear(4, 3)), "1", (2,), 3)
+def softmax():
+    return CutModule(lambda: nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 3), nn.Softmax(1)), "0", (2,), 3)
+
+def log_softmax():
+    return CutModule(lambda: nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 3), nn.LogSoftmax(1)), "0", (2,), 3)
 
 def samples(count=4, classes=3):
     return [(np.full(2, i, np.float32), i % classes) for i in range(count)]
@@ -50,6 +53,11 @@ def test_both_are_checked_data_for_the_model(capsys: pytest.CaptureFixture[str])
 def test_one_of_them_is_checked_alone(flag: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     check(**{flag: name}, options=["width=5" if flag == "model" else "count=5"])  # type: ignore[arg-type]
     assert [line for line in capsys.readouterr().out.splitlines() if not line.startswith("  ")] == [name]
+
+
+def test_what_is_probably_not_meant_in_a_model_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    check(model="check_own_code:log_softmax")
+    assert "  warning  back ends in a log_softmax" in capsys.readouterr().out
 
 
 def test_files_need_no_code_and_a_path_comes_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +119,7 @@ def test_code_is_found_in_the_python_path_of_the_client_s_file(
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"model": "check_own_code:lazy"}, ModelError, "front.0.weight must have its size when the part is built"),
+        ({"model": "check_own_code:softmax"}, ModelError, "check_own_code:softmax: back ends in a softmax"),
         ({"model": MODEL, "data": DATA, "options": ["data.classes=4"]}, DataError, r"sample 3: labels must .*0\.\.2"),
         ({"model": MODEL, "data": DATA, "options": ["width=4"]}, ConfigError, r"whose is it\? Say model\.width="),
         ({"model": MODEL, "options": ["width"]}, ConfigError, r"--option wants a\.b=value, got 'model\.width'"),
@@ -127,7 +135,7 @@ def test_what_is_wrong_is_said(arguments: dict[str, object], error: type[Excepti
     ("arguments", "code", "says"),
     [
         (["--model", MODEL], 0, ""),
-        (["--model", "check_own_code:lazy"], 4, "heron-client: check_own_code:lazy: front.0.weight must have"),
+        (["--model", "check_own_code:softmax"], 4, "heron-client: check_own_code:softmax: back ends in a softmax"),
         (["--data", DATA, "--option", "count"], 2, "heron-client: --option wants"),
     ],
 )

@@ -45,6 +45,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
         "core: sources": ("heron_core.data.sources",),
         "core: the split model": ("heron_core.models.split_model",),
     },
+    {"core: lint": ("heron_core.models.lint",)},
     {
         "core: experiments": ("heron_core.data.experiment",),
         "core: heads": ("heron_core.models.heads",),

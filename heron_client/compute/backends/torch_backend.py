@@ -24,6 +24,7 @@ from heron_core.errors import ModelError
 from heron_core.labels import LabelSpec
 from heron_core.models import build_split_model
 from heron_core.models.families.stages import stage_of
+from heron_core.models.lint.lint import lint
 from heron_core.models.split_model import SplitModel
 from heron_core.own_code import find_code_in
 from heron_core.spec.run_spec import RunSpec
@@ -33,7 +34,16 @@ class TorchBackend:
     """Builds a role's parts once and runs passes over them; a graph only where a gradient is exact."""
 
     def __init__(self, model: SplitModel, role: Role, device: torch.device) -> None:
-        self.modules = TorchModules(model, role, device)
+        self.modules, self._role = TorchModules(model, role, device), role
+
+    def lint(self) -> tuple[str, ...]:
+        """What is probably not meant in the client's parts of a user's own model, looked at anew.
+
+        ModelError: what cannot be right.
+        """
+        model = self.modules.model
+        parts = {part: model.build(part, self._role.seed) for part in self._role.parts}
+        return lint(model, parts, self._role.seed).warnings
 
     # -- what goes in and out ----------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ Shape suffixes: B batch (or micro-batch) rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ from heron_client.compute.backend import Vector
 from heron_client.compute.role import Role
 from heron_core.arrays import Array
 from heron_core.device import to_inputs, use_threads
-from heron_core.models.split_model import SplitModel, Tensors, activations_of
+from heron_core.errors import ModelError
+from heron_core.models.split_model import SplitModel, Tensors, activations_of, movable
+from heron_core.own_code import naming_users_code
 from heron_core.streams import Part, seeded_torch
 
 
@@ -30,8 +32,8 @@ class TorchModules:
         self.head = self.net[role.parts[1]] if len(role.parts) > 1 else nn.Identity()
         """The auxiliary head, in fedavg the back; the identity where the client has the front alone."""
         self.train()
+        self.trainable = movable(self.net)
         self.net.requires_grad_(False)
-        self.trainable = {n: p for n, p in self.net.named_parameters() if model.trainable(n)}
         self.buffers = model.learned_buffers(self.net)
         """Those that travel."""
         self.all_buffers = dict(self.net.named_buffers())
@@ -57,17 +59,20 @@ class TorchModules:
 
     def activations(self, inputs: tuple[Array, ...]) -> Tensors:
         """What the front gives for the model's inputs [B, ...]."""
-        return activations_of(self.front, to_inputs(inputs, self._device, self.model.channels_last))
+        with users_model():
+            return activations_of(self.front, to_inputs(inputs, self._device, self.model.channels_last))
 
     def losses(self, outputs: Tensor, labels: Array) -> Tensor:
         """Per-sample losses [B]."""
-        return self.model.task.losses(outputs, self.on_device(labels))
+        with users_model():
+            return self.model.task.losses(outputs, self.on_device(labels))
 
     @contextmanager
     def stream(self, path: tuple[Part, ...]) -> Iterator[None]:
-        """Inside, dropout masks come from the stream `path`, and torch has the client's threads."""
+        """Inside, dropout masks come from the stream `path`, torch has the client's threads, and what a user's module
+        raises is a ModelError."""
         self.use_threads()
-        with seeded_torch(self._role.seed, *path):
+        with seeded_torch(self._role.seed, *path), users_model():
             yield
 
     def use_threads(self) -> None:
@@ -82,6 +87,11 @@ class TorchModules:
         """A copy in torch's own aligned memory, row-major, on the compute device."""
         source = torch.from_numpy(array)
         return torch.empty(source.shape, dtype=source.dtype, device=self._device).copy_(source)
+
+
+def users_model() -> AbstractContextManager[None]:
+    """What a user's module or task raises inside is a ModelError."""
+    return naming_users_code("the model", ModelError)
 
 
 def row_major(tensor: Tensor) -> Array:

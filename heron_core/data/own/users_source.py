@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from heron_core.arrays import Array
 from heron_core.data.source import Batch, Source
 from heron_core.errors import DataError, HeronError
+from heron_core.own_code import said_by
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class UsersSource:
         except HeronError:
             raise
         except (Exception, SystemExit) as error:  # a user's code may raise anything
-            raise DataError(f"{self._name}: {what} failed: {type(error).__name__}: {error}; mend it there") from error
+            raise DataError(f"{self._name}: {what} failed: {said_by(error)}; mend it there") from error
 
 
 def _problem(what: str, given: object, samples: int) -> str | None:

@@ -24,6 +24,7 @@ from heron_core.data.sources.npz import from_arrays, load_npz, npz_specs
 from heron_core.data.sources.tables import load_csv, load_parquet, own_table, table_specs
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
+from heron_core.own_code import said_by
 
 if TYPE_CHECKING:
     from heron_core.spec.table import TableSpec
@@ -89,7 +90,7 @@ def call_factory(name: str, options: Mapping[str, object]) -> object:
         raise
     except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise DataError(
-            f"data.source = {name!r} with options {options} failed: {type(error).__name__}: {error}; "
+            f"data.source = {name!r} with options {options} failed: {said_by(error)}; "
             f"check that `python -c 'import {module}'` works here and that the factory takes these options"
         ) from error
     return made

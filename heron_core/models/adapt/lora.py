@@ -122,7 +122,7 @@ def with_adapters(model: SplitModel, built: nn.Module, rank: int) -> SplitModel:
     """
 
     def front() -> nn.Module:
-        return add_adapters(model.front(), rank)[0]
+        return add_adapters(model.make("front"), rank)[0]
 
     with seeded_torch(0, "init", "probe"):  # these adapters are thrown away, but drawn
         _, names = add_adapters(built, rank)

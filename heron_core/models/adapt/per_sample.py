@@ -55,9 +55,9 @@ def per_sample_obstacle(model: SplitModel, front: nn.Module, seed: int) -> str |
     front.train()
     layers = dict(front.named_modules())
     seen = _rows_seen(front, model.inputs, seed)
-    names = [name for name, _ in front.named_parameters(remove_duplicate=False)]
+    names = [name for name, p in front.named_parameters(remove_duplicate=False) if p.requires_grad]
     shared = _shared(front)
-    for name in filter(lambda n: model.trainable(f"front.{n}"), names):
+    for name in names:
         layer, _, parameter = name.rpartition(".")
         one_row_a_sample = seen.get(layer) == {_PROBE_ROWS}
         if name in shared or not one_row_a_sample or not acts_per_sample(layers[layer], parameter):

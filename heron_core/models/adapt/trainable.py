@@ -1,4 +1,8 @@
-"""Which of the front's parameters move, travel and are averaged; those of the other parts always do."""
+"""Which of the front's parameters move, travel and are averaged.
+
+One mechanism: `requires_grad`, as each part's factory leaves it. What is chosen here sets it, also where a user's
+module has frozen a parameter; of the other parts, whatever their module has not frozen moves.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,20 @@ _NORMALISATION = re.compile(r"Norm(?!al)")
 def only(model: SplitModel, names: Collection[str]) -> SplitModel:
     """`model` that trains these parameters of the front, as its own modules name them, and every other part."""
     kept = frozenset(f"front.{name}" for name in names)
-    return replace(model, trainable=lambda name: not name.startswith("front.") or name in kept)
+
+    def front() -> nn.Module:
+        made = model.make("front")
+        for name, parameter in made.named_parameters():
+            if f"front.{name}" in kept and parameter.is_floating_point():
+                parameter.requires_grad_()
+        return made
+
+    return replace(model, front=front, trainable=lambda name: not name.startswith("front.") or name in kept)
+
+
+def whole_front(model: SplitModel, front: nn.Module) -> SplitModel:
+    """Trains all of the front, also what its own module has frozen. `front`: one of the model's fronts."""
+    return only(model, [name for name, _ in front.named_parameters()])
 
 
 def normalisation_parameters(front: nn.Module) -> frozenset[str]:

@@ -10,12 +10,11 @@ from torch.nn.parameter import is_lazy
 
 from heron_core.arrays import Array
 from heron_core.device import to_inputs
+from heron_core.models.lint.batches import example_inputs, example_labels
 from heron_core.models.split_model import SplitModel, Tensors, activations_of
-from heron_core.spec.methods import Part
+from heron_core.spec.methods import PARTS, Part
 from heron_core.streams import seeded_torch
-from heron_core.testing.batches import example_inputs, example_labels
 
-PARTS: tuple[Part, ...] = ("front", "auxiliary", "back")
 HEADS: tuple[Part, ...] = PARTS[1:]
 """Those that give the task's outputs."""
 ROWS = 4

@@ -8,11 +8,13 @@ from functools import partial
 from torch import nn
 
 from heron_core.errors import ModelError
+from heron_core.models.lint.lint import lint
 from heron_core.models.registry import as_split_model, build_split_model
 from heron_core.models.split_model import SplitModel, check_parts
 from heron_core.spec.run_spec import ModelSpec
 from heron_core.testing.report import Checks, Factory, Report, name_of
 from heron_core.testing.split_models import parts, tasks
+from heron_core.testing.split_models.built import Built
 from heron_core.testing.split_models.random_state import other_random_state
 
 
@@ -28,7 +30,7 @@ def check_split_model(factory: Factory, *, options: Mapping[str, object] | None 
 
 def _checked(checks: Checks, make: Callable[[], SplitModel], seed: int) -> Report:
     model = checks.run("the factory makes a split model", make)
-    built = checks.run("the parts can be built, each weight with its size", lambda: parts.build_parts(model, seed))
+    built = checks.run("the parts can be built", lambda: Built(model, seed))
     claims = {
         "the parts fit, and keep the activations that they are given": lambda: check_parts(model, seed),
         "a second build from the same seed has the same bits": lambda: parts.check_second_build(built, make),
@@ -44,7 +46,11 @@ def _checked(checks: Checks, make: Callable[[], SplitModel], seed: int) -> Repor
         claims["shorter sequences than the longest are taken"] = lambda: tasks.check_short(built)
     for claim, check in claims.items():
         checks.run(claim, check)
-    return checks.report()
+    found = checks.run(
+        "what moves is float32, outputs are no probabilities, and no sample depends on another in evaluation",
+        lambda: lint(model, check_parts(model, seed), seed),
+    )
+    return checks.report(found.warnings)
 
 
 def split_model(factory: Factory, options: Mapping[str, object] | None = None) -> SplitModel:

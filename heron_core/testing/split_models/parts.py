@@ -6,27 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.nn.parameter import is_lazy
 
 from heron_core.errors import ModelError
+from heron_core.models.lint.batches import example_inputs
 from heron_core.models.split_model import SplitModel, Tensors
-from heron_core.testing.batches import example_inputs
+from heron_core.spec.methods import PARTS
 from heron_core.testing.report import difference
-from heron_core.testing.split_models.built import HEADS, PARTS, Built, as_array, described, tensors_of
+from heron_core.testing.split_models.built import HEADS, Built, as_array, described, tensors_of
 from heron_core.testing.split_models.random_state import other_random_state, random_states
-
-
-def build_parts(model: SplitModel, seed: int) -> Built:
-    """Builds all three. Both sides compare names and sizes before the first forward pass: a lazy layer is too late."""
-    built = Built(model, seed)
-    for part, module in built.parts.items():
-        lazy = [name for name, tensor in tensors_of(module).items() if is_lazy(tensor)]
-        if lazy:
-            raise ModelError(
-                f"{part}.{lazy[0]} must have its size when the part is built, it waits for the first call; take the "
-                "layer that is told its sizes, such as nn.Linear for nn.LazyLinear"
-            )
-    return built
 
 
 def check_second_build(built: Built, make: Callable[[], SplitModel]) -> None:

@@ -9,9 +9,9 @@ from torch import Tensor
 from heron_core.arrays import Array
 from heron_core.errors import ModelError
 from heron_core.measures import Measured, Sums, added
+from heron_core.models.lint.batches import example_inputs, example_labels
 from heron_core.models.tasks.task import Task
 from heron_core.streams import seeded_torch
-from heron_core.testing.batches import example_inputs, example_labels
 from heron_core.testing.split_models.built import HEADS, ROWS, Built, as_array
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-5

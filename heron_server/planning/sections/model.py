@@ -40,13 +40,21 @@ def model_section(name: str, model: ModelSpec, method: MethodSpec, facts: ModelF
         *(("" if i else "input", s.batch_text(rows)) for i, s in enumerate(facts.inputs)),
         ("cut", f"after {model.cut}" if model.cut else "the family's default"),
         *(("" if i else "crosses the cut", f"{s.name} {s.batch_text(rows)}") for i, s in enumerate(facts.activations)),
-        ("front", f"{front:,} parameters, normalisation: {model.norm}"),
+        ("front", f"{front:,} parameters, normalisation: {_normalisation(model, facts)}"),
         ("front learns by", FRONTS[row.front]),
         ("trainable", f"{model.trainable}: {_moving(facts):,} of the front's {front:,} parameters"),
         ("auxiliary head", described if "auxiliary" in row.client_parts else f"none with {method.name}"),
         *((("head learns by", HEADS[row.head]),) if "auxiliary" in row.client_parts else ()),
         ("back", f"{back:,} parameters, {beside}{BACKS[row.backs]}"),
     ])  # fmt: skip
+
+
+def _normalisation(model: ModelSpec, facts: ModelFacts) -> str:
+    """Of a built-in family as the table says; of a user's own model as it was found."""
+    if ":" not in model.name:
+        return model.norm
+    found = facts.across_batch.get("front")
+    return f"across the batch, in {found}" if found else "none across the batch"
 
 
 def _moving(facts: ModelFacts) -> int:

@@ -220,7 +220,7 @@ def test_a_wrong_input_shape_names_it() -> None:
 @pytest.mark.parametrize(
     ("factory", "says"),
     [
-        (sequential(), "must build the network without arguments, it raised .*; give a function, such as lambda"),
+        (sequential(), "must be a function that builds .*, it is a Sequential; give a function, such as lambda"),
         (lambda: "a network", "must return an nn.Module, it returned str"),
     ],
 )

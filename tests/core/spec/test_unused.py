@@ -43,6 +43,7 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
       for table in ("method.optimizer", "server_optimizer")),
     ("method.ghost_batch_norm", True, {"model.norm": "batch", "method.micro_batch": 8}, {"model.norm": "batch"}),
     ("method.ghost_batch_norm", True, {"model.norm": "batch", "method.micro_batch": 8}, {"method.micro_batch": 8}),
+    ("method.ghost_batch_norm", True, {"model.name": "net:own", "method.micro_batch": 8}, {"model.name": "net:own"}),
     ("model.last_layers", 2, {"model.trainable": "last_n_layers"}, {"model.trainable": "norm"}),
     ("model.lora_rank", 2, {"model.trainable": "lora"}, {}),
     ("model.weights_parts", ["front"], {"model.weights": "m"}, {}),

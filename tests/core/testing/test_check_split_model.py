@@ -163,8 +163,8 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "no function": (tiny.mlp(), "expected a function that returns a SplitModel or a CutModule, got a SplitModel; hand"),
     "an nn.Module": (nn.Linear(2, 2), "expected a function .*, got a Linear; hand over the function itself"),
     "makes a module": (lambda: nn.Linear(2, 2), "must return a SplitModel or a CutModule, it returned Linear"),
-    "raises": (lambda: {}["weights"], r"expected that the factory makes a split model, got KeyError: .weights. in"),
-    "lazy": (part("back", lambda: nn.LazyLinear(3)), "back.weight must have its size when the part is built"),
+    "raises": (lambda: {}["weights"], r"expected that the factory makes .*, got KeyError: .weights. \(test_"),
+
     "does not fit": (part("back", lambda: nn.Linear(7, 3)), "back does not accept activations"),
     "overwrites": (
         part("auxiliary", lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 3))),
@@ -174,7 +174,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "numpy": (part("auxiliary", drawn_by_numpy), r"must leave .* as it was, it moves that of numpy\.random; draw"),
     "seeds": (seeded, "must leave .* as it was, it moves that of torch; .* seed nothing"),
     "too early": (drawn_too_early, r"auxiliary.weight must have the same bits .* seed 0, got at \[0, 0\]: .*; draw it"),
-    "shared": (part("back", lambda: SHARED), "back.weight must be new in each build, two builds share its memory"),
+    "shared": (part("back", lambda: SHARED), "factory of back must build a new module at each call"),
     "another name": (part("back", Renamed), "back must have the same names .*, got another linear.*; mend its factory"),
     "training noise": (
         front(lambda module, z: z + module.calls), r"same batch in training, with the same .*, got at \[0, 0\]"
@@ -185,7 +185,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "not finite": (front(lambda module, z: z / 0), "activations must be finite for inputs around 0, got NaN or Inf in"),
     "grows": (front(grows), r"front.extra must stay what .* absent, got float32 \[1\] after a forward"),
     "lost buffer": (front(counts), "front.seen must be persistent, because training changes it"),
-    "a bug": (task(Buggy), r"expected that losses .* got KeyError: .*a bug .* in test_.*\.py:\d+; mend it"),
+    "a bug": (task(Buggy), r"expected that losses .* got KeyError: .*a bug .* \(test_.*\.py:\d+ in losses\); mend it"),
     "mean loss": (task(MeanLoss), r"losses of the auxiliary's outputs must be float32 \[4\], .* got float32 \[\]; use"),
     "double loss": (task(DoubleLoss), r"must be float32 \[4\], one for each sample, got float64 \[4\]"),
     "infinite loss": (task(InfiniteLoss), "the losses .* must be finite, got"),

@@ -108,7 +108,7 @@ def test_a_survey_finds_what_user_code_raises_values_and_labels() -> None:
             return x, 1 + i % 3
 
     found = survey(AdaptedDataset(Odd(range(9)), SPEC, LABELS), SPEC, LABELS)
-    assert sorted((problem.count, problem.examples[0]) for problem in found.problems) == [
+    assert sorted((problem.count, problem.examples[0].partition(" (test_")[0]) for problem in found.problems) == [
         (2, "Odd[3] failed: OSError: no disk 3"),
         (2, "sample 1: x must be finite, got NaN or Inf at [0, 0, 1]; mend the data"),
         (2, "sample 5: labels must lie in 0..2, got 3..3; mend the data, or the model's task"),
