@@ -104,6 +104,13 @@ def _files() -> Iterator[Case]:
         yield _file(
             f"npz arrays {names}", lambda path, names=names: np.savez(path, **dict(zip(names, (x, y), strict=True)))
         )
+    yield _file("npz arrays called in the options", _called, options={"x": "images", "y": "labels"}, equal=True)
+    yield _file("npz arrays called wrongly", _called, options={"x": "image", "y": "labels"}, refused=True)
+    yield _folder("npy", {"x": x, "y": y}, equal=True)
+    yield _folder("npy of floats", {"x": (x / 127.5 - 1).astype("f4"), "y": y.astype("u1")}, equal=True)
+    yield _folder("npy without labels", {"x": x}, refused=True, culprit=r"y\.npy")
+    yield _folder("npy channels last", {"x": x.transpose(0, 2, 3, 1), "y": y}, refused=True, culprit=r"x\.npy|x must")
+    yield _folder("npy of objects", {"x": x.astype(object), "y": y}, refused=True, culprit=r"x\.npy")
     yield _file("npz compressed", lambda path: np.savez_compressed(path, x=x, y=y), equal=True)
     yield _file("npz with more arrays", lambda path: np.savez(path, x=x, y=y, z=np.array({1: 2})), equal=True)
     yield _file("npz of objects", lambda path: np.savez(path, x=x.astype(object), y=y))
@@ -130,10 +137,24 @@ def _case(name: str, x: Stored = lambda x: x, labels: Stored = lambda y: y, **mo
     return Case(name, write, **more)
 
 
-def _file(name: str, save: Callable[[Path], Any], **more: Any) -> Case:
+def _called(path: Path) -> None:
+    x, y = pictures("a")
+    np.savez(path, images=x, labels=y)
+
+
+def _folder(name: str, arrays: dict[str, Any], **more: Any) -> Case:
+    def write(folder: Path) -> Data:
+        for key, array in arrays.items():
+            np.save(folder / f"{key}.npy", array)
+        return {"source": "npy", "path": str(folder)}
+
+    return Case(name, write, **more)
+
+
+def _file(name: str, save: Callable[[Path], Any], options: Data | None = None, **more: Any) -> Case:
     def write(folder: Path) -> Data:
         save(folder / "a.npz")
-        return {"source": "npz", "path": str(folder / "a.npz")}
+        return {"source": "npz", "path": str(folder / "a.npz"), "options": options or {}}
 
     return Case(name, write, **more)
 
