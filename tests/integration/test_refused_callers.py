@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from integration.test_transports import spec
 from integration.worlds import GrpcWorld
@@ -19,6 +20,7 @@ from heron_core.errors import HeronError, NotAdmitted, UnknownSession, Unreachab
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.version import PROTOCOL_VERSION
+from heron_core.wire.channel import CLIENT_OPTIONS
 from heron_server.certs.choice import Guard
 
 Ask = Callable[[Transport, str], object]
@@ -138,14 +140,10 @@ def test_who_believes_the_ca_but_has_a_certificate_of_another_is_not_answered(
 class Blind(Trust):
     """Does not look whether its files fit each other."""
 
-    def channel(self, address: str) -> object:  # type: ignore[override]
-        import grpc
-
-        from heron_core.wire.channel import CLIENT_OPTIONS
-
+    def channel(self, address: str, *more: tuple[str, str | int]) -> grpc.Channel:
         assert self.certs is not None
         ca, key, cert = ((self.certs.path / name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem"))
-        return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), CLIENT_OPTIONS)
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), [*CLIENT_OPTIONS, *more])
 
 
 @each_call
