@@ -346,7 +346,7 @@ def test_model_code_that_is_not_allowed_and_data_that_is_not_named(tmp_path: Pat
         doctor = Doctor(address, python_path=(str(E2E),))
         doctor.fails(INPUT, "model", "'own_parts:fitting'", "add it to allow_model_code")
         doctor.settings["allow_model_code"] = ("own_parts:fitting",)
-        doctor.fails(INPUT, "data", "data.source must be image_folder, npz or package.module:factory")
+        doctor.fails(INPUT, "data", "data.source must be .* or package.module:factory")
         x = np.ones((40, 5), np.float32)
         np.savez(tmp_path / "own.npz", x=x, y=np.arange(40) % 3)
         doctor.is_well(data={"source": "npz", "path": str(tmp_path / "own.npz")})
