@@ -36,6 +36,8 @@ class Described:
         scaled = {"target_mean": self.table.target_mean, "target_std": self.table.target_std}
         lines = [
             "[model]",
+            'name = "mlp"',
+            'auxiliary = "flatten_linear"',
             f"input_shape = [{len(self.table.inputs)}]",
             f"classes = {classes}" if classes else 'task = "regression"\nclasses = 1',
             "",
