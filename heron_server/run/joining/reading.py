@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
-
+import numpy as np
 from pydantic import ValidationError
 
 from heron_core.class_names import normal, problem_of
@@ -14,6 +13,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_server.rounds.admission import MAX_SAMPLES
 
 MOST_CONTRACT_BYTES = 16 << 10
+LARGEST = float(np.finfo(np.float32).max)
 MOST_INPUTS, MOST_SIZES, MOST_LETTERS = 16, 8, 64
 
 
@@ -51,7 +51,8 @@ def _input(message: pb.InputFacts) -> InputFacts:
     count = len(message.least)
     _must(1 <= count <= MOST_CHANNELS, f"an input has figures of 1 to {MOST_CHANNELS} channels, got {count}")
     _must(all(len(column) == count for column in columns), "an input's figures must be of the same channels")
-    _must(all(isfinite(value) for column in columns for value in column), "an input's figures must be finite")
+    fit = all(abs(value) <= LARGEST for column in columns for value in column)
+    _must(fit, "an input's figures must be finite in float32")
     ordered = all(low <= high for low, high in zip(message.least, message.most, strict=True))
     _must(ordered and min(message.std) >= 0, "an input's least value is at most its greatest, and std is 0 or more")
     return InputFacts(
