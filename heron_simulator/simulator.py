@@ -118,7 +118,11 @@ def _result(summary: Summary, checked: CheckedRun, trained: TrainedModel, losses
     if test is not None and 0 < classes <= MOST_CLASSES:
         confusion = confusion_of(model, test, classes, checked.model.channels_last)
     names = tuple(summary.get("class_names", ())) or tuple(map(str, range(classes)))
-    return Simulation(summary, model.requires_grad_(), checked.facts, losses.table(), names, confusion)
+    for part in ("front", "back"):  # as the user's factory leaves it, and model.trainable: the trainer froze its front
+        fresh = dict(checked.model.build(part, 0).named_parameters())
+        for name, parameter in getattr(model, part).named_parameters():
+            parameter.requires_grad_(fresh[name].requires_grad)
+    return Simulation(summary, model, checked.facts, losses.table(), names, confusion)
 
 
 def with_clients(run_spec: RunSpec, clients: int) -> RunSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,19 @@ def test_the_result_has_the_loss_of_every_local_step() -> None:
     for record in found.summary["history"]:
         mine = [s.loss for s in found.losses if s.round == record["round"]]
         assert np.mean(mine) == pytest.approx(record["client_loss"])
+
+
+def test_what_its_own_factory_froze_stays_frozen_in_the_model_returned() -> None:
+    given = tiny.mlp()
+
+    def front() -> nn.Module:
+        module = given.front()
+        next(module.parameters()).requires_grad_(False)
+        return module
+
+    simulation = simulate(RUN, model=replace(given, front=front), data=[arrays(0), arrays(1)])
+    frozen, *others = simulation.model.parameters()
+    assert not frozen.requires_grad and all(p.requires_grad for p in others)
 
 
 @pytest.mark.parametrize("given", [tiny.mlp(), cut_network()])

@@ -1,4 +1,4 @@
-"""Whatever a client says of its data, a Join is answered or refused with a reason, and a sound one comes in afterwards."""
+"""Whatever a client says of its data, a Join is answered, or refused with a reason, and a sound one comes in."""
 
 from __future__ import annotations
 
