@@ -48,6 +48,8 @@ class Door:
         self._compared: tuple[str, DataFacts] | None = ("the server's test set", own) if own else None
         self.software = Software.here(resolve_device(settings.device).type)
         self._software: dict[str, Software] = {}
+        self._first = ""
+        """Who said first where its model runs."""
         self._contracts: dict[str, InputContract] = {}
         self._most_names = spec.federation.clients + SPARE_NAMES
         self._know(spec.data.class_names or (own.class_names if own else ()))
@@ -119,8 +121,9 @@ class Door:
             return
         self._software[name] = software
         found = [differences(self.software, software, name)]
-        known = ((who, its.backend) for who, its in self._software.items() if its.backend != UNSAID)
-        first, backend = next(known, (name, software.backend))
+        if not self._first and software.backend != UNSAID:
+            self._first = name
+        first, backend = self._first, self._software[self._first].backend if self._first else UNSAID
         if software.backend not in (backend, UNSAID):
             found.append(f"backend {backend} at {first}, {software.backend} at {name}")
         if any(found):

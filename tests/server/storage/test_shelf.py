@@ -21,7 +21,7 @@ from heron_server.storage import checkpoint
 from heron_server.storage.durable import OutOfSpace
 from heron_server.storage.run_dir import RunDir
 
-SPEC = tiny.spec()
+SPEC = tiny.spec(rounds=2_000_000)
 
 
 class Run:

@@ -220,7 +220,7 @@ def test_a_probe_that_raises_leaves_parameters_and_buffers_as_the_base_forward_m
         calls.append(after_base.update(backend.state()))
 
     backend.modules.net["auxiliary"].register_forward_pre_hook(stop_the_probe)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(ModelError, match="out of memory"):
         for _ in estimator_of(spec.method.zo)(probing):
             pass
     assert same(backend.state(), after_base)
