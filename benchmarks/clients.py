@@ -95,7 +95,7 @@ class ProductClient:
 
         method = self.spec.method if not rows else self._of_rows(rows)
         order = BatchOrder(0, 0, len(self.source), method.batch_size)
-        batches = Batches(self.source, order, method, 1, 0)
+        batches = Batches(self.source, order, method, 1, 0, self.spec.rounds)
         local = LocalRound(method, self.spec.seed, ClientState(self.backend, method), batches)
         uploader = Uploader(pb.FrameHeader(run_id="r", session_id="s", term=1, round=1, purpose=pb.PURPOSE_TRAIN))
         exhaust(uploader.attach(Sink(), 1.0))

@@ -10,6 +10,7 @@ from heron_core.data.batches import BatchOrder
 from heron_core.data.source import Source
 from heron_core.errors import DataError
 from heron_core.spec.methods import method_of
+from heron_core.spec.optimizer import learning_rate
 from heron_core.spec.run_spec import MethodSpec
 from heron_core.streams import Part
 
@@ -25,6 +26,8 @@ class Batch:
     """Samples of the whole batch."""
     sends: bool
     """Is this step's forward uploaded?"""
+    lr: float
+    """Learning rate of this step."""
 
     def finite(self, loss: float) -> float:
         """`loss`; DataError naming round and step where it is NaN or Inf."""
@@ -40,14 +43,17 @@ class Batch:
 class Batches:
     """The mini-batches of one client's round."""
 
-    def __init__(self, source: Source, order: BatchOrder, method: MethodSpec, round_number: int, rank: int) -> None:
+    def __init__(
+        self, source: Source, order: BatchOrder, method: MethodSpec, round_number: int, rank: int, rounds: int
+    ) -> None:
+        """`rounds`: of the whole run."""
         self._source, self._order, self._method = source, order, method
-        self._round, self._rank = round_number, rank
+        self._round, self._rank, self._rounds = round_number, rank, rounds
 
     def at(self, step: int) -> Batch:
         """The batch of local step `step` of the round, from 0."""
-        method = self._method
-        inputs, labels = self._source.batch(self._order.at((self._round - 1) * method.local_steps + step))
+        method, position = self._method, (self._round - 1) * self._method.local_steps + step
+        inputs, labels = self._source.batch(self._order.at(position))
         path: tuple[Part, ...] = ("round", self._round, "client", self._rank, "step", step)
         rows, starts = method.micro_batch_rows, range(0, len(labels), method.micro_batch_rows)
         micro_batches = [
@@ -56,7 +62,8 @@ class Batches:
             )
             for number, i in enumerate(starts)
         ]
-        return Batch(path, micro_batches, method.batch_size, self.sends(step))
+        lr = learning_rate(method.optimizer, position, self._rounds * method.local_steps)
+        return Batch(path, micro_batches, method.batch_size, self.sends(step), lr)
 
     def sends(self, step: int) -> bool:
         """Is that step's forward uploaded? Every k-th is, where the method uploads at all."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from heron_client.compute.backend import Vector
 from heron_core.arrays import Array
-from heron_core.spec.run_spec import OptimizerSpec
+from heron_core.spec.optimizer import OptimizerSpec
 
 BLOCK = 1 << 15
 """Elements that are stepped together: what a step reads and writes of them stays in a core's cache."""
@@ -23,6 +23,9 @@ BLOCK = 1 << 15
 
 class UpdateRule(Protocol):
     """One optimiser in one round."""
+
+    lr: float
+    """Learning rate of the next step."""
 
     def step(self, theta_D: Vector, gradient_D: Vector) -> None:
         """Moves `theta_D` in place; may overwrite `gradient_D`."""
@@ -45,7 +48,7 @@ class Sgd:
     """
 
     def __init__(self, lr: float, momentum: float = 0.0) -> None:
-        self._lr, self._momentum = lr, momentum
+        self.lr, self._momentum = lr, momentum
         self._velocity_D: Vector | None = None
 
     def step(self, theta_D: Vector, gradient_D: Vector) -> None:
@@ -56,9 +59,9 @@ class Sgd:
                     self._velocity_D = np.zeros_like(theta_D)
                 self._velocity_D *= self._momentum
                 self._velocity_D += gradient_D
-                np.multiply(self._velocity_D, self._lr, out=gradient_D)
+                np.multiply(self._velocity_D, self.lr, out=gradient_D)
             else:
-                gradient_D *= self._lr
+                gradient_D *= self.lr
             theta_D -= gradient_D
 
     def state(self) -> dict[str, Array]:
@@ -80,7 +83,7 @@ class Adam:
     """
 
     def __init__(self, lr: float, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
-        self._lr, self._beta1, self._beta2, self._eps = lr, beta1, beta2, eps
+        self.lr, self._beta1, self._beta2, self._eps = lr, beta1, beta2, eps
         self._steps = 0
         self._first_D: Vector | None = None
         self._second_D: Vector | None = None
@@ -106,7 +109,7 @@ class Adam:
         np.sqrt(scratch, out=scratch)
         scratch += self._eps
         np.divide(m, scratch, out=scratch)
-        scratch *= self._lr / (1 - self._beta1**self._steps)
+        scratch *= self.lr / (1 - self._beta1**self._steps)
         theta -= scratch
 
     def state(self) -> dict[str, Array]:

@@ -80,7 +80,7 @@ class Workspace:
         assert self._train is not None and self._order is not None
         self.state.load(state)
         method = self.spec.method
-        batches = Batches(self._train, self._order, method, round_number, rank)
+        batches = Batches(self._train, self._order, method, round_number, rank, self.spec.rounds)
         return LocalRound(method, self.spec.seed, self.state, batches)
 
     @property

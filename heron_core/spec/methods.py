@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from heron_core.spec.run_spec import MethodSpec
+from heron_core.spec.optimizer import OptimizerSpec
+from heron_core.spec.run_spec import MethodSpec, RunSpec
 
 Part = Literal["front", "auxiliary", "back"]
 """Of the split network: what comes before the cut, the head on the cut, and what comes after it."""
@@ -122,6 +123,14 @@ def moment_tensors(spec: MethodSpec, weights: Iterable[tuple[str, int]]) -> list
     return [
         ("moments.first", "float32", (size,)), ("moments.second", "float32", (size,)), ("moments.steps", "int64", ()),
     ]  # fmt: skip
+
+
+def schedules(spec: RunSpec) -> dict[str, tuple[OptimizerSpec, int]]:
+    """Table of each optimiser that the run uses -> its settings, and how many steps its schedule is over."""
+    method, uploads = spec.method, uploads_per_round(spec.method)
+    client = {"method.optimizer": (method.optimizer, spec.rounds * method.local_steps)}
+    server = {"server_optimizer": (spec.server_optimizer, spec.rounds * uploads)}
+    return {**(client if method_of(method).client_learns else {}), **(server if uploads else {})}
 
 
 def uploads_per_round(spec: MethodSpec) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, model_validator
 
 from heron_core.spec.kinds import ClassNames, Count, Flag, Fraction, NonNegative, Positive, PositiveFloat, Settings
+from heron_core.spec.optimizer import OptimizerSpec
 from heron_core.spec.table import TableSpec
 
 
@@ -135,21 +136,6 @@ class ZoSpec(Settings):
     """Divide the gradient by the standard deviation of its slopes (FZOO); needs two directions a step or more."""
     block_wise: Flag = False
     """One direction for each stage of the front in turn, its probe from the activations that the prefix gave before."""
-
-
-class OptimizerSpec(Settings):
-    name: Literal["adam", "sgd"] = "adam"
-    """Update rule."""
-    lr: PositiveFloat = 1e-3
-    """Learning rate."""
-    momentum: Fraction = 0.0
-    """SGD momentum."""
-    beta1: Fraction = 0.9
-    """Adam: decay of the first moment."""
-    beta2: Fraction = 0.999
-    """Adam: decay of the second moment."""
-    eps: PositiveFloat = 1e-8
-    """Adam: added to the root of the second moment."""
 
 
 class AlignmentSpec(Settings):

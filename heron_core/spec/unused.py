@@ -36,7 +36,15 @@ def _where(setting: str, value: str) -> Use:
 def _rule(table: str) -> dict[str, Use]:
     """Of an optimiser's table."""
     adam, sgd = (_where(f"{table}.name", name) for name in ("adam", "sgd"))
-    return {f"{table}.{key}": adam for key in ("beta1", "beta2", "eps")} | {f"{table}.momentum": sgd}
+    schedule = attrgetter(f"{table}.schedule")
+    moving = Use(
+        'with schedule = "linear" or "cosine"', lambda spec: schedule(spec) != "constant",
+        lambda _: f'with {table}.schedule = "constant"',
+    )  # fmt: skip
+    return {
+        **dict.fromkeys((f"{table}.{key}" for key in ("beta1", "beta2", "eps")), adam), f"{table}.momentum": sgd,
+        **dict.fromkeys((f"{table}.final", f"{table}.warm_up"), moving),
+    }  # fmt: skip
 
 
 _ZO = _methods("heron", lambda m: m.name == "heron")

@@ -14,7 +14,7 @@ from math import inf, sqrt
 import numpy as np
 
 from heron_core.arrays import Array
-from heron_core.spec.run_spec import OptimizerSpec
+from heron_core.spec.optimizer import OptimizerSpec
 
 ROUNDING = 1.01
 """What float32 may add to the reach."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from heron_core.class_names import listed
 from heron_core.errors import ConfigError
-from heron_core.spec.methods import method_of, moves
+from heron_core.spec.methods import method_of, moves, schedules
 from heron_core.spec.run_spec import DataSpec, FederationSpec, MethodSpec, RunSpec
 from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
@@ -23,6 +23,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *_nothing_moves(spec.method, facts),
         *_across_batch(spec.method, facts),
         *_upload_period(spec.method),
+        *_schedules(spec),
         *(_byte_budget(spec.method, settings.byte_budget, facts) if receives else ()),
         *_cut_gradients(spec.method, facts),
         *(_probes(spec.method, spec.model.name, facts) if probes else ()),
@@ -115,6 +116,16 @@ def _upload_period(method: MethodSpec) -> Iterator[str]:
             f"method.upload_period = {method.upload_period} is more than method.local_steps = "
             f"{method.local_steps}: no round would upload anything, and the server would never train; lower it"
         )
+
+
+def _schedules(spec: RunSpec) -> Iterator[str]:
+    for table, (optimizer, steps) in schedules(spec).items():
+        if optimizer.schedule != "constant" and steps - optimizer.warm_up < 2:
+            yield (
+                f'{table}.schedule = "{optimizer.schedule}" needs two steps or more to come down in, and the run has '
+                f"{steps} of that optimiser, {min(steps, optimizer.warm_up)} of them for {table}.warm_up; take a "
+                'shorter warm-up or more rounds, or schedule = "constant"'
+            )
 
 
 def _byte_budget(method: MethodSpec, byte_budget: int, facts: ModelFacts) -> Iterator[str]:

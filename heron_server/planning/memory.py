@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from heron_core.errors import ConfigError
 from heron_core.process.memory import total_memory, whose_memory
 from heron_core.spec.methods import method_of
-from heron_core.spec.run_spec import FederationSpec, MethodSpec, OptimizerSpec
+from heron_core.spec.optimizer import OptimizerSpec
+from heron_core.spec.run_spec import FederationSpec, MethodSpec
 from heron_server.aggregation.rules import RULES
 from heron_server.metrics.counts import EVALUATION_ROWS
 from heron_server.planning.client_state import StateTensor, client_state, state_bytes

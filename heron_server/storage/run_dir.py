@@ -13,6 +13,7 @@ from heron_core.config import load_toml, validate
 from heron_core.errors import CheckpointError, ConfigError, RunDirectoryBusy, RunFailed
 from heron_core.files import replace_file
 from heron_core.json_text import to_json
+from heron_core.spec.methods import schedules
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import file_tables
 from heron_server.config import ServerSettings
@@ -135,7 +136,8 @@ class RunDir:
             (self.path / "summary.json").unlink(missing_ok=True)
 
     def _check_spec(self, spec: RunSpec) -> RunSpec:
-        """The frozen one, which differs in no more than its rounds; else raises CheckpointError."""
+        """The frozen one, which differs in no more than its rounds; else raises CheckpointError. Not even in those
+        where a schedule comes down over them."""
         frozen = validate(RunSpec, load_toml(self.path / "run.toml"), str(self.path / "run.toml"))
         changed = _differences(frozen.model_dump(mode="json", exclude={"rounds"}),
                                spec.model_dump(mode="json", exclude={"rounds"}))  # fmt: skip
@@ -143,6 +145,14 @@ class RunDir:
             raise CheckpointError(
                 f"the checkpoint in {self.path} is of another run: {'; '.join(changed)}. "
                 "Restore these settings, or start a new run in another run_dir"
+            )
+        moving = [table for table, (optimizer, _) in schedules(spec).items() if optimizer.schedule != "constant"]
+        if moving and spec.rounds != frozen.rounds:
+            raise CheckpointError(
+                f"the learning rates of the run in {self.path} come down over its rounds = {frozen.rounds} "
+                f"({' and '.join(f'{table}.schedule' for table in moving)}), got rounds = {spec.rounds}, for which the "
+                "rounds done would have had other rates; leave rounds as they were, or begin a new run with the "
+                "trained model (--from)"
             )
         return frozen
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from heron_core.arrays import Array
-from heron_core.spec.run_spec import OptimizerSpec
+from heron_core.spec.optimizer import OptimizerSpec
 from heron_server.aggregation.mean import average
 from heron_server.training.guards import Trainee
 from heron_server.training.optimizers import load_state_tensors, make_optimizer, state_tensors

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from heron_core.errors import ModelError
 from heron_core.models.split_model import SplitModel, movable
-from heron_core.spec.run_spec import OptimizerSpec
+from heron_core.spec.optimizer import OptimizerSpec
 from heron_server.training.guards import Batch, Trainee, finite_loss
 from heron_server.training.optimizers import make_optimizer
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from heron_core.arrays import Array
-from heron_core.spec.run_spec import OptimizerSpec
+from heron_core.spec.methods import uploads_per_round
+from heron_core.spec.optimizer import OptimizerSpec, learning_rate
+from heron_core.spec.run_spec import RunSpec
 
 
 def make_optimizer(spec: OptimizerSpec, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
@@ -17,6 +19,20 @@ def make_optimizer(spec: OptimizerSpec, parameters: Sequence[nn.Parameter]) -> t
     if spec.name == "sgd":
         return torch.optim.SGD(moved, lr=spec.lr, momentum=spec.momentum, foreach=False)
     return torch.optim.Adam(moved, lr=spec.lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, foreach=False)
+
+
+class Rates:
+    """The learning rate of each step: of all clients' n-th uploads of a round it is the same, whoever comes when."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec, self._uploads, self._rounds = spec.server_optimizer, uploads_per_round(spec.method), spec.rounds
+
+    def set(self, optimizers: Iterable[torch.optim.Optimizer], round_number: int, upload: int) -> None:
+        """For the step of a client's upload `upload`, from 0, of this round."""
+        step, steps = (round_number - 1) * self._uploads + upload, self._rounds * self._uploads
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self._spec, step, steps)
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ from heron_server.training.commands import ClientTensors, RoundEnd, TrainedModel
 from heron_server.training.decoding import decoded, encoded_gradients
 from heron_server.training.guards import Batch
 from heron_server.training.heads import TrainedHead
-from heron_server.training.optimizers import load_state_tensors, state_tensors, to_arrays
+from heron_server.training.optimizers import Rates, load_state_tensors, state_tensors, to_arrays
 from heron_server.training.outliers import RecentLosses
 from heron_server.uploads.assembly import Upload
 from heron_server.uploads.cut_gradients import CutGradients
@@ -50,6 +50,7 @@ class Trainer:
         self._test = test
         back = model.build("back", spec.seed).to(device).train()
         self._backs = make_backs(self._method.backs, back, spec.server_optimizer)
+        self._rates = Rates(spec)
         self._client = nn.ModuleDict(
             {p: back if p == "back" else model.build(p, spec.seed).to(device) for p in self._method.client_parts}
         )
@@ -143,6 +144,7 @@ class Trainer:
         path = ("server", "round", round_number, "client", rank, "step", upload.number)
         back, head = self._backs.trainee(rank), self._trained_head
         trainees = [back, *([head.trainee] if head is not None else [])]
+        self._rates.set((trainee.optimizer for trainee in trainees), round_number, upload.number)
         with torch.enable_grad(), guards.untouched_on_error(*trainees) as undo:
             if head is not None:
                 with seeded_torch(self._spec.seed, *path, "auxiliary"):

@@ -91,6 +91,16 @@ def test_every_method_over_grpc_equals_simulator_and_reference(
     assert reference_run(spec_of(run)) == sha
 
 
+def test_learning_rates_over_the_run_over_grpc_equal_simulator_and_reference(
+    bench: Bench, door: Relay, folder: Path
+) -> None:
+    run = tables("sphere", 1, server_optimizer={"schedule": "cosine", "final": 0.3, "warm_up": 3})
+    run["method"] |= {"local_steps": 4, "batch_size": 16, "optimizer": {"schedule": "linear"}}
+    sha = over_grpc(bench, door, run, folder)
+    assert simulated(run, folder) == sha
+    assert reference_run(spec_of(run)) == sha
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_directions", [1, 3])
 @pytest.mark.parametrize("distribution", ["sphere", "rademacher"])

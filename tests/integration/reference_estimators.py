@@ -51,7 +51,7 @@ def heron(spec, folder=None, shares=None):
                     with seeded_torch(spec.seed, *run.upload_path(c.rank, round_, m), "auxiliary"):
                         run.model.task.losses(heads[0](*(t.contiguous() for t in z)), y).mean().backward()
                     run.clip(heads[0].parameters())
-                    head_rule.step()
+                    run.step_server(head_rule, round_, m)
         state = run.aggregate(clients, *moves)
         if head == "aligned" and round_ % method.alignment.every_rounds == 0:
             for rank, uploads in buffers.by_rank():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from integration import reference_aggregation
-from integration.reference_rules import Rule
+from integration.reference_rules import Rule, rate
 from torch import nn
 
 from heron_core import data
@@ -144,8 +144,15 @@ class Run:
         with seeded_torch(self.seed, *self.upload_path(rank, round_, m)):
             self.model.task.losses(back(*z), y).mean().backward()
         self.clip(back.parameters())
-        rule.step()
+        self.step_server(rule, round_, m)
         return [t.grad for t in floating(z)]
+
+    def step_server(self, rule, round_, m):
+        """At the rate of this upload's place among all that one client sends in the run."""
+        uploads = self.method.local_steps // self.method.upload_period
+        t = (round_ - 1) * uploads + m // self.method.upload_period
+        rule.param_groups[0]["lr"] = rate(self.spec.server_optimizer, t, self.spec.rounds * uploads)
+        rule.step()
 
     def clip(self, params):
         """No upload's gradient is longer than the bound, if there is one."""
@@ -170,6 +177,7 @@ class Run:
             c.net.load_state_dict(state, strict=False)
             fill([c.theta], flat(c.params))
             c.start = {n: t.clone() for n, t in state.items()}
+            c.steps = (round_ - 1) * self.method.local_steps
             key = c.rank if self.method.moments == "kept" else "all"
             if key in self.moments:
                 c.rule.load(self.moments[key])
@@ -218,10 +226,13 @@ class Client:
         self.params = [p for n, p in self.trainable.items() if n.partition(".")[0] in moves]
         self.theta = flat(self.params)
         self.rule = Rule(run.method.optimizer, len(self.theta))
+        self.run, self.steps = run, 0
 
     def step(self, gradient):
-        """Eq. 6."""
-        self.theta = self.rule.step(self.theta, gradient)
+        """Eq. 6; counts the local steps of the run, which the learning rate goes by."""
+        lr = rate(self.run.method.optimizer, self.steps, self.run.spec.rounds * self.run.method.local_steps)
+        self.theta = self.rule.step(self.theta, gradient, lr)
+        self.steps += 1
         fill(self.params, self.theta)
 
     def started(self, *parts):

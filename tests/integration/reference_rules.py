@@ -6,6 +6,8 @@ in float64 and rounded where they meet a vector. (torch.optim fuses some product
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -15,6 +17,18 @@ def root(x):
     return torch.from_numpy(np.sqrt(x.numpy()))
 
 
+def rate(spec, t, steps):
+    """Step t, from 0, of so many: up to lr in the warm-up, then down to `final` of it."""
+    if spec.schedule == "constant":
+        return spec.lr
+    if t < spec.warm_up:
+        return spec.lr * (t + 1) / (spec.warm_up + 1)
+    p = (t - spec.warm_up) / (steps - spec.warm_up)
+    if spec.schedule == "linear":
+        return spec.lr * (1 - (1 - spec.final) * p)
+    return spec.lr * (spec.final + (1 - spec.final) * (1 + math.cos(math.pi * p)) / 2)
+
+
 class Rule:
     """SGD with momentum, or Adam (Kingma and Ba, 2015, Algorithm 1); the moments begin at zero."""
 
@@ -22,9 +36,9 @@ class Rule:
         self.spec, self.t = spec, 0
         self.m, self.v = torch.zeros(size), torch.zeros(size)
 
-    def step(self, theta, g):
-        """The new theta."""
-        lr, b1, b2 = self.spec.lr, self.spec.beta1, self.spec.beta2
+    def step(self, theta, g, lr=None):
+        """The new theta; `lr`: of this step, where a schedule gives it."""
+        lr, b1, b2 = lr or self.spec.lr, self.spec.beta1, self.spec.beta2
         if self.spec.name == "sgd":
             self.m = self.spec.momentum * self.m + g
             return theta - lr * self.m

@@ -156,6 +156,24 @@ def test_training_a_few_layers_or_adapters_gives_the_reference_bits(name: str, t
     same_bits(method=FAMILY[name], model={"trainable": trainable})
 
 
+# -- the learning rate over the run --------------------------------------------------------------------------------
+
+LINEAR: Tables = {"lr": 1e-2, "schedule": "linear"}
+COSINE: Tables = {"name": "sgd", "momentum": 0.9, "lr": 1e-2, "schedule": "cosine", "final": 0.25, "warm_up": 2}
+
+
+@pytest.mark.parametrize(("client", "server"), [(LINEAR, COSINE), (COSINE, LINEAR)], ids=["linear", "cosine"])
+@pytest.mark.parametrize("name", ["heron", "cse_fsl", "sflv1", "sflv2"])
+def test_schedules_on_both_sides_give_the_reference_bits(name: str, client: Tables, server: Tables) -> None:
+    method = {"name": name, "optimizer": client, "moments": "averaged"}
+    same_bits(method=method, server_optimizer=server, federation={"clients": 3, "clients_per_round": 2})
+
+
+def test_a_schedule_for_the_head_that_the_server_trains_gives_the_reference_bits() -> None:
+    method = {"auxiliary_update": "server", "upload_period": 2, "local_steps": 5, "optimizer": COSINE}
+    same_bits(method=method, server_optimizer=LINEAR)
+
+
 # -- the aggregation rules ---------------------------------------------------------------------------------------
 
 ROBUST = (

@@ -27,7 +27,7 @@ class CutGradientStepper:
         loss, gradients = answer
         gradient_D = cut.backward(gradients)
         del cut, answer, gradients
-        self._moving.step(gradient_D)
+        self._moving.step(gradient_D, batch.lr)
         return loss
 
     def moments(self) -> dict[str, Array]:

@@ -32,7 +32,7 @@ class FirstOrderStepper:
         self.forward_passes += 1
         loss = batch.finite(loss_sum / batch.rows)
         assert gradient_D is not None, "a batch has a micro-batch"
-        self._moving.step(gradient_D)
+        self._moving.step(gradient_D, batch.lr)
         return loss
 
     def moments(self) -> dict[str, Array]:

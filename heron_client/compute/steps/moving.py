@@ -14,8 +14,9 @@ class Moving:
         self._backend, self._rule = state.backend, state.update_rule()
         self.theta_D: Vector = state.backend.theta()
 
-    def step(self, gradient_D: Vector) -> None:
-        """One update; may overwrite `gradient_D`.  Eq. 6."""
+    def step(self, gradient_D: Vector, lr: float) -> None:
+        """One update at this learning rate; may overwrite `gradient_D`.  Eq. 6."""
+        self._rule.lr = lr
         self._rule.step(self.theta_D, gradient_D)
         self._backend.set_theta(self.theta_D)
 

@@ -36,7 +36,7 @@ class ZerothOrderStepper:
         probing = self.probing(batch)
         yield from self._estimator(probing)
         loss = probing.loss()
-        self._moving.step(probing.gradient())
+        self._moving.step(probing.gradient(), batch.lr)
         self.forward_passes += probing.forward_rows / batch.rows
         return loss
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heron_core.spec.methods import method_of
+from heron_core.spec.optimizer import schedule_text
 from heron_core.spec.run_spec import MethodSpec, ZoSpec
 from heron_server.planning import macs
 from heron_server.planning.facts import ModelFacts
@@ -22,6 +23,8 @@ def local_step_section(method: MethodSpec, rounds: int, facts: ModelFacts, chang
         ("as the paper counts", f"{macs_text(step.paper)} MACs"),
         ("whole run, each client", f"{macs_text(step.exact * method.local_steps * rounds)} MACs"),
     ]
+    if method_of(method).client_learns:
+        rows.append(("learning rate", schedule_text(method.optimizer)))
     if method.name == "heron":
         backward = f"{macs_text(3 * sum(parts.values()))} MACs, backward counted as two forward passes"
         rows += [("with backpropagation", backward), ("one direction for", _scope(method))]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from heron_core.process.memory import total_memory, whose_memory
 from heron_core.spec.methods import uploads_per_round
+from heron_core.spec.optimizer import schedule_text
 from heron_core.spec.run_spec import FederationSpec, RunSpec
 from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
@@ -25,6 +26,7 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
     received = [
         ("uploads", f"{uploads} a client and round, every {_ordinal(method.upload_period)}local step"),
         ("optimiser steps", f"{steps:,} a round, {steps * spec.rounds:,} in all, on {checked.device}"),
+        ("its learning rate", schedule_text(spec.server_optimizer)),
         ("holds at most", f"{slots} whole uploads, {bytes_text(slots * upload_bytes)} of a budget of "
                           f"{bytes_text(settings.byte_budget)}"),
         ("order of uploads", settings.order),

@@ -35,7 +35,8 @@ def round_of(
     if state is not None:
         client_state.load(state)
     order = BatchOrder(spec.seed, rank, len(source), spec.method.batch_size)
-    return LocalRound(spec.method, spec.seed, client_state, Batches(source, order, spec.method, round_number, rank))
+    batches = Batches(source, order, spec.method, round_number, rank, spec.rounds)
+    return LocalRound(spec.method, spec.seed, client_state, batches)
 
 
 def same(a: dict[str, Array], b: dict[str, Array]) -> bool:

@@ -12,7 +12,8 @@ from heron_client.compute import optimizers
 from heron_client.compute.backend import Vector
 from heron_client.compute.optimizers import make_update_rule
 from heron_core.spec.methods import moment_tensors
-from heron_core.spec.run_spec import MethodSpec, OptimizerSpec
+from heron_core.spec.optimizer import OptimizerSpec
+from heron_core.spec.run_spec import MethodSpec
 
 ULP = float(np.finfo(np.float32).eps)
 SIZES = [1, 7, 8, 33, 1000, 4099]

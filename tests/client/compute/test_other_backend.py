@@ -86,7 +86,7 @@ def round_over(backend: Backend, spec: RunSpec) -> LocalRound:
     source = tiny.source(tiny.mlp())
     order = BatchOrder(spec.seed, 0, len(source), spec.method.batch_size)
     state = ClientState(backend, spec.method)
-    return LocalRound(spec.method, spec.seed, state, Batches(source, order, spec.method, 1, 0))
+    return LocalRound(spec.method, spec.seed, state, Batches(source, order, spec.method, 1, 0, spec.rounds))
 
 
 def test_it_keeps_the_contract() -> None:

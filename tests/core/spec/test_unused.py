@@ -41,6 +41,8 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
       for table in ("method.optimizer", "server_optimizer") for key in ("beta1", "beta2", "eps")),
     *((f"{table}.momentum", 0.5, {f"{table}.name": "sgd"}, {})
       for table in ("method.optimizer", "server_optimizer")),
+    *((f"{table}.{key}", value, {f"{table}.schedule": "cosine"}, {f"{table}.schedule": "constant"})
+      for table in ("method.optimizer", "server_optimizer") for key, value in {"final": 0.1, "warm_up": 2}.items()),
     ("method.ghost_batch_norm", True, {"model.norm": "batch", "method.micro_batch": 8}, {"model.norm": "batch"}),
     ("method.ghost_batch_norm", True, {"model.norm": "batch", "method.micro_batch": 8}, {"method.micro_batch": 8}),
     ("method.ghost_batch_norm", True, {"model.name": "net:own", "method.micro_batch": 8}, {"model.name": "net:own"}),

@@ -14,7 +14,8 @@ from integration import reference_aggregation
 
 from heron_client.compute.optimizers import Adam
 from heron_core.arrays import Array
-from heron_core.spec.run_spec import FederationSpec, OptimizerSpec, RunSpec
+from heron_core.spec.optimizer import OptimizerSpec
+from heron_core.spec.run_spec import FederationSpec, RunSpec
 from heron_server.aggregation.aggregator import Updates
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.aggregation.moments import ROUNDING, reach_of, within_reach

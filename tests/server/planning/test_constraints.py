@@ -41,6 +41,14 @@ MICRO = {"batch_size": 32, "micro_batch": 8}
             {"federation": {"clients": 10, "aggregation": "median", "hostile": 3, "min_clients": 6}},
             "a round may go on with federation.min_clients = 6; set min_clients = 7, or lower hostile",
         ),
+        (
+            {"rounds": 1, "method": {"local_steps": 1, "optimizer": {"schedule": "linear"}}},
+            r'method\.optimizer\.schedule = "linear" needs two steps or more .* has 1 of .*, 0 of them .* more rounds',
+        ),
+        (
+            {"rounds": 2, "server_optimizer": {"schedule": "cosine", "warm_up": 9}, "method": {"local_steps": 4}},
+            r"has 8 of that optimiser, 8 of them for server_optimizer\.warm_up; take a shorter warm-up",
+        ),
         ({"federation": {"aggregation": "trimmed_mean"}}, 'trims nothing; .* or take aggregation = "uniform"'),
     ],
 )

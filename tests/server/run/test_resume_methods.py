@@ -30,11 +30,21 @@ EVERY = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 
 @EVERY
 def test_a_killed_server_resumes_every_method_with_the_same_bits(start: Start, method: dict[str, Any]) -> None:
-    undisturbed = start("undisturbed", rounds=3, method=method)
+    resumes_with_the_same_bits(start, method=method)
+
+
+@pytest.mark.parametrize("method", ["heron, averaged moments", "heron, server's head", "sflv1"])
+def test_learning_rates_go_on_where_they_were(start: Start, method: str) -> None:
+    moving = {"schedule": "cosine", "warm_up": 2}
+    resumes_with_the_same_bits(start, method={**METHODS[method], "optimizer": moving}, server_optimizer=moving)
+
+
+def resumes_with_the_same_bits(start: Start, **tables: Any) -> None:
+    undisturbed = start("undisturbed", rounds=3, **tables)
     clients = undisturbed.clients("ab")
     for _ in range(3):
         play_round(clients)
-    first = start("killed", rounds=3, method=method)
+    first = start("killed", rounds=3, **tables)
     clients = first.clients("ab")
     for _ in range(2):
         play_round(clients)
@@ -42,7 +52,7 @@ def test_a_killed_server_resumes_every_method_with_the_same_bits(start: Start, m
         clients[0].open()
         clients[0].push(0)  # lost with the server
     first.close()
-    second = start("killed", resume=True, rounds=3, method=method)
+    second = start("killed", resume=True, rounds=3, **tables)
     clients = second.clients("ab")
     assert second.coordinator.rounds_done == 2
     play_round(clients)

@@ -117,6 +117,18 @@ def test_a_finished_run_goes_on_for_more_rounds_and_ends_with_the_bits_of_one_th
     assert start(rounds=3, resume=True).coordinator.finished  # its settings are the frozen ones now
 
 
+@pytest.mark.parametrize("table", ["method.optimizer", "server_optimizer"])
+def test_other_rounds_are_refused_where_a_learning_rate_comes_down_over_them(start: Start, table: str) -> None:
+    moving = {"schedule": "linear"}
+    tables: dict[str, Any] = {"method": {"optimizer": moving}} if "." in table else {table: moving}
+    first = start(rounds=3, **tables)
+    play_round(first.clients("ab"))
+    first.close()
+    with pytest.raises(CheckpointError, match=rf"over its rounds = 3 \({table}\.schedule\), got rounds = 4"):
+        start(rounds=4, resume=True, **tables)
+    start(rounds=3, resume=True, **tables).close()
+
+
 def test_fewer_rounds_than_are_done_are_refused(start: Start) -> None:
     first = start()
     clients = first.clients("ab")

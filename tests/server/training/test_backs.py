@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch import nn
 
-from heron_core.spec.run_spec import OptimizerSpec
+from heron_core.spec.optimizer import OptimizerSpec
 from heron_server.training.backs import BackPerClient, SharedBack, make_backs
 from heron_server.training.optimizers import to_arrays
 

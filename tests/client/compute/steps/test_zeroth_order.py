@@ -83,7 +83,7 @@ def batch_of(spec: RunSpec, model: SplitModel) -> Batch:
         MicroBatch((x[i : i + rows],), labels[i : i + rows], (*path, "masks", number))
         for number, i in enumerate(range(0, ROWS, rows))
     ]
-    return Batch(path, micro_batches, ROWS, sends=False)
+    return Batch(path, micro_batches, ROWS, sends=False, lr=spec.method.optimizer.lr)
 
 
 def front_of(backend: TorchBackend) -> nn.Module:
