@@ -220,6 +220,15 @@ class PerSampleBackend(Protocol):
         ...
 
 
+@runtime_checkable
+class PriorBackend(Protocol):
+    """Losses that know the client's class shares, for method.logit_adjustment."""
+
+    def set_log_prior(self, log_prior_K: Vector) -> None:
+        """Every loss from here on is of the logits + `log_prior_K`. ModelError: the task has no classes to adjust."""
+        ...
+
+
 def lacks(backend: Backend, what: str, setting: str) -> ConfigError:
     """The error of a setting that this backend cannot run."""
     return ConfigError(f"{setting} needs a client that can {what}, {type(backend).__name__} cannot; set it otherwise")

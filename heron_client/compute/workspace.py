@@ -12,6 +12,7 @@ from heron_client.compute.backend import Backend
 from heron_client.compute.batch import Batches
 from heron_client.compute.client_state import ClientState
 from heron_client.compute.local_round import LocalRound
+from heron_client.compute.prior import adjust_logits
 from heron_client.config import ClientSettings
 from heron_client.uploads.upload import Upload
 from heron_core import data
@@ -72,6 +73,8 @@ class Workspace:
             self._train = self._shares.of(spec.data, spec.seed, self._settings.data.folder, rank, clients)
         data.check_source(self._train, self._backend.inputs, self._backend.labels)
         self._order = BatchOrder(spec.seed, rank, len(self._train), spec.method.batch_size)
+        if spec.method.logit_adjustment:
+            adjust_logits(self._backend, self.class_histogram, spec.method.logit_adjustment)
         self._dealt = (rank, clients)
         return True
 

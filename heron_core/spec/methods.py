@@ -51,6 +51,11 @@ class Method:
         return ("front",) if self.front == "cut_gradients" else ("front", "auxiliary")
 
     @property
+    def has_local_loss(self) -> bool:
+        """Do clients learn by a loss of their own? An aligned head's stands for the server's."""
+        return self.front in ("zeroth_order", "auxiliary_loss", "whole_model") and self.head != "aligned"
+
+    @property
     def client_learns(self) -> bool:
         """Do clients ever move a parameter?"""
         return self.front != "none"

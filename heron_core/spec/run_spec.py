@@ -174,6 +174,9 @@ class MethodSpec(Settings):
     """The client optimiser's moments: zero at each round's start, kept per client, or averaged with the weights."""
     running_statistics: Literal["update", "keep"] = "update"
     """frozen with BatchNorm: update the running statistics in training forwards, or normalise by the initial ones."""
+    logit_adjustment: NonNegative = 0.0
+    """Training on each client adds so many times the log of the client's own class shares to the logits, so that a
+    class which it lacks is not unlearned: heron, cse_fsl and fedavg, with classification. 1: as published. 0: off."""
     zo: ZoSpec = ZoSpec()
     alignment: AlignmentSpec = AlignmentSpec()
     optimizer: OptimizerSpec = OptimizerSpec()

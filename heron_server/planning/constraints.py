@@ -22,6 +22,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *_class_names(spec.data.class_names, facts),
         *_nothing_moves(spec.method, facts),
         *_across_batch(spec.method, facts),
+        *_logit_adjustment(spec.method, facts),
         *_upload_period(spec.method),
         *_schedules(spec),
         *(_byte_budget(spec.method, settings.byte_budget, facts) if receives else ()),
@@ -107,6 +108,24 @@ def _across_batch(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
             f"method.micro_batch = {method.micro_batch}, and {found[0]} normalises across the batch, so that each "
             "micro-batch would be normalised by itself, which is another computation; take a normalisation of each "
             "sample by itself, such as nn.GroupNorm, micro_batch = 0, or say method.ghost_batch_norm = true"
+        )
+
+
+def _logit_adjustment(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
+    asked, row = f"method.logit_adjustment = {method.logit_adjustment:g}", method_of(method)
+    if not method.logit_adjustment:
+        return
+    if row.head == "aligned":
+        yield (
+            f"{asked} adjusts the loss of the client's head, and an aligned head stands for the server's loss, which "
+            "is never adjusted; set it to 0, or take a head that is not aligned"
+        )
+    elif not row.has_local_loss:
+        yield f"{asked} needs clients that learn by a loss of their own, with {method.name} they do not; set it to 0"
+    if not facts.takes_prior:
+        yield (
+            f"{asked} adds the log of each client's class shares to the logits, and the task {facts.task} has none to "
+            "add to; set it to 0"
         )
 
 

@@ -20,6 +20,7 @@ from heron_core.models.adapt.per_sample import per_sample_obstacle
 from heron_core.models.families.stages import Trunk
 from heron_core.models.lint.lint import lint
 from heron_core.models.split_model import SplitModel, check_parts, movable
+from heron_core.models.tasks.task import TakesPrior
 from heron_core.own_code import naming_users_code
 from heron_core.spec.methods import Part
 from heron_server.planning.facts import Layer, ModelFacts, PartFacts, TensorFacts
@@ -43,6 +44,7 @@ def measure_model(model: SplitModel, seed: int, *, own: bool = True) -> ModelFac
         across_batch=found.across_batch,
         warnings=found.warnings,
         per_sample_obstacle=per_sample_obstacle(model, built["front"], seed),
+        takes_prior=isinstance(model.task, TakesPrior) and model.task.labels.classes > 0,
         own_names=model.whole is not None,
     )
 

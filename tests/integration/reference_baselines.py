@@ -15,7 +15,7 @@ def backpropagation(run, c, round_, m, inner):
     for k, (x, y) in enumerate(run.pieces(c.rank, round_, m)):
         with run.masks(c.rank, round_, m, k):
             z = cut(c.net["front"], x)
-            loss = run.model.task.losses(c.net[inner](*z), y).sum() / run.method.batch_size
+            loss = run.client_losses(c, c.net[inner](*z), y).sum() / run.method.batch_size
         piece = flat(torch.autograd.grad(loss, c.params))
         gradient = piece if gradient is None else gradient.add_(piece)
         activations.append([t.detach() for t in z])

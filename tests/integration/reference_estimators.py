@@ -79,7 +79,7 @@ def estimate(run, c, round_, m):
         for k, (x, y) in group:
             with torch.no_grad(), run.masks(c.rank, round_, m, k):
                 z = cut(c.net["front"], x)
-                losses.append(run.model.task.losses(c.net["auxiliary"](*z), y))
+                losses.append(run.client_losses(c, c.net["auxiliary"](*z), y))
                 found.append(z)
         return losses, found
 
@@ -95,7 +95,7 @@ def estimate(run, c, round_, m):
         saved = kept_buffers(c.net)
         if detached:
             for z, (_, (_, y)) in zip(found, group, strict=True):
-                exact = added(exact, head_gradient(run, c.net["auxiliary"], z, y))
+                exact = added(exact, head_gradient(run, c, z, y))
         for j in range(q):
             path = (*step, "direction", j) if zo.scope == "batch" else (*step, "direction", j, "piece", p)
             if zo.block_wise:
@@ -141,10 +141,11 @@ def added(total, more):
     return more if total is None else total.add_(more)
 
 
-def head_gradient(run, head, z, y):
+def head_gradient(run, c, z, y):
     """The head's own gradient of the batch's mean loss on detached activations."""
+    head = c.net["auxiliary"]
     head.requires_grad_(True)
-    loss = run.model.task.losses(head(*z), y).sum() / run.method.batch_size
+    loss = run.client_losses(c, head(*z), y).sum() / run.method.batch_size
     gradient = flat(torch.autograd.grad(loss, list(head.parameters())))
     head.requires_grad_(False)
     return gradient
@@ -182,7 +183,7 @@ def block_slopes(run, c, theta_F, params, group, path, slope_along, base, gradie
                 with torch.no_grad():
                     for stage in stages[number:]:
                         z = stage(z)
-                    losses.append(run.model.task.losses(z, y))
+                    losses.append(run.client_losses(c, z, y))
             return mean(losses)
 
         slope = slope_along(loss_at, base)

@@ -7,6 +7,8 @@ theta: the parameters that a client moves as one flat vector, in the modules' ow
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from integration import reference_aggregation
@@ -132,6 +134,18 @@ class Run:
     def masks(self, rank, round_, m, piece):
         """The dropout masks of one micro-batch: the same at the base point and at every probe."""
         return seeded_torch(self.seed, "round", round_, "client", rank, "step", m, "masks", piece)
+
+    def client_losses(self, c, outputs, y):
+        """Of one micro-batch on the client; its class shares are no part of what it learns."""
+        factor = self.method.logit_adjustment
+        if not factor:
+            return self.model.task.losses(outputs, y)
+        labels = self.shares[c.rank].labels
+        counts = [int((labels == k).sum()) for k in range(self.model.task.classes)]
+        p = [(n + 0.5) / (len(labels) + 0.5 * len(counts)) for n in counts]
+        return torch.nn.functional.cross_entropy(
+            outputs + torch.tensor([factor * math.log(p_k) for p_k in p]), y, reduction="none"
+        )
 
     def uploading(self, m):
         return (m + 1) % self.method.upload_period == 0

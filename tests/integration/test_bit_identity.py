@@ -174,6 +174,27 @@ def test_a_schedule_for_the_head_that_the_server_trains_gives_the_reference_bits
     same_bits(method=method, server_optimizer=LINEAR)
 
 
+# -- skewed clients ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "zo"),
+    [
+        ({}, {"num_directions": 2}),
+        (JOINT, {"block_wise": True}),
+        ({"auxiliary_update": "server", "micro_batch": 4, "upload_period": 2}, {"scope": "micro_batch"}),
+        ({}, {"scope": "sample"}),
+        ({"name": "cse_fsl", "micro_batch": 4}, {}),
+        ({"name": "fedavg"}, {}),
+    ],
+    ids=["head's gradient", "joint, blocks", "server's head", "sample", "cse_fsl", "fedavg"],
+)
+def test_logits_adjusted_by_the_clients_own_classes_give_the_reference_bits(method: Tables, zo: Tables) -> None:
+    trainable = "norm" if zo.get("scope") == "sample" else "all"
+    skewed = {"data": {"partition": "dirichlet", "alpha": 0.3}, "model": {"trainable": trainable}}
+    same_bits(method={**method, "logit_adjustment": 1.0}, zo=zo, **skewed)
+
+
 # -- the aggregation rules ---------------------------------------------------------------------------------------
 
 ROBUST = (

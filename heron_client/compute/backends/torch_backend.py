@@ -146,6 +146,10 @@ class TorchBackend:
         """As `forward`, and the gradient [D] of the losses' sum / `share_of`."""
         return loss_gradient(self.modules, batch, share_of, keep_activations=keep_activations)
 
+    def set_log_prior(self, log_prior_K: Vector) -> None:
+        """Every loss from here on is of the logits + `log_prior_K`. ModelError: the task cannot."""
+        self.modules.set_log_prior(log_prior_K)
+
     def cut_pass(self, batch: MicroBatch) -> CutPass:
         """The front's training forward, its graph kept until the gradient at the cut comes."""
         return TorchCutPass(self.modules, batch)

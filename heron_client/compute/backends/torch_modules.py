@@ -5,8 +5,9 @@ Shape suffixes: B batch (or micro-batch) rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from heron_core.arrays import Array
 from heron_core.device import to_inputs, use_threads
 from heron_core.errors import ModelError
 from heron_core.models.split_model import SplitModel, Tensors, activations_of, movable
+from heron_core.models.tasks.task import TakesPrior
 from heron_core.own_code import naming_users_code
 from heron_core.streams import Part, seeded_torch
 
@@ -26,6 +28,7 @@ class TorchModules:
 
     def __init__(self, model: SplitModel, role: Role, device: torch.device) -> None:
         self.model, self._role, self._device = model, role, device
+        self._adjusted: Callable[[Tensor, Tensor], Tensor] | None = None
         self.use_threads()
         self.net = nn.ModuleDict({part: model.build(part, role.seed) for part in role.parts}).to(device)
         self.front = self.net["front"]
@@ -62,10 +65,17 @@ class TorchModules:
         with users_model():
             return activations_of(self.front, to_inputs(inputs, self._device, self.model.channels_last))
 
+    def set_log_prior(self, log_prior_K: Vector) -> None:
+        """`losses` adjusts the logits by it from here on. ModelError: the task cannot."""
+        task = self.model.task
+        if not isinstance(task, TakesPrior):
+            raise ModelError(f"the task {task.name} cannot adjust logits; set method.logit_adjustment to 0")
+        self._adjusted = partial(task.losses_with_prior, log_prior_K=self.own(log_prior_K))
+
     def losses(self, outputs: Tensor, labels: Array) -> Tensor:
         """Per-sample losses [B]."""
         with users_model():
-            return self.model.task.losses(outputs, self.on_device(labels))
+            return (self._adjusted or self.model.task.losses)(outputs, self.on_device(labels))
 
     @contextmanager
     def stream(self, path: tuple[Part, ...]) -> Iterator[None]:

@@ -33,6 +33,10 @@ class Classification:
         """Of logits [B, K] and labels [B]."""
         return F.cross_entropy(outputs, labels, reduction="none")
 
+    def losses_with_prior(self, outputs: Tensor, labels: Tensor, log_prior_K: Tensor) -> Tensor:
+        """Of logits [B, K] + log_prior_K: what the data's class shares explain is not learned.  arXiv 2007.07314."""
+        return self.losses(outputs + log_prior_K, labels)
+
     def measure(self, outputs: Tensor, labels: Tensor) -> Measured:
         """Samples whose largest logit is the label's, out of all."""
         return {"accuracy": pair(int((outputs.argmax(dim=1) == labels).sum()), len(labels))}

@@ -6,7 +6,7 @@ V tokens of the vocabulary.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -43,4 +43,13 @@ class Task(Protocol):
 
     def measure(self, outputs: Tensor, labels: Tensor) -> Measured:
         """The sums behind each of the metrics, over these samples."""
+        ...
+
+
+@runtime_checkable
+class TakesPrior(Protocol):
+    """What a task of one class a sample can do besides, for method.logit_adjustment."""
+
+    def losses_with_prior(self, outputs: Tensor, labels: Tensor, log_prior_K: Tensor) -> Tensor:
+        """As `losses`, of outputs to which the log of a data set's class shares is added.  arXiv 2007.07314."""
         ...

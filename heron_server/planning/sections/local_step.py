@@ -25,6 +25,8 @@ def local_step_section(method: MethodSpec, rounds: int, facts: ModelFacts, chang
     ]
     if method_of(method).client_learns:
         rows.append(("learning rate", schedule_text(method.optimizer)))
+    if method.logit_adjustment:
+        rows += [("loss", f"of the logits + {method.logit_adjustment:g} x log of the client's class shares")]
     if method.name == "heron":
         backward = f"{macs_text(3 * sum(parts.values()))} MACs, backward counted as two forward passes"
         rows += [("with backpropagation", backward), ("one direction for", _scope(method))]

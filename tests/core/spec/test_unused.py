@@ -18,6 +18,7 @@ GIVEN: dict[str, Any] = {
     "method.auxiliary_update": "zo",
     "method.alignment": {"every_rounds": 2},
     "method.moments": "kept",
+    "method.logit_adjustment": 1.0,
     "method.optimizer": {"lr": 0.1},
     "method.upload_period": 1,
     "method.running_statistics": "keep",
@@ -27,13 +28,14 @@ GIVEN: dict[str, Any] = {
 }
 UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary", "guard"}
 LEARNS = {"method.moments", "method.optimizer"}
+ADJUSTS = {"method.logit_adjustment"}
 USED = {
-    "heron": {"method.zo", "method.auxiliary_update"} | LEARNS | UPLOADS,
-    "cse_fsl": LEARNS | UPLOADS,
+    "heron": {"method.zo", "method.auxiliary_update"} | LEARNS | UPLOADS | ADJUSTS,
+    "cse_fsl": LEARNS | UPLOADS | ADJUSTS,
     "fsl_sage": {"method.alignment"} | LEARNS | UPLOADS,
     "sflv1": LEARNS | UPLOADS,
     "sflv2": LEARNS | UPLOADS,
-    "fedavg": LEARNS,
+    "fedavg": LEARNS | ADJUSTS,
     "frozen": {"method.running_statistics"} | UPLOADS,
 }
 ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [

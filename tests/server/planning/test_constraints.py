@@ -27,6 +27,13 @@ MICRO = {"batch_size": 32, "micro_batch": 8}
         ({"method": {"zo": {"scope": "micro_batch"}, "batch_size": 8, "micro_batch": 8}}, "with one micro-batch"),
         ({"method": {"zo": {"scope": "micro_batch", "block_wise": True}, **MICRO}}, "remove one of the two"),
         ({"method": {"zo": {"normalise": True}}}, "needs two or more, here there is 1; raise num_directions"),
+        ({"method": {"name": "sflv2", "logit_adjustment": 1.0}}, "by a loss of their own, with sflv2 they do not"),
+        ({"method": {"name": "frozen", "logit_adjustment": 0.5}}, "logit_adjustment = 0.5 needs clients that learn"),
+        (
+            {"method": {"auxiliary_update": "aligned", "logit_adjustment": 1.0}},
+            "an aligned head stands for the server's loss",
+        ),
+        ({"method": {"name": "fsl_sage", "logit_adjustment": 1.0}}, "an aligned head stands for the server's loss"),
         ({"method": {"name": "sflv2", **MICRO}}, "micro_batch = 8 cannot be used with sflv2"),
         ({"method": {"name": "sflv1", "upload_period": 2}}, "upload_period = 2 cannot be used with sflv1"),
         (
@@ -66,7 +73,7 @@ def test_settings_that_contradict_each_other_or_the_model_are_refused(tables: di
         {"method": {"zo": {"block_wise": True, "normalise": True}}},
         {"method": {"zo": {"num_directions": 2, "normalise": True, "difference": "central"}}},
         {"method": {"name": "sflv2", "batch_size": 32, "micro_batch": 32}},
-        {"method": {"name": "fedavg"}},
+        {"method": {"name": "fedavg", "logit_adjustment": 1.0}},
         {"federation": {"clients": 7, "min_clients": 7, "aggregation": "median", "hostile": 3}},
         {"federation": {"clients": 20, "clients_per_round": 8, "min_clients": 7, "aggregation": "bulyan",
                         "hostile": 1}},

@@ -18,7 +18,7 @@ from heron_core.models.tasks.multi_label import MultiLabel
 from heron_core.models.tasks.next_token import NextToken
 from heron_core.models.tasks.per_pixel import PerPixel
 from heron_core.models.tasks.regression import Regression
-from heron_core.models.tasks.task import Task
+from heron_core.models.tasks.task import TakesPrior, Task
 
 B = 7
 TASKS: dict[str, Task] = {
@@ -103,6 +103,16 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     wide = outputs.double().requires_grad_()
     truth = labels.double() if labels.is_floating_point() else labels
     assert torch.autograd.gradcheck(lambda o: TASKS[name].losses(o, truth), (wide,))
+
+
+def test_only_classes_have_a_prior_and_their_loss_takes_it_into_the_logits() -> None:
+    assert [name for name, task in TASKS.items() if isinstance(task, TakesPrior)] == ["classification"]
+    task = Classification(4)
+    outputs, labels = batch(task)
+    prior = torch.tensor([0.1, 0.2, 0.3, 0.4]).log()
+    shares = outputs.softmax(dim=1) * prior.exp()
+    expected = -(shares / shares.sum(dim=1, keepdim=True)).log()[torch.arange(B), labels]
+    torch.testing.assert_close(task.losses_with_prior(outputs, labels, prior), expected)
 
 
 @pytest.mark.parametrize("name", TASKS)
