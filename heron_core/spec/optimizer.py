@@ -49,9 +49,9 @@ def learning_rate(spec: OptimizerSpec, step: int, steps: int) -> float:
     return spec.lr * (spec.final + (1 - spec.final) * (1 + cos(pi * gone)) / 2)
 
 
-def schedule_text(spec: OptimizerSpec) -> str:
-    """`0.001`, or `linear from 0.001 to 0.0001, after 10 steps of warm-up`."""
+def schedule_text(spec: OptimizerSpec, steps: str) -> str:
+    """`0.001`, or `linear from 0.001 to 0.0001, after a warm-up of 10 local steps`; `steps` says of what."""
     if spec.schedule == "constant":
         return f"{spec.lr:g}"
-    warm_up = f", after {spec.warm_up} steps of warm-up" if spec.warm_up else ""
+    warm_up = f", after a warm-up of {spec.warm_up} {steps}" if spec.warm_up else ""
     return f"{spec.schedule} from {spec.lr:g} to {spec.lr * spec.final:g}{warm_up}"

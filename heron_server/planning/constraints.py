@@ -139,11 +139,12 @@ def _upload_period(method: MethodSpec) -> Iterator[str]:
 
 def _schedules(spec: RunSpec) -> Iterator[str]:
     for table, (optimizer, steps) in schedules(spec).items():
+        unit = "uploads a client" if table == "server_optimizer" else "local steps"
         if optimizer.schedule != "constant" and steps - optimizer.warm_up < 2:
             yield (
-                f'{table}.schedule = "{optimizer.schedule}" needs two steps or more to come down in, and the run has '
-                f"{steps} of that optimiser, {min(steps, optimizer.warm_up)} of them for {table}.warm_up; take a "
-                'shorter warm-up or more rounds, or schedule = "constant"'
+                f'{table}.schedule = "{optimizer.schedule}" comes down over two {unit} or more, and the '
+                f"run has {steps}, of which {table}.warm_up = {optimizer.warm_up} are to rise; take a shorter warm-up, "
+                'more rounds, or schedule = "constant"'
             )
 
 

@@ -24,7 +24,7 @@ def local_step_section(method: MethodSpec, rounds: int, facts: ModelFacts, chang
         ("whole run, each client", f"{macs_text(step.exact * method.local_steps * rounds)} MACs"),
     ]
     if method_of(method).client_learns:
-        rows.append(("learning rate", schedule_text(method.optimizer)))
+        rows.append(("learning rate", schedule_text(method.optimizer, "local steps")))
     if method.logit_adjustment:
         rows += [("loss", f"of the logits + {method.logit_adjustment:g} x log of the client's class shares")]
     if method.name == "heron":

@@ -26,7 +26,7 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
     received = [
         ("uploads", f"{uploads} a client and round, every {_ordinal(method.upload_period)}local step"),
         ("optimiser steps", f"{steps:,} a round, {steps * spec.rounds:,} in all, on {checked.device}"),
-        ("its learning rate", schedule_text(spec.server_optimizer)),
+        ("its learning rate", schedule_text(spec.server_optimizer, "uploads a client")),
         ("holds at most", f"{slots} whole uploads, {bytes_text(slots * upload_bytes)} of a budget of "
                           f"{bytes_text(settings.byte_budget)}"),
         ("order of uploads", settings.order),

@@ -41,6 +41,6 @@ def test_a_schedule_down_to_nothing_never_gets_there() -> None:
 
 
 def test_it_is_said_in_words() -> None:
-    assert schedule_text(OptimizerSpec()) == "0.001"
+    assert schedule_text(OptimizerSpec(), "local steps") == "0.001"
     spec = OptimizerSpec(lr=0.01, schedule="cosine", warm_up=20)
-    assert schedule_text(spec) == "cosine from 0.01 to 0.001, after 20 steps of warm-up"
+    assert schedule_text(spec, "uploads") == "cosine from 0.01 to 0.001, after a warm-up of 20 uploads"

@@ -50,11 +50,11 @@ MICRO = {"batch_size": 32, "micro_batch": 8}
         ),
         (
             {"rounds": 1, "method": {"local_steps": 1, "optimizer": {"schedule": "linear"}}},
-            r'method\.optimizer\.schedule = "linear" needs two steps or more .* has 1 of .*, 0 of them .* more rounds',
+            r'method\.optimizer\.schedule = "linear" comes down over two local steps or more, and the run has 1, ',
         ),
         (
             {"rounds": 2, "server_optimizer": {"schedule": "cosine", "warm_up": 9}, "method": {"local_steps": 4}},
-            r"has 8 of that optimiser, 8 of them for server_optimizer\.warm_up; take a shorter warm-up",
+            r"two uploads a client or more, and the run has 8, of which server_optimizer\.warm_up = 9 are to rise",
         ),
         ({"federation": {"aggregation": "trimmed_mean"}}, 'trims nothing; .* or take aggregation = "uniform"'),
     ],

@@ -64,6 +64,17 @@ def test_drawn_clients_are_what_a_round_is_charged_for() -> None:
     assert "optimiser steps 4 a round, 40 in all, on cpu" in text
 
 
+def test_both_learning_rates_are_said_with_their_schedules() -> None:
+    moving = {"lr": 1e-2, "schedule": "linear", "warm_up": 5}
+    text = lines(describe(digits(method={"optimizer": moving, "local_steps": 4}), ServerSettings(device="cpu")))
+    assert "learning rate linear from 0.01 to 0.001, after a warm-up of 5 local steps" in text
+    assert "its learning rate 0.001" in text
+    control = lines(describe(digits(method={"name": "frozen"}, server_optimizer=moving), ServerSettings(device="cpu")))
+    assert [line for line in control if "learning rate" in line] == [
+        "its learning rate linear from 0.01 to 0.001, after a warm-up of 5 uploads a client"
+    ]
+
+
 def test_shares_that_cannot_be_checked_here_are_said_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERON_DATA", str(tmp_path))
     spec = digits(data={"source": "cifar10"}, model={"name": "resnet18"})
