@@ -100,6 +100,9 @@ def export(
     allow_model_code: Annotated[
         bool, typer.Option("--allow-model-code", help="torch-export: import the code that the folder names.")
     ] = False,
+    trained_back: Annotated[
+        bool, typer.Option("--trained-back", help="The back as it was trained, where the folder holds its average.")
+    ] = False,
     python_path: Annotated[
         list[Path] | None, typer.Option(metavar="FOLDER", help="Where that code is searched for; repeatable.")
     ] = None,
@@ -112,7 +115,10 @@ def export(
     from heron_server.export import export_model, how_to_load
 
     find_code_in(python_path or [])
-    typer.echo(how_to_load(export_model(folder, format_.value, out, allow_model_code=allow_model_code), format_.value))
+    path = export_model(
+        folder, format_.value, out, allow_model_code=allow_model_code, averaged=not trained_back
+    )  # fmt: skip
+    typer.echo(how_to_load(path, format_.value))
 
 
 @app.command(

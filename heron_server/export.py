@@ -15,7 +15,7 @@ from heron_core.arrays import TensorSpec
 from heron_core.errors import CheckpointError, ConfigError, ModelError
 from heron_core.files import replace_file
 from heron_core.models.adapt.lora import merged
-from heron_core.models.model_folder import DESCRIPTION, WEIGHTS, description_of, weights_of
+from heron_core.models.model_folder import DESCRIPTION, WEIGHTS, description_of, network_of, weights_of
 from heron_core.models.saved import described_split_model, write_tensors
 from heron_core.models.split_model import AssembledModel, SplitModel
 
@@ -25,14 +25,16 @@ FILES: Mapping[str, str] = {
 """Formats, and what each is called in the model's folder, where nobody names a file."""
 
 
-def export_model(folder: Path, format_: str, out: Path | None = None, *, allow_model_code: bool = False) -> Path:
+def export_model(
+    folder: Path, format_: str, out: Path | None = None, *, allow_model_code: bool = False, averaged: bool = True
+) -> Path:
     """Writes the model in `folder` as one file, whole or not at all, and returns its path.
 
     module-state is torch.save of a state dict, safetensors the same without pickle, torch-export a program. Only the
-    last needs the user's own code. CheckpointError: no model; ModelError: the code is not allowed, or cannot be
-    exported; ConfigError: `out` cannot be written.
+    last needs the user's own code. `averaged`: as in `load_model`. CheckpointError: no model; ModelError: the code is
+    not allowed, or cannot be exported; ConfigError: `out` cannot be written.
     """
-    state = own_state(folder)
+    state = own_state(folder, averaged=averaged)
     path = folder / FILES[format_] if out is None else out
     write: Callable[[Path], object] = partial(write_tensors, state)
     if format_ == "torch-export":
@@ -56,12 +58,12 @@ def how_to_load(path: Path, format_: str) -> str:
     return f"{path}\n  {load[format_]}"
 
 
-def own_state(folder: Path) -> dict[str, Tensor]:
+def own_state(folder: Path, *, averaged: bool = True) -> dict[str, Tensor]:
     """The state of front and back under the names of the user's own network where they were cut from one, else as
     `front.*` and `back.*`. Adapters are merged. CheckpointError: no model, or a torn one."""
     description = description_of(folder / DESCRIPTION)
     state = weights_of(folder / WEIGHTS, str(description.get("state_sha256")))
-    whole = merged({name: t for name, t in state.items() if not name.startswith("auxiliary.")})
+    whole = merged(network_of(state, averaged=averaged))
     if description.get("own_names") is not True:
         return whole
     return {name.partition(".")[2]: tensor for name, tensor in whole.items()}

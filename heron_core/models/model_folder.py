@@ -25,6 +25,16 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], str]:
     return weights_of(folder / WEIGHTS, sha256), sha256
 
 
+def network_of(state: Mapping[str, Tensor], *, averaged: bool = True) -> dict[str, Tensor]:
+    """Front and back of the folder's tensors, without the head. `averaged` False: the back as it was trained, where
+    `back.*` is its average."""
+    chosen = {name: t for name, t in state.items() if not name.startswith(("auxiliary.", "trained_back."))}
+    if averaged:
+        return chosen
+    trained = {n.removeprefix("trained_"): t for n, t in state.items() if n.startswith("trained_back.")}
+    return {**chosen, **trained}
+
+
 def described_sha256(folder: Path) -> str:
     """The SHA-256 that the folder's weights must have, as it says itself; raises CheckpointError."""
     return str(description_of(folder / DESCRIPTION).get("state_sha256"))

@@ -18,7 +18,15 @@ from heron_core.data.contract import InputContract
 from heron_core.errors import CheckpointError, ModelError
 from heron_core.files import replace_file
 from heron_core.json_text import to_json
-from heron_core.models.model_folder import DESCRIPTION, FORMAT, WEIGHTS, description_of, tensors_sha256, weights_of
+from heron_core.models.model_folder import (
+    DESCRIPTION,
+    FORMAT,
+    WEIGHTS,
+    description_of,
+    network_of,
+    tensors_sha256,
+    weights_of,
+)
 from heron_core.models.preprocess import PreprocessedModel
 from heron_core.models.registry import BUILT_IN, build_split_model
 from heron_core.models.split_model import AssembledModel, SplitModel
@@ -40,17 +48,19 @@ def save_model(
     contract: InputContract | None = None,
     class_names: Sequence[str] = (),
     own_names: bool = False,
+    trained_back: nn.Module | None = None,
 ) -> None:
     """Writes the parts and what rebuilds them; `extra` goes into model.json as it is, NaN as null.
 
     `task` and `inputs` tell a reader of model.json what the model is for and what it is called with, `contract` how
     stored values become that, `class_names` what labels 0, 1, ... are called, where that is known; `own_names`: front
-    and back have the names of one network of the user's. Each file is complete or absent. OSError if the folder cannot
-    be written.
+    and back have the names of one network of the user's; `trained_back`: `back` is an average of this one, which is
+    saved beside it. Each file is complete or absent. OSError if the folder cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = _state(front=front, back=back, **({} if auxiliary is None else {"auxiliary": auxiliary}))
+    parts = {"front": front, "back": back, "auxiliary": auxiliary, "trained_back": trained_back}
+    state = _state({name: part for name, part in parts.items() if part is not None})
     description = {
         "format": FORMAT,
         "load": HOW_TO_LOAD,
@@ -60,6 +70,7 @@ def save_model(
         "input_contract": contract.model_dump(mode="json") if contract else None,
         "class_names": list(class_names),
         "own_names": own_names,
+        "averaged_back": trained_back is not None,
         "state_sha256": tensors_sha256(state),
         "extra": dict(extra or {}),
     }
@@ -67,11 +78,14 @@ def save_model(
     replace_file(folder / DESCRIPTION, lambda path: path.write_text(to_json(description, indent=2) + "\n"))
 
 
-def load_model(path: Path | str, *, allow_model_code: bool = False, preprocess: bool = False) -> AssembledModel:
+def load_model(
+    path: Path | str, *, allow_model_code: bool = False, preprocess: bool = False, averaged: bool = True
+) -> AssembledModel:
     """The whole network, front then back, in eval mode, from the folder that `save_model` wrote.
 
     `allow_model_code`: import the user's factory that the folder names. `preprocess`: the model takes values as the
-    data source stores them (uint8 images), by the input contract in model.json. CheckpointError: a file is missing,
+    data source stores them (uint8 images), by the input contract in model.json. `averaged`: with the averaged back,
+    where model.json says averaged_back; False: with the back as it was trained. CheckpointError: a file is missing,
     torn or of another version, or says no contract; ModelError: the model it describes cannot be built here.
     """
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
@@ -80,7 +94,7 @@ def load_model(path: Path | str, *, allow_model_code: bool = False, preprocess: 
     state = weights_of(folder / WEIGHTS, str(description.get("state_sha256")))
     parts = split.build("front", 0), split.build("back", 0)
     model = PreprocessedModel(*parts, contract_in(description, folder)) if preprocess else AssembledModel(*parts)
-    _fill(model, {name: value for name, value in state.items() if not name.startswith("auxiliary.")}, folder)
+    _fill(model, network_of(state, averaged=averaged), folder)
     return model.eval()
 
 
@@ -103,7 +117,7 @@ def write_tensors(state: dict[str, Tensor], path: Path) -> None:
         raise OSError(str(error)) from None
 
 
-def _state(**parts: nn.Module) -> dict[str, Tensor]:
+def _state(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Copies, because views of one flat buffer cannot be stored as they are."""
     return {
         f"{part}.{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -197,6 +197,14 @@ class MethodSpec(Settings):
         return self.micro_batch or self.batch_size
 
 
+class AveragedBackSpec(Settings):
+    """A moving average of the back over the server's steps, evaluated and saved beside the trained one."""
+
+    decay: Fraction = 0.0
+    """Share of itself that the average keeps at each step, 0.99 say; less in the first steps: after n of them at most
+    (1 + n) / (10 + n). The run's accuracy is then the averaged back's, the trained one's stands beside it. 0: none."""
+
+
 class GuardSpec(Settings):
     """What keeps one client's uploads from spoiling what the server trains."""
 
@@ -267,6 +275,7 @@ class RunSpec(Settings):
     method: MethodSpec = MethodSpec()
     server_optimizer: OptimizerSpec = OptimizerSpec()
     """The server's first-order optimiser on the back; its state persists across rounds."""
+    averaged_back: AveragedBackSpec = AveragedBackSpec()
     guard: GuardSpec = GuardSpec()
     federation: FederationSpec = FederationSpec()
     threads: ThreadSpec = ThreadSpec()

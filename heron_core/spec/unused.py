@@ -50,6 +50,10 @@ def _rule(table: str) -> dict[str, Use]:
 _ZO = _methods("heron", lambda m: m.name == "heron")
 _LEARNS = _methods("a method whose clients learn", lambda m: method_of(m).client_learns)
 _UPLOADS = _methods("a method that uploads activations", lambda m: method_of(m).uploads)
+_ONE_BACK = _methods(
+    "a method whose server trains one back for all (sflv1 has one for each client, fedavg none)",
+    lambda m: method_of(m).backs == "shared",
+)
 _ROBUST = Use(
     "with a rule that bears hostile clients", lambda s: s.federation.aggregation not in ("uniform", "samples"),
     lambda s: f'with federation.aggregation = "{s.federation.aggregation}"',
@@ -76,6 +80,7 @@ USERS: Mapping[str, Use] = {
     ),
     "server_optimizer": _UPLOADS,
     **_rule("server_optimizer"),
+    "averaged_back": _ONE_BACK,
     "guard": _UPLOADS,
     "model.auxiliary": _UPLOADS,
     "model.last_layers": _where("model.trainable", "last_n_layers"),

@@ -55,6 +55,7 @@ def _metric(axes: Axes, history: History) -> None:
     name = metric["name"]
     lines: Sequence[Line] = (
         (lambda r: r["metrics"].get(name), "whole model", BLUE, "-"),
+        (lambda r: r["trained_metrics"].get(name), "with the trained back, not its average", GREEN, "-"),
         (lambda r: r["auxiliary_metrics"].get(name), "auxiliary head", ORANGE, "-"),
         (lambda r: r["majority_accuracy"], "majority class", GREY, "--"),
     )

@@ -13,6 +13,8 @@ def results(record: RoundRecord) -> list[str]:
     if metric["value"] is None:
         return [f"server loss {number_text(record['server_loss'])}", "not evaluated"]
     beside = direction_text(metric["higher_is_better"]) if majority is None else f"majority {percent_text(majority)}"
+    if record["trained_metrics"]:
+        beside += f", trained back {value_text(record['trained_metrics'].get(metric['name']), metric['is_share'])}"
     figure = f"{name_text(metric['name'])} {value_text(metric['value'], metric['is_share'])}"
     return [f"{figure} ({beside})", f"loss {number_text(record['loss'])}"]
 

@@ -95,11 +95,18 @@ def final_sections(summaries: Sequence[Summary]) -> list[Section]:
 
 
 def _results(summaries: Sequence[Summary]) -> list[Figure]:
-    """The figure that judges the runs, the majority class where there are classes, the task's other figures, losses."""
+    """The figure that judges the runs, the trained back's where that is not it, the majority class where there are
+    classes, the task's other figures, losses."""
     metric, others = summaries[0]["metric"], summaries[0]["metrics"]
     name, share = metric["name"], metric["is_share"]
     direction = "" if name == "accuracy" else f" ({direction_text(metric['higher_is_better'])})"
-    rows: list[Figure] = [(name_text(name) + direction, lambda s: value_text(s["metric"]["value"], share))]
+    averaged = [bool(s["trained_metrics"]) for s in summaries]
+    of = " of the averaged back" if all(averaged) else ""
+    rows: list[Figure] = [(name_text(name) + of + direction, lambda s: value_text(s["metric"]["value"], share))]
+    if any(averaged):
+        rows.append(
+            (f"{name_text(name)} of the trained back", lambda s: value_text(s["trained_metrics"].get(name), share))
+        )
     if any(s["majority_accuracy"] is not None for s in summaries):
         rows.append(("majority-class accuracy", lambda s: percent_text(s["majority_accuracy"])))
     rows.append((f"auxiliary head {name_text(name)}", lambda s: value_text(s["auxiliary_metrics"].get(name), share)))
@@ -190,6 +197,8 @@ def _saved(title: str, summary: Summary) -> Section:
     if path is None or not Path(path).exists():  # a simulation without a run directory leaves nothing
         return Section(title, rows)
     rows.append(("saved in", path))
+    if summary.get("averaged_back"):
+        rows.append(("back", "the averaged one; load_model(..., averaged=False) loads the trained one"))
     curves = summary.get("curves_path")
     rows.append(("curves", curves or summary.get("curves_hint") or "none"))
     contract = InputContract.model_validate(summary["input_contract"]) if "input_contract" in summary else None

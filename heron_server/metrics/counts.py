@@ -20,14 +20,18 @@ class Counts:
     auxiliary: Measured = field(default_factory=dict)
     """The same of the auxiliary head; empty where there is none, or one for each client."""
     loss_sum: float = 0.0
+    """Of the back that is evaluated."""
     class_counts: list[int] | None = None
     """Samples of each class, where a label is one."""
+    trained: Measured = field(default_factory=dict)
+    """As `measured`, of the trained back where its average is what is evaluated; else empty."""
 
     def add(self, other: Counts) -> None:
         """Takes in what another batch counted."""
         self.samples += other.samples
         self.measured = added(self.measured, other.measured)
         self.auxiliary = added(self.auxiliary, other.auxiliary)
+        self.trained = added(self.trained, other.trained)
         self.loss_sum += other.loss_sum
         if other.class_counts is not None:
             before = self.class_counts or [0] * len(other.class_counts)

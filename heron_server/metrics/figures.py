@@ -22,6 +22,9 @@ class Evaluation(TypedDict):
     """What an evaluation of the whole model found, means over all samples."""
 
     accuracy: float | None
+    """Of the averaged back where there is one, as are `loss`, `metric` and `metrics`; else of the trained one."""
+    trained_accuracy: float | None
+    """Of the trained back, where `accuracy` is that of its average."""
     auxiliary_accuracy: float | None
     """Of the auxiliary head, where there is one for all."""
     majority_accuracy: float | None
@@ -31,6 +34,8 @@ class Evaluation(TypedDict):
     metrics: dict[str, float | None]
     """All of the task's metrics by name."""
     auxiliary_metrics: dict[str, float | None]
+    trained_metrics: dict[str, float | None]
+    """Of the trained back; empty where it is what is evaluated."""
 
 
 class RoundRecord(Evaluation):
@@ -108,6 +113,8 @@ class Summary(Evaluation):
     class_names: NotRequired[list[str]]
     """In the order of the labels; empty where nobody has named them."""
     model_path: NotRequired[str]
+    averaged_back: NotRequired[bool]
+    """Does the saved model hold the averaged back, with the trained one beside it?"""
     input_contract: NotRequired[dict[str, Any]]
     """How stored values become the model's inputs, as in model.json; absent where nobody said it."""
     curves_path: NotRequired[str | None]

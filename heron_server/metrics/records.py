@@ -67,6 +67,7 @@ class Records:
         record: RoundRecord = {
             "round": number,
             "accuracy": found["accuracy"],
+            "trained_accuracy": found["trained_accuracy"],
             "loss": found["loss"],
             "wall_s": now - self._began,
             "participants": len(names),
@@ -82,6 +83,7 @@ class Records:
             "metric": found["metric"],
             "metrics": found["metrics"],
             "auxiliary_metrics": found["auxiliary_metrics"],
+            "trained_metrics": found["trained_metrics"],
         }
         self.history.append(record)
         return record
@@ -89,14 +91,17 @@ class Records:
     def _evaluation(self, counts: Counts) -> Evaluation:
         samples = counts.samples
         measured, auxiliary = self._values(counts.measured), self._values(counts.auxiliary)
+        trained = self._values(counts.trained)
         return {
             "accuracy": measured.get("accuracy"),
+            "trained_accuracy": trained.get("accuracy"),
             "auxiliary_accuracy": auxiliary.get("accuracy"),
             "majority_accuracy": max(counts.class_counts) / samples if samples and counts.class_counts else None,
             "loss": counts.loss_sum / samples if samples else None,
             "metric": self._judged(measured),
             "metrics": measured,
             "auxiliary_metrics": auxiliary,
+            "trained_metrics": trained,
         }
 
     def _judged(self, measured: Mapping[str, float | None]) -> Judged:
@@ -140,12 +145,14 @@ class Records:
             "best_round": best_round(self.history, range(1, len(self.history) + 1)),
             "clients": clients,
             "accuracy": last["accuracy"],
+            "trained_accuracy": last["trained_accuracy"],
             "loss": last["loss"],
             "majority_accuracy": last["majority_accuracy"],
             "auxiliary_accuracy": last["auxiliary_accuracy"],
             "metric": last["metric"],
             "metrics": last["metrics"],
             "auxiliary_metrics": last["auxiliary_metrics"],
+            "trained_metrics": last["trained_metrics"],
             "wall_s": sum(record["wall_s"] for record in self.history),
             "model_sha256": model_sha256,
             "ledger": ledger,

@@ -25,6 +25,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *_logit_adjustment(spec.method, facts),
         *_upload_period(spec.method),
         *_schedules(spec),
+        *_averaged_back(spec),
         *(_byte_budget(spec.method, settings.byte_budget, facts) if receives else ()),
         *_cut_gradients(spec.method, facts),
         *(_probes(spec.method, spec.model.name, facts) if probes else ()),
@@ -146,6 +147,16 @@ def _schedules(spec: RunSpec) -> Iterator[str]:
                 f"run has {steps}, of which {table}.warm_up = {optimizer.warm_up} are to rise; take a shorter warm-up, "
                 'more rounds, or schedule = "constant"'
             )
+
+
+def _averaged_back(spec: RunSpec) -> Iterator[str]:
+    backs, decay = method_of(spec.method).backs, spec.averaged_back.decay
+    if decay and backs != "shared":
+        instead = "trains one for each client" if backs == "per_client" else "trains none"
+        yield (
+            f"averaged_back.decay = {decay:g} follows the one back that the server trains, and with {spec.method.name} "
+            f"it {instead}; remove it, or take another method"
+        )
 
 
 def _byte_budget(method: MethodSpec, byte_budget: int, facts: ModelFacts) -> Iterator[str]:

@@ -39,13 +39,16 @@ class Item:
 
 
 def server_memory(
-    method: MethodSpec, optimizer: OptimizerSpec, federation: FederationSpec, slots: int, facts: ModelFacts
-) -> list[Item]:
+    method: MethodSpec, optimizer: OptimizerSpec, federation: FederationSpec, slots: int, facts: ModelFacts, *,
+    averaged: bool = False,
+) -> list[Item]:  # fmt: skip
     """Everything that grows with the run's settings, the largest first; without Python, torch and the test set.
 
-    `optimizer`: the server's. `slots`: whole uploads that it holds at once, 0 where nobody sends any.
+    `optimizer`: the server's. `slots`: whole uploads that it holds at once, 0 where nobody sends any. `averaged`: is
+    there an averaged back?
     """
     items = [_backs(method, optimizer, federation, facts), *_client_states(method, optimizer, federation, facts)]
+    items += [_averaged_back(facts)] if averaged else []
     items += _uploads(method, federation, slots, facts) if slots else []
     items.append(_work(method, facts))
     items.append(_checkpoint(items))
@@ -87,6 +90,11 @@ def _backs(method: MethodSpec, optimizer: OptimizerSpec, federation: FederationS
         'federation.clients, or take method.name = "sflv2", which has one back for all',
         size + clients * slots * weights,
     )  # fmt: skip
+
+
+def _averaged_back(facts: ModelFacts) -> Item:
+    size = facts.parts["back"].size_bytes
+    return Item("the averaged back", size, "as large as the back", "the model, or set averaged_back.decay = 0", size)
 
 
 def _client_states(

@@ -50,6 +50,7 @@ def finish_run(
     extra = {
         "run_id": summary["run_id"], "method": summary["method"], "rounds_done": summary["rounds_done"],
         "accuracy": summary["accuracy"], "metric": summary["metric"], "model_sha256": summary["model_sha256"],
+        **({} if trained.trained_back is None else {"trained_metrics": summary["trained_metrics"]}),
     }  # fmt: skip
     contract = facts.contract or _fitting(coordinator.contract, facts.inputs)
     directory.check_held()
@@ -57,7 +58,9 @@ def finish_run(
         save_model(
             folder, spec.model, trained.front, trained.back, trained.head, extra, task=facts.task, inputs=facts.inputs,
             contract=contract, class_names=coordinator.class_names, own_names=facts.own_names,
+            trained_back=trained.trained_back,
         )  # fmt: skip
+    summary["averaged_back"] = trained.trained_back is not None
     summary["model_path"], summary["class_names"] = str(folder), list(coordinator.class_names)
     if contract is not None:
         summary["input_contract"] = contract.model_dump(mode="json")

@@ -18,7 +18,7 @@ from heron_core.models.digest import state_sha256
 from heron_server.storage.durable import write_durably
 from heron_server.storage.facts import Facts, oddities
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Backs(Protocol):
     """The Main-Server's models, whoever trains which."""
 
     common: nn.Module
-    """What is evaluated and saved."""
+    """What is saved, and evaluated but where an average of it is."""
 
     def trainee(self, rank: int) -> Trainee:
         """The back that this client's uploads train."""

@@ -48,8 +48,11 @@ class TrainedModel:
 
     front: nn.Module
     back: nn.Module
+    """The averaged one, where there is one."""
     head: nn.Module | None
     """The auxiliary head, where there is one for all."""
+    trained_back: nn.Module | None = None
+    """Where `back` is an average, the one that was trained."""
 
 
 class Commands(Protocol):
@@ -116,7 +119,7 @@ class Commands(Protocol):
         ...
 
     def back_tensors(self) -> dict[str, Array]:
-        """`back.<name>`: parameters and buffers of the back."""
+        """`back.<name>`: parameters and buffers of the back; `averaged.*` of its average, where there is one."""
         ...
 
     def trained(self) -> TrainedModel:

@@ -27,8 +27,10 @@ from heron_core.wire.codec import expected_of, mismatches
 from heron_server.metrics.counts import EVALUATION_ROWS, Counts
 from heron_server.training import guards
 from heron_server.training.alignment import AlignedHeads
+from heron_server.training.averaged_back import PREFIX, AveragedBack
 from heron_server.training.backs import make_backs
 from heron_server.training.commands import ClientTensors, RoundEnd, TrainedModel
+from heron_server.training.counting import count
 from heron_server.training.decoding import decoded, encoded_gradients
 from heron_server.training.guards import Batch
 from heron_server.training.heads import TrainedHead
@@ -51,6 +53,8 @@ class Trainer:
         back = model.build("back", spec.seed).to(device).train()
         self._backs = make_backs(self._method.backs, back, spec.server_optimizer)
         self._rates = Rates(spec)
+        decay = spec.averaged_back.decay
+        self._averaged = AveragedBack(model, spec.seed, back, decay) if decay else None
         self._client = nn.ModuleDict(
             {p: back if p == "back" else model.build(p, spec.seed).to(device) for p in self._method.client_parts}
         )
@@ -89,7 +93,7 @@ class Trainer:
 
     @property
     def back(self) -> nn.Module:
-        """What is evaluated and saved."""
+        """The one that trains, or the average of those that do."""
         return self._backs.common
 
     @property
@@ -161,6 +165,8 @@ class Trainer:
                 undo()
             else:
                 guards.step(self._model, trainees, batch, norms)
+                if self._averaged is not None:
+                    self._averaged.follow()
         self._losses.remember(rank, loss)
         self._count_upload(client, rank, upload, loss, outlier)
         return returned
@@ -230,18 +236,8 @@ class Trainer:
         """One batch of activations and labels."""
         use_threads(self._spec.threads.server)
         self._model.check_labels(upload.labels_B)
-        activations, labels_B = self._move(upload)
-        self.back.eval()
-        outputs = self.back(*activations)
-        self.back.train()
-        task, classes = self._model.task, self._model.classes
-        return Counts(
-            samples=len(labels_B),
-            measured=task.measure(outputs, labels_B),
-            auxiliary={} if self.head is None else task.measure(self.head(*activations), labels_B),
-            loss_sum=float(task.losses(outputs, labels_B).double().sum()),
-            class_counts=torch.bincount(upload.labels_B, minlength=classes).tolist() if classes else None,
-        )
+        averaged = None if self._averaged is None else self._averaged.module
+        return count(self._model, self.back, averaged, self.head, *self._move(upload))
 
     @naming_users_code("the model", ModelError)
     @torch.inference_mode()
@@ -261,12 +257,16 @@ class Trainer:
 
     def trained(self) -> TrainedModel:
         """The parts as they are now, not copied."""
-        head = self.head
-        return TrainedModel(self._client["front"].eval(), self.back.eval(), None if head is None else head.eval())
+        front, back, head = self._client["front"].eval(), self.back.eval(), self.head
+        head = None if head is None else head.eval()
+        if self._averaged is None:
+            return TrainedModel(front, back, head)
+        return TrainedModel(front, self._averaged.module, head, trained_back=back)
 
     def back_tensors(self) -> dict[str, Array]:
-        """Parameters and buffers of the back, by name, on the CPU."""
-        return to_arrays({f"back.{n}": t for n, t in self.back.state_dict().items()})
+        """Parameters and buffers of the back, and its average where there is one, by name, on the CPU."""
+        averaged = {} if self._averaged is None else self._averaged.tensors()
+        return to_arrays({**{f"back.{n}": t for n, t in self.back.state_dict().items()}, **averaged})
 
     def save(self) -> dict[str, Array]:
         """Everything that the server trains with and no client state holds, by name, on the CPU."""
@@ -279,7 +279,7 @@ class Trainer:
 
     def mismatches(self, tensors: Mapping[str, Array]) -> list[str]:
         """Names of a checkpoint's tensors that do not fit the model, or are missing."""
-        back = [e for e in expected_of(tensors) if e[0].startswith("back.")]
+        back = [e for e in expected_of(tensors) if e[0].startswith(("back.", PREFIX))]
         buffered = [] if self._alignment is None else self._alignment.buffers.mismatches(tensors)
         return mismatches(back, expected_of(self.back_tensors())) + buffered
 
@@ -287,6 +287,8 @@ class Trainer:
         """Back to a checkpoint: what is one for all of its client states, and what `save` gave."""
         self.load_client_state(client_state)
         self._backs.load(tensors)
+        if self._averaged is not None:
+            self._averaged.load(tensors)
         if self._trained_head is not None:
             load_state_tensors(self._trained_head.trainee.optimizer, tensors, HEAD_PREFIX)
         if self._alignment is not None:

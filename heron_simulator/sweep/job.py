@@ -68,6 +68,7 @@ def row_of(summary: Summary, clients: int, network: Figures, wall_s: float) -> R
         "higher_is_better": int(summary["metric"]["higher_is_better"]),
         "accuracy": summary["accuracy"],
         "best_accuracy": max((r["accuracy"] for r in history if r["accuracy"] is not None), default=None),
+        "trained_accuracy": summary["trained_accuracy"],
         "auxiliary_accuracy": summary["auxiliary_accuracy"],
         "majority_accuracy": summary["majority_accuracy"],
         "loss": summary["loss"],

@@ -14,6 +14,7 @@ from heron_simulator.sweep.plan import Sweep, shown
 HEADINGS = {
     "metric": "the task's figure",
     "auxiliary_accuracy": "auxiliary head",
+    "trained_accuracy": "trained back, beside its average",
     "best_accuracy": "best round",
     "bytes_per_round": "bytes a round",
     "messages_per_round": "messages a round",

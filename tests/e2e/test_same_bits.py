@@ -101,6 +101,14 @@ def test_learning_rates_over_the_run_over_grpc_equal_simulator_and_reference(
     assert reference_run(spec_of(run)) == sha
 
 
+def test_an_averaged_back_over_grpc_equals_simulator_and_reference(bench: Bench, door: Relay, folder: Path) -> None:
+    run = tables("sphere", 1, averaged_back={"decay": 0.3}, model={"norm": "batch"})
+    run["method"] |= {"local_steps": 4, "batch_size": 16}
+    sha = over_grpc(bench, door, run, folder)
+    assert simulated(run, folder) == sha
+    assert reference_run(spec_of(run)) == sha
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_directions", [1, 3])
 @pytest.mark.parametrize("distribution", ["sphere", "rademacher"])

@@ -99,6 +99,8 @@ class Run:
         self.model = build_split_model(spec.model, data_folder=folder)
         self.shares = shares or self.dealt(folder)
         self.back, self.server = self.make_back()
+        self.averaged = {n: t.clone() for n, t in self.back.state_dict().items()}
+        self.server_steps = 0
         self.moments = {}
         """Of the clients' optimisers, where they outlive a round: by rank, or under "all"."""
 
@@ -159,6 +161,7 @@ class Run:
             self.model.task.losses(back(*z), y).mean().backward()
         self.clip(back.parameters())
         self.step_server(rule, round_, m)
+        self.average_back(back)
         return [t.grad for t in floating(z)]
 
     def step_server(self, rule, round_, m):
@@ -167,6 +170,17 @@ class Run:
         t = (round_ - 1) * uploads + m // self.method.upload_period
         rule.param_groups[0]["lr"] = rate(self.spec.server_optimizer, t, self.spec.rounds * uploads)
         rule.step()
+
+    def average_back(self, back):
+        """The exponential moving average over the server's steps, its decay warming up; running statistics as well."""
+        self.server_steps += 1
+        n = self.server_steps
+        for name, theta in back.state_dict().items():
+            e = self.averaged[name]
+            if theta.is_floating_point():
+                e += (1 - min(self.spec.averaged_back.decay, (1 + n) / (10 + n))) * (theta - e)
+            else:
+                e.copy_(theta)
 
     def clip(self, params):
         """No upload's gradient is longer than the bound, if there is one."""
@@ -226,6 +240,9 @@ class Run:
     def sha256(self, client_state, back=None):
         back = (back or self.back).state_dict()
         named = {f"client.{n}": t for n, t in client_state.items()} | {f"back.{n}": t for n, t in back.items()}
+        if self.spec.averaged_back.decay:
+            named |= {f"averaged.back.{n}": t for n, t in self.averaged.items()}
+            named["averaged.steps"] = torch.tensor(self.server_steps)
         return state_sha256({n: t.detach().numpy() for n, t in named.items()})
 
 

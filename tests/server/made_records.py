@@ -19,5 +19,6 @@ def round_record(number: int, accuracy: float | None = 0.8412, **changes: Any) -
         "client_loss_first": 2.5, "client_loss_last": 1.5, "server_loss": 0.5, "quarantined": 0,
         "metric": judged("accuracy", accuracy),
         "metrics": {"accuracy": accuracy}, "auxiliary_metrics": {"accuracy": 0.5},
+        "trained_accuracy": None, "trained_metrics": {},
     }  # fmt: skip
     return {**record, **changes}  # type: ignore[typeddict-item]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from heron_core.errors import CheckpointError, ConfigError, ModelError
 from heron_core.models import CutModule, build_split_model, save_model
 from heron_core.spec.run_spec import ModelSpec
 from heron_server.cli import Exported, export
+from heron_server.display.report import final_table
 from heron_server.export import export_model, own_state
 from heron_simulator import simulate
 
@@ -47,6 +49,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def outputs(folder: Path) -> Tensor:
     return load_model(folder, allow_model_code=True)(X)
+
+
+def test_of_a_run_with_an_averaged_back_either_one_is_exported_and_the_average_is_the_runs_figure(
+    tmp_path: Path,
+) -> None:
+    samples = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32), np.arange(16) % 3
+    run = {"rounds": 2, "method": {"local_steps": 3, "batch_size": 4}, "server_optimizer": {"lr": 0.1}}
+    run |= {"averaged_back": {"decay": 0.9}}
+    found = simulate(run, model=factory, data=[samples], test=samples, run_dir=tmp_path)
+    x, shares = torch.from_numpy(samples[0]), {}
+    for averaged in (True, False):
+        path = export_model(tmp_path / "model", "safetensors", tmp_path / "file", averaged=averaged)
+        module = Own().eval()
+        module.load_state_dict(load_file(path))
+        loaded = load_model(tmp_path / "model", allow_model_code=True, averaged=averaged)
+        assert torch.equal(module(x), loaded(x))
+        shares[averaged] = float((loaded(x).argmax(1).numpy() == samples[1]).mean())
+        assert torch.equal(found.model.eval()(x), loaded(x)) is averaged
+    assert shares == {True: found.summary["accuracy"], False: found.summary["trained_accuracy"]}
+    described = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert described["averaged_back"] and described["extra"]["trained_metrics"] == {"accuracy": shares[False]}
+    assert "load_model(..., averaged=False) loads the trained one" in final_table([found.summary])
 
 
 @pytest.mark.parametrize("format_", ["module-state", "safetensors"])

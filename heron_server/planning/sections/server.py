@@ -21,12 +21,13 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
     """`evaluator`: who evaluates, in words; None where nobody does."""
     method, clients, drawn = spec.method, spec.federation.clients, spec.federation.participants
     uploads, upload_bytes = uploads_per_round(method), method.batch_size * checked.facts.upload_bytes
-    steps, slots = drawn * uploads, checked.slots
+    steps, slots, decay = drawn * uploads, checked.slots, spec.averaged_back.decay
     who = f"{clients} clients" if drawn == clients else f"{drawn} of {clients} clients, drawn anew for each"
     received = [
         ("uploads", f"{uploads} a client and round, every {_ordinal(method.upload_period)}local step"),
         ("optimiser steps", f"{steps:,} a round, {steps * spec.rounds:,} in all, on {checked.device}"),
         ("its learning rate", schedule_text(spec.server_optimizer, "uploads a client")),
+        *([("averaged back", f"evaluated and saved beside the trained one, decay {decay:g}")] if decay else []),
         ("holds at most", f"{slots} whole uploads, {bytes_text(slots * upload_bytes)} of a budget of "
                           f"{bytes_text(settings.byte_budget)}"),
         ("order of uploads", settings.order),

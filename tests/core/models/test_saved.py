@@ -170,3 +170,18 @@ def test_the_digest_is_this_one_for_ever() -> None:
 )
 def test_the_digest_sees_names_types_shapes_and_values(change: dict[str, np.ndarray]) -> None:
     assert state_sha256({**ARRAYS, **change}) != state_sha256(ARRAYS)
+
+
+def test_an_averaged_back_is_what_is_loaded_and_the_trained_one_where_asked_for(tmp_path: Path) -> None:
+    model = build_split_model(ModelSpec())
+    front, average, back = model.build("front", 1), model.build("back", 2), model.build("back", 3)
+    save_model(tmp_path / "both", ModelSpec(), front, average, trained_back=back)
+    save_model(tmp_path / "one", ModelSpec(), front, back)
+    x = torch.rand(3, 1, 8, 8)
+    z = front.eval()(x)
+    assert torch.equal(load_model(tmp_path / "both")(x), average.eval()(z))
+    assert torch.equal(load_model(tmp_path / "both", averaged=False)(x), back.eval()(z))
+    assert torch.equal(load_model(tmp_path / "one")(x), back(z))
+    assert torch.equal(load_model(tmp_path / "one", averaged=False)(x), back(z))
+    for folder, averaged in (("both", True), ("one", False)):
+        assert json.loads((tmp_path / folder / "model.json").read_text())["averaged_back"] is averaged

@@ -25,18 +25,20 @@ GIVEN: dict[str, Any] = {
     "server_optimizer": {"lr": 0.1},
     "model.auxiliary": "gap_linear",
     "guard": {"clip_gradient": 1.0},
+    "averaged_back": {"decay": 0.0},
 }
 UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary", "guard"}
+ONE_BACK = {"averaged_back"}
 LEARNS = {"method.moments", "method.optimizer"}
 ADJUSTS = {"method.logit_adjustment"}
 USED = {
-    "heron": {"method.zo", "method.auxiliary_update"} | LEARNS | UPLOADS | ADJUSTS,
-    "cse_fsl": LEARNS | UPLOADS | ADJUSTS,
-    "fsl_sage": {"method.alignment"} | LEARNS | UPLOADS,
+    "heron": {"method.zo", "method.auxiliary_update"} | LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
+    "cse_fsl": LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
+    "fsl_sage": {"method.alignment"} | LEARNS | UPLOADS | ONE_BACK,
     "sflv1": LEARNS | UPLOADS,
-    "sflv2": LEARNS | UPLOADS,
+    "sflv2": LEARNS | UPLOADS | ONE_BACK,
     "fedavg": LEARNS | ADJUSTS,
-    "frozen": {"method.running_statistics"} | UPLOADS,
+    "frozen": {"method.running_statistics"} | UPLOADS | ONE_BACK,
 }
 ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     *((f"{table}.{key}", 0.5, {f"{table}.name": "adam"}, {f"{table}.name": "sgd"})

@@ -36,6 +36,7 @@ def summary(method: str = "heron", **changes: Any) -> Summary:
         "schema": 1, "run_id": f"{method}-1", "method": method, "model": "digits_cnn", "rounds": 10, "rounds_done": 9,
         "clients": 2, "accuracy": 0.9123, "loss": 0.31409, "majority_accuracy": 0.102, "auxiliary_accuracy": 0.7,
         "metric": judged("accuracy", 0.9123), "metrics": {"accuracy": 0.9123}, "auxiliary_metrics": {"accuracy": 0.7},
+        "trained_accuracy": None, "trained_metrics": {},
         "wall_s": 125.0, "model_sha256": "ab" * 32,
         "ledger": {
             "activations_up": 64 << 20, "labels_up": 2048, "cut_gradients_down": 0, "client_state_up": 100,
@@ -75,6 +76,14 @@ def test_one_runs_figures_in_units_a_person_reads() -> None:
     assert line(text, "as the paper counts") == "as the paper counts 59.844 G"
     assert line(text, "weights up") == "weights up 50 B"
     assert line(text, "peak memory (median)") == "peak memory (median) 3.00 MiB"
+
+
+def test_the_averaged_back_is_the_headline_and_the_trained_one_stands_below_it() -> None:
+    averaged = summary(trained_accuracy=0.9, trained_metrics={"accuracy": 0.9})
+    text = final_table([averaged])
+    assert line(text, "accuracy of the averaged back") == "accuracy of the averaged back 91.23 %"
+    assert line(text, "accuracy of the trained back") == "accuracy of the trained back 90.00 %"
+    assert line(final_table([averaged, summary("frozen")]), "accuracy of the trained back").endswith("90.00 % -")
 
 
 def test_each_client_has_a_line_with_its_own_peak_pss_and_histogram() -> None:

@@ -75,6 +75,7 @@ def test_a_round_s_record_says_what_was_counted_and_measured() -> None:
         "client_loss_last": 1.0, "server_loss": None, "quarantined": 0,
         "metric": {"name": "accuracy", "value": 0.5, "higher_is_better": True, "is_share": True},
         "metrics": {"accuracy": 0.5}, "auxiliary_metrics": {"accuracy": 0.4},
+        "trained_accuracy": None, "trained_metrics": {},
     }  # fmt: skip
     assert (second["participants"], second["dropped"], second["dropped_reasons"]) == (1, 1, {"b": "late"})
     assert second["client_loss"] == 0.5 and second["server_loss"] == 0.25
@@ -112,6 +113,16 @@ def test_a_regression_is_judged_by_its_error_and_has_no_accuracy() -> None:
     assert record["accuracy"] is record["auxiliary_accuracy"] is record["majority_accuracy"] is None
     made = summary(records)
     assert (made["accuracy"], made["metric"], made["metrics"]) == (None, record["metric"], record["metrics"])
+
+
+def test_an_averaged_back_s_figures_are_the_record_s_and_the_trained_one_s_stand_beside() -> None:
+    records = Records(tiny.spec(), tiny.mlp().task.metrics)
+    counts = Counts()
+    for right in (3, 4):
+        counts.add(Counts(5, {"accuracy": pair(right, 5)}, loss_sum=1.0, trained={"accuracy": pair(right - 1, 5)}))
+    record = records.round_done(1, [], counts, 1.0)
+    assert (record["accuracy"], record["metric"]["value"], record["trained_accuracy"]) == (0.7, 0.7, 0.5)
+    assert record["trained_metrics"] == summary(records)["trained_metrics"] == {"accuracy": 0.5}
 
 
 def test_records_survive_a_checkpoint_s_json() -> None:

@@ -56,6 +56,11 @@ MICRO = {"batch_size": 32, "micro_batch": 8}
             {"rounds": 2, "server_optimizer": {"schedule": "cosine", "warm_up": 9}, "method": {"local_steps": 4}},
             r"two uploads a client or more, and the run has 8, of which server_optimizer\.warm_up = 9 are to rise",
         ),
+        (
+            {"method": {"name": "sflv1"}, "averaged_back": {"decay": 0.99}},
+            r"averaged_back\.decay = 0\.99 follows the one back .* with sflv1 it trains one for each client; remove it",
+        ),
+        ({"method": {"name": "fedavg"}, "averaged_back": {"decay": 0.9}}, "with fedavg it trains none; remove it"),
         ({"federation": {"aggregation": "trimmed_mean"}}, 'trims nothing; .* or take aggregation = "uniform"'),
     ],
 )

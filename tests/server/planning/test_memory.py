@@ -57,6 +57,14 @@ def test_one_back_for_all_does_not_grow_with_the_clients() -> None:
     assert items(resnet(2, name="fedavg"))["the back"] == pytest.approx(4 * BACK, rel=0.01), "no optimiser"
 
 
+def test_an_averaged_back_is_counted_as_one_back_more_and_saved() -> None:
+    spec = RunSpec.model_validate({**resnet(2).model_dump(), "averaged_back": {"decay": 0.99}})
+    plain, averaged = checked(resnet(2)), checked(spec)
+    back = averaged["the averaged back"]
+    assert back == pytest.approx(4 * BACK, rel=0.01) and "the averaged back" not in plain
+    assert averaged["a checkpoint being written"] == plain["a checkpoint being written"] + 2 * back
+
+
 def test_what_each_client_keeps_is_counted_for_each() -> None:
     kept = items(resnet(10, name="cse_fsl", moments="kept"))["kept moments"]
     assert kept == 2 * 10 * (2 * 4 * (FRONT + HEAD) + 8)
