@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
+from heron_core.spec.averaged_back import AveragedBackSpec
 from heron_core.spec.kinds import ClassNames, Count, Flag, Fraction, NonNegative, Positive, PositiveFloat, Settings
 from heron_core.spec.optimizer import OptimizerSpec
 from heron_core.spec.table import TableSpec
@@ -195,14 +196,6 @@ class MethodSpec(Settings):
     def micro_batch_rows(self) -> int:
         """Samples of one micro-batch: `micro_batch`, or the whole batch."""
         return self.micro_batch or self.batch_size
-
-
-class AveragedBackSpec(Settings):
-    """A moving average of the back over the server's steps, evaluated and saved beside the trained one."""
-
-    decay: Fraction = 0.0
-    """Share of itself that the average keeps at each step, 0.99 say; less in the first steps: after n of them at most
-    (1 + n) / (10 + n). The run's accuracy is then the averaged back's, the trained one's stands beside it. 0: none."""
 
 
 class GuardSpec(Settings):

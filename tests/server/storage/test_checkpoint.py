@@ -59,7 +59,7 @@ def test_another_version_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(checkpoint, "VERSION", 99)
     write_checkpoint(path, a_checkpoint())
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="has version 99, this Heron reads 3"):
+    with pytest.raises(CheckpointError, match="has version 99, this Heron reads 4"):
         load_checkpoint(path)
 
 
