@@ -19,6 +19,11 @@ class ClientState:
         self._moments: dict[str, Array] = {}
 
     @property
+    def proximal(self) -> float:
+        """How strongly a step is drawn to where the round began; 0: not."""
+        return self._method.proximal
+
+    @property
     def expected(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """(name, dtype, shape) of what is fetched: trainable parameters, then buffers, then moments that travel."""
         return [(t.name, t.dtype, t.shape) for t in self.backend.state_tensors] + self._expected_moments()

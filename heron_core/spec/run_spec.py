@@ -178,6 +178,9 @@ class MethodSpec(Settings):
     logit_adjustment: NonNegative = 0.0
     """Training on each client adds so many times the log of the client's own class shares to the logits, so that a
     class which it lacks is not unlearned: heron, cse_fsl and fedavg, with classification. 1: as published. 0: off."""
+    proximal: NonNegative = 0.0
+    """FedProx's mu: adds mu (theta - theta at the round's start) to each local step's gradient. A study found no
+    gain from it. 0: off."""
     zo: ZoSpec = ZoSpec()
     alignment: AlignmentSpec = AlignmentSpec()
     optimizer: OptimizerSpec = OptimizerSpec()

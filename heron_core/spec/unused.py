@@ -66,6 +66,7 @@ USERS: Mapping[str, Use] = {
         'fsl_sage, or heron with auxiliary_update = "aligned"', lambda m: method_of(m).head == "aligned"
     ),
     "method.moments": _LEARNS,
+    "method.proximal": _LEARNS,
     "method.logit_adjustment": _methods(
         "heron, cse_fsl and fedavg", lambda m: m.name in ("heron", "cse_fsl", "fedavg")
     ),

@@ -23,6 +23,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *_nothing_moves(spec.method, facts),
         *_across_batch(spec.method, facts),
         *_logit_adjustment(spec.method, facts),
+        *_proximal(spec.method),
         *_upload_period(spec.method),
         *_schedules(spec),
         *_averaged_back(spec),
@@ -127,6 +128,17 @@ def _logit_adjustment(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
         yield (
             f"{asked} adds the log of each client's class shares to the logits, and the task {facts.task} has none to "
             "add to; set it to 0"
+        )
+
+
+def _proximal(method: MethodSpec) -> Iterator[str]:
+    asked = f"method.proximal = {method.proximal:g}"
+    if method.proximal and not method_of(method).client_learns:
+        yield f"{asked} holds back clients that learn, with {method.name} none does; set it to 0"
+    elif method.proximal and method.local_steps == 1:
+        yield (
+            f"{asked} draws a step to where the round began, and with method.local_steps = 1 that is where each step "
+            "is; set it to 0, or take more local steps"
         )
 
 

@@ -204,6 +204,7 @@ class Run:
         for c in clients:
             c.net.load_state_dict(state, strict=False)
             fill([c.theta], flat(c.params))
+            c.begun = c.theta.clone()
             c.start = {n: t.clone() for n, t in state.items()}
             c.steps = (round_ - 1) * self.method.local_steps
             key = c.rank if self.method.moments == "kept" else "all"
@@ -257,11 +258,13 @@ class Client:
         self.params = [p for n, p in self.trainable.items() if n.partition(".")[0] in moves]
         self.theta = flat(self.params)
         self.rule = Rule(run.method.optimizer, len(self.theta))
-        self.run, self.steps = run, 0
+        self.run, self.steps, self.begun = run, 0, self.theta.clone()
 
     def step(self, gradient):
         """Eq. 6; counts the local steps of the run, which the learning rate goes by."""
         lr = rate(self.run.method.optimizer, self.steps, self.run.spec.rounds * self.run.method.local_steps)
+        if self.run.method.proximal:
+            gradient = gradient + self.run.method.proximal * (self.theta - self.begun)
         self.theta = self.rule.step(self.theta, gradient, lr)
         self.steps += 1
         fill(self.params, self.theta)

@@ -195,6 +195,11 @@ def test_logits_adjusted_by_the_clients_own_classes_give_the_reference_bits(meth
     same_bits(method={**method, "logit_adjustment": 1.0}, zo=zo, **skewed)
 
 
+@pytest.mark.parametrize("name", ["heron", "heron, joint head", "fedavg", "sflv2"])
+def test_steps_drawn_to_where_the_round_began_give_the_reference_bits(name: str) -> None:
+    same_bits(method={**FAMILY[name], "proximal": 0.3})
+
+
 # -- the aggregation rules ---------------------------------------------------------------------------------------
 
 ROBUST = (

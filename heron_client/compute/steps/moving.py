@@ -13,9 +13,17 @@ class Moving:
     def __init__(self, state: ClientState) -> None:
         self._backend, self._rule = state.backend, state.update_rule()
         self.theta_D: Vector = state.backend.theta()
+        self._proximal, self._start_D = state.proximal, self.theta_D.copy() if state.proximal else None
 
     def step(self, gradient_D: Vector, lr: float) -> None:
-        """One update at this learning rate; may overwrite `gradient_D`.  Eq. 6."""
+        """One update at this learning rate; may overwrite `gradient_D`.  Eq. 6.
+
+        method.proximal adds proximal * (theta - theta_start): FedProx's term, exact for zeroth order too.
+        """
+        if self._start_D is not None:
+            pull_D = self.theta_D - self._start_D
+            pull_D *= self._proximal
+            gradient_D += pull_D
         self._rule.lr = lr
         self._rule.step(self.theta_D, gradient_D)
         self._backend.set_theta(self.theta_D)

@@ -18,6 +18,7 @@ GIVEN: dict[str, Any] = {
     "method.auxiliary_update": "zo",
     "method.alignment": {"every_rounds": 2},
     "method.moments": "kept",
+    "method.proximal": 0.1,
     "method.logit_adjustment": 1.0,
     "method.optimizer": {"lr": 0.1},
     "method.upload_period": 1,
@@ -29,7 +30,7 @@ GIVEN: dict[str, Any] = {
 }
 UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary", "guard"}
 ONE_BACK = {"averaged_back"}
-LEARNS = {"method.moments", "method.optimizer"}
+LEARNS = {"method.proximal", "method.moments", "method.optimizer"}
 ADJUSTS = {"method.logit_adjustment"}
 USED = {
     "heron": {"method.zo", "method.auxiliary_update"} | LEARNS | UPLOADS | ADJUSTS | ONE_BACK,

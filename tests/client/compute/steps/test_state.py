@@ -14,6 +14,7 @@ from client.compute.made import backend_of, round_of, same
 from torch import nn
 
 from heron_client.compute.client_state import ClientState
+from heron_client.compute.steps.moving import Moving
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
 
@@ -154,3 +155,18 @@ def test_a_probe_sees_the_buffers_of_the_base_point_whether_they_travel_or_not()
     backend, local = plain.local_round(tiny.spec(method={"name": "heron"}), model)
     plain.drive(local)
     assert backend.buffers()["front.passes"] == 1 + 4, "one base forward in each of four local steps"
+
+
+def test_a_proximal_step_adds_the_exact_gradient_of_its_term_and_the_first_step_is_as_without() -> None:
+    thetas = {}
+    for proximal in (0.0, 0.5):
+        spec = tiny.spec(method={"proximal": proximal, "optimizer": {"name": "sgd", "lr": 0.5}})
+        backend = backend_of(spec, tiny.mlp())
+        moving = Moving(ClientState(backend, spec.method))
+        start, ones = moving.theta_D.copy(), np.ones_like(moving.theta_D)
+        for _ in range(2):
+            moving.step(ones.copy(), 0.5)
+        thetas[proximal] = moving.theta_D - start
+        assert np.array_equal(backend.theta(), moving.theta_D)
+    np.testing.assert_allclose(thetas[0.0], -1.0, rtol=1e-5)
+    np.testing.assert_allclose(thetas[0.5], -0.5 - 0.5 * (1 + 0.5 * -0.5), rtol=1e-5)
