@@ -59,11 +59,11 @@ def described(table: Table, target: str = "", group: str = "", decimal: str = ".
     """`target`: empty for the last column. Raises DataError for a column that is not there, or a target of no use."""
     target = target or table.names[-1]
     table.need([target, *([group] if group else [])])
-    columns = {name: _Column(decimal) for name in table.names if name != group}
+    columns = {name: _Column(decimal) for name in table.names if name != group and name not in table.unfit}
     for _, values in table.rows(list(columns)):
         for column, value in zip(columns.values(), values, strict=True):
             column.add(value)
-    left_out, inputs = [], []
+    left_out, inputs = [f"{name} is left out: it {reason}" for name, reason in table.unfit.items()], []
     for name, column in columns.items():
         if name != target and (reason := column.useless):
             left_out.append(f"{name} is left out: {reason}")
@@ -107,6 +107,7 @@ class _Column:
         if word is None or word.lower() in MISSING:
             return
         self.count += 1
+        self.words_only |= isinstance(value, bool)  # true and false, as a .csv writes them
         if len(self.words) <= MOST_LEVELS:
             self.words.add(word)
         if self.words_only:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from heron_core.errors import DataError
@@ -29,13 +29,20 @@ class Table:
     """What a row's number counts: line or row."""
     rows: Callable[[Sequence[str]], Iterator[Row]]
     """The rows, with the values of these columns alone. Raises DataError for a file that cannot be read."""
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    """Columns that no row is read from, and why: `holds timestamp[us], neither numbers nor words`."""
 
     def need(self, names: Sequence[str]) -> None:
-        """Raises DataError where the file lacks one of them."""
+        """Raises DataError where the file lacks one of them, or its values are of no use."""
         if missing := [name for name in names if name not in self.names]:
             raise DataError(
                 f"{self.path} has no column {', '.join(map(repr, missing))}; it has {', '.join(self.names)}: add it, "
                 "or mend data.table in the run file"
+            )
+        if unfit := [name for name in names if name in self.unfit]:
+            raise DataError(
+                f"{self.path}: its column {unfit[0]!r} {self.unfit[unfit[0]]}; write what is to be learned from it as "
+                "numbers or text, or name another column"
             )
 
 

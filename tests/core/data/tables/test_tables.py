@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from heron_core.arrays import TensorSpec
 from heron_core.data import Source, load_own, split_holdout
 from heron_core.data.facts import class_names_of, skipped_of
-from heron_core.data.tables.parquet_file import open_parquet
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 from heron_core.spec.table import TableSpec
@@ -169,23 +167,6 @@ def test_no_ones_windows_stand_on_both_sides(tmp_path: Path) -> None:
     assert people[0].isdisjoint(people[1]) and len(people[1]) == 2
     with pytest.raises(DataError, match=r"1 groups leave none to train on"):
         split_holdout(windowed(tmp_path, series("xxxxxx"), 3), 0.4, 0, 1, by="group")
-
-
-def test_parquet_gives_the_same_samples(tmp_path: Path) -> None:
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    columns = {"age": [40.0, 50.0, 60.0], "sex": ["f", "m", "f"], "ill": ["yes", "no", "yes"], "unused": [1, 2, 3]}
-    parquet.write_table(arrow.table(columns), tmp_path / "people.parquet")
-    source = load_own(
-        "parquet", path=tmp_path / "people.parquet", options={}, inputs=(TensorSpec("x", (3,)),), labels=CLASSES,
-        class_names=("no", "yes"), table=TABLE,
-    )  # fmt: skip
-    assert samples(source) == samples(load(tmp_path))
-
-
-def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r'needs pyarrow; pip install "heron-sfl\[parquet\]"'):
-        open_parquet(tmp_path / "a.parquet")
 
 
 def test_rows_that_cannot_be_used_are_passed_over_where_asked_and_break_a_window(tmp_path: Path) -> None:
