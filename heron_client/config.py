@@ -15,17 +15,17 @@ from heron_core.trust.names import NAME
 
 class OwnData(Settings):
     source: str = ""
-    """image_folder, npz, npy, csv, parquet, or your own `package.module:factory`. Used where the run spec
+    """image_folder, npz, npy, csv, parquet, hugging_face, or your own `package.module:factory`. Used where the run spec
     says data.source = "client"."""
     path: LocalPath | None = None
-    """The file, or the folder of images, or of x.npy and y.npy."""
+    """The file, or the folder of images, of x.npy and y.npy, or that dataset.save_to_disk made."""
     folder: LocalPath | None = None
     """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
     on_bad_sample: Literal["refuse", "skip"] = "refuse"
     """What cannot be read, or holds NaN or Inf: refuse it when its turn comes, or skip it, which opens each sample once
     at the start; what is skipped is counted and shown."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments for your own factory; for npz and npy what their arrays x and y are called,
+    """Keyword arguments for your own factory; for npz, npy and hugging_face what their x and y are called,
     `{ x = "images", y = "labels" }`; for csv its `delimiter` and `decimal`; for image_folder its `classes`."""
 
 

@@ -16,6 +16,7 @@ from heron_core.spec.unused import refuse_unused, without_unused
 from heron_core.trust.addresses import Address
 
 R = TypeVar("R", bound=RunSpec)
+TEST_DATA = r"^(auto|none|npz|npy|image_folder|csv|parquet|hugging_face|[\w.]+:\w+)$"
 
 
 class ServerSettings(Settings):
@@ -41,13 +42,14 @@ class ServerSettings(Settings):
     memory_limit: Count = 0
     """Most bytes that the run may need here by `validate`'s count. 0: the memory of this machine, or of its
     container."""
-    test_data: Annotated[str, Field(pattern=r"^(auto|none|npz|npy|image_folder|csv|parquet|[\w.]+:\w+)$")] = "auto"
+    test_data: Annotated[str, Field(pattern=TEST_DATA)] = "auto"
     """The server's test set: auto (the run spec's built-in one), none (clients evaluate on held-out samples), or as
-    the clients' data.source: npz, npy, image_folder, csv, parquet, your own `package.module:factory`."""
+    the clients' data.source: npz, npy, image_folder, csv, parquet, hugging_face, your own
+    `package.module:factory`."""
     test_path: LocalPath | None = None
     """The file or folder."""
     test_options: dict[str, object] = Field(default_factory=dict)
-    """Keyword arguments for your own factory; for npz and npy what their arrays x and y are called,
+    """Keyword arguments for your own factory; for npz, npy and hugging_face what their x and y are called,
     `{ x = "images", y = "labels" }`; for csv its `delimiter` and `decimal`; for image_folder its `classes`."""
     start_from: LocalPath | None = None
     """The `model` folder of an earlier run, whose front, head and back this one begins with (`--from`). The run spec's

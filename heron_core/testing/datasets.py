@@ -34,7 +34,7 @@ def check_dataset(
     """Reads every sample twice, by itself, and some of them as a batch.
 
     `factory` returns a dataset (`len(d)`, `d[i] -> (x, label)`) or a Source, or is a name: `package.module:factory`
-    (called with `options`), `npz:PATH` or `image_folder:PATH`. `model`: whose inputs and labels the samples must be;
+    (called with `options`), or one of `KINDS`, as `npz:PATH`. `model`: whose inputs and labels the samples must be;
     without one, all must be like the first. `most`: samples to read, evenly spread; 0: all of them. Raises DataError,
     one line, for the first claim that does not hold; it names the sample and the place in it.
     """

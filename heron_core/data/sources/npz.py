@@ -84,9 +84,10 @@ def npz_specs(path: Path, options: Options) -> tuple[tuple[TensorSpec, ...], Lab
 
 
 def specs_of_arrays(x: Array, y: Array) -> tuple[tuple[TensorSpec, ...], LabelSpec]:
-    """What samples of these arrays are."""
+    """What samples of these arrays are; a floating-point label is a vector of one, as regression takes it."""
     is_whole = x.dtype.kind in "iub" and x.dtype != np.uint8
-    labels = LabelSpec(y.shape[1:], "int64" if y.dtype.kind in "iubU" else "float32")
+    shape, dtype = y.shape[1:], "int64" if y.dtype.kind in "iubU" else "float32"
+    labels = LabelSpec(shape or ((1,) if dtype == "float32" else ()), dtype)
     return (TensorSpec("x", x.shape[1:], "int64" if is_whole else "float32"),), labels
 
 

@@ -18,6 +18,7 @@ from heron_core.data.own.kept import without_bad
 from heron_core.data.own.users_source import UsersSource
 from heron_core.data.source import Source
 from heron_core.data.sources.asked import Asked, Kind
+from heron_core.data.sources.hugging_face import hugging_face_specs, load_hugging_face
 from heron_core.data.sources.images.folder import folder_specs, load_folder
 from heron_core.data.sources.npy import load_npy, npy_specs
 from heron_core.data.sources.npz import from_arrays, load_npz, npz_specs
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, Kind] = {
     "csv": Kind(load_csv, table_specs, own_table),
+    "hugging_face": Kind(load_hugging_face, hugging_face_specs),
     "image_folder": Kind(load_folder, folder_specs),
     "npy": Kind(load_npy, npy_specs),
     "npz": Kind(load_npz, npz_specs),

@@ -204,7 +204,7 @@ def test_data_is_found_by_its_name(model: str | None, tmp_path: Path, monkeypatc
     with pytest.raises(DataError, match=r"the variable \$HERON_NOT_SET is not set"):
         check_dataset("npz:$HERON_NOT_SET/a.npz", model)
     assert "all 1 samples" in str(check_dataset(f"image_folder:{tmp_path / 'images'}", model))
-    with pytest.raises(DataError, match=r"expected package\.module:factory or one of csv:PATH, image_folder:PATH"):
+    with pytest.raises(DataError, match=r"expected package\.module:factory or one of csv:PATH, hugging_face:PATH"):
         check_dataset("kit_data", model)
     with pytest.raises(DataError, match="expected a function that returns a dataset, got a list; hand over"):
         check_dataset([1], model)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from heron_core.data.skipped import Skipped, tally
 from heron_core.data.source import OWN_PIXELS, Batch
 from heron_core.data.sources.asked import Asked, Options
 from heron_core.data.sources.images.classes import Classes, find_classes
-from heron_core.data.sources.images.pixels import MODES, Pixels, read_image
+from heron_core.data.sources.images.pixels import MODES, Pixels, how_read, read_image
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 
@@ -22,21 +22,16 @@ IMAGE = TensorSpec("x", (3, 32, 32))
 
 def load_folder(asked: Asked) -> ImageFolder:
     """The images of `path/<class>/`. Raises DataError."""
-    path, shape = asked.given_path(), asked.one_input().shape
+    path, spec = asked.given_path(), asked.one_input()
     asked.takes_options("classes")
-    if len(shape) != 3 or shape[0] not in MODES:
-        raise DataError(
-            f"image_folder gives images [C, H, W] with C = 1 or 3, the model wants {list(shape)}; "
-            "change model.input_shape or use another source"
-        )
+    need_images(asked.source, spec)
     if asked.labels.shape != ():
         raise DataError(
             f"image_folder gives one class a sample, the model's task wants {asked.labels}; use npz or a "
             "package.module:factory"
         )
-    _need_pillow()
     classes = find_classes(path, _order(asked.options), asked.class_names, asked.labels.classes)
-    return ImageFolder(classes, asked.one_input())
+    return ImageFolder(classes, spec)
 
 
 def folder_specs(path: Path, options: Options) -> tuple[tuple[TensorSpec, ...], LabelSpec]:
@@ -56,9 +51,7 @@ class ImageFolder:
         from heron_core.data.contract import of_pixels  # and pydantic
 
         self.class_names, self.skipped, self._shape = classes.names, classes.skipped, spec.shape
-        colours, (_, height, width) = MODES[spec.shape[0]], spec.shape
-        note = f"{colours}, turned upright as EXIF says, resized to {width} x {height}, transparency dropped"
-        self.contract = of_pixels(spec, "image_folder", OWN_PIXELS.mean, OWN_PIXELS.std, note=note)
+        self.contract = of_pixels(spec, "image_folder", OWN_PIXELS.mean, OWN_PIXELS.std, note=how_read(spec.shape))
         self._files = classes.files
         self._labels = np.array(classes.labels, dtype=np.int64)
         self._seen: set[int] = set()
@@ -91,11 +84,17 @@ class ImageFolder:
         return pixels
 
 
-def _need_pillow() -> None:
+def need_images(source: str, spec: TensorSpec) -> None:
+    """Raises DataError where the model takes no images, or Pillow is missing."""
+    if len(spec.shape) != 3 or spec.shape[0] not in MODES:
+        raise DataError(
+            f"{source} gives images [C, H, W] with C = 1 or 3, the model wants {list(spec.shape)}; "
+            "change model.input_shape or use another source"
+        )
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
-        raise DataError('image_folder needs Pillow; pip install "heron-sfl[images]"') from None
+        raise DataError(f'{source} needs Pillow; pip install "heron-sfl[images]"') from None
 
 
 def _order(options: Options) -> list[str]:

@@ -5,6 +5,7 @@ Shape letters: C channels, H height, W width.
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +32,27 @@ Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """[C, H, W] in 0 to 255; float32 where the file holds 16 bits."""
 
 
-def read_image(file: Path, shape: tuple[int, ...]) -> tuple[Pixels, list[str]]:
-    """The pixels at `shape` [C, H, W], and what was changed for that. Raises DataError for an unreadable file."""
+def how_read(shape: tuple[int, ...]) -> str:
+    """For people: what becomes of an image that is to have `shape` [C, H, W]."""
+    channels, height, width = shape
+    colours = MODES[channels]
+    return f"{colours}, turned upright as EXIF says, resized to {width} x {height}, transparency dropped"
+
+
+def read_image(file: Path | BytesIO, shape: tuple[int, ...], name: str = "") -> tuple[Pixels, list[str]]:
+    """The pixels at `shape` [C, H, W], and what was changed for that. Raises DataError for an unreadable file.
+
+    `name`: whose it is, where the path does not say.
+    """
     from PIL import Image
 
     try:
         # a stream, because Pillow 13 maps a grey TIFF that it got by name, and reads one that lies on its side wrongly
-        with file.open("rb") as stream, Image.open(stream) as image:
+        with file.open("rb") if isinstance(file, Path) else file as stream, Image.open(stream) as image:
             return _converted(image, shape)
     except Exception as error:  # each of Pillow's decoders raises its own
         reason = " ".join(str(error).replace(str(file), "it").split()) or type(error).__name__
-        raise DataError(f"{file} is not a readable image ({reason}); repair or remove it") from error
+        raise DataError(f"{name or file} is not a readable image ({reason}); repair or remove it") from error
 
 
 def _converted(image: PILImage, shape: tuple[int, ...]) -> tuple[Pixels, list[str]]:

@@ -77,3 +77,8 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
     (saved("npy", tmp_path) / "x.npy").write_bytes(b"\x93NUMPY torn")
     with pytest.raises(DataError, match=r"x\.npy is not a readable \.npy of a plain array"):
         load("npy", tmp_path)
+
+
+def test_labels_that_are_numbers_are_a_regressions_where_no_model_says_it(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=X.astype(np.float32), y=Y / 2)
+    assert "with labels float32 [1]" in str(check_dataset(f"npz:{tmp_path / 'a.npz'}"))

@@ -143,7 +143,7 @@ def test_a_factory_that_fails_says_why(source: str, message: str, own_module: st
 
 @pytest.mark.parametrize("source", ["", "images", "my_hospital", "os:", ":f", "a-b:f", "a:b.c", "../a:f", "digits"])
 def test_an_unknown_source_is_refused(source: str) -> None:
-    with pytest.raises(DataError, match=r"must be csv, image_folder, npy, npz.* or package\.module:factory, got"):
+    with pytest.raises(DataError, match=r"must be csv, hugging_face, .* npz.* or package\.module:factory, got"):
         load(source)
 
 

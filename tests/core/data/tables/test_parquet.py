@@ -78,9 +78,11 @@ def test_words_of_every_type_are_the_same_samples(kind: str, arrow: Any, tmp_pat
     def words(given: list[str]) -> Any:
         return arrow.array(given).dictionary_encode() if kind == "dictionary" else arrow.array(given, kind)
 
-    if not hasattr(arrow, kind) and kind != "dictionary":
-        pytest.skip(f"this pyarrow has no {kind}")
-    assert samples(load(written(tmp_path, {"age": AGES, "sex": words(SEXES), "ill": words(ILL)}))) == SAMPLES
+    try:
+        path = written(tmp_path, {"age": AGES, "sex": words(SEXES), "ill": words(ILL)})
+    except (arrow.ArrowNotImplementedError, ValueError):
+        pytest.skip(f"this pyarrow writes no {kind}")
+    assert samples(load(path)) == SAMPLES
 
 
 def test_row_groups_follow_each_other(arrow: Any, tmp_path: Path) -> None:
