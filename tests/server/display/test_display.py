@@ -79,6 +79,12 @@ def test_plain_display_writes_one_line_a_round_and_each_note() -> None:
     assert len(lines) == 4
 
 
+def test_plain_line_shows_the_trained_back_beside_its_average() -> None:
+    out = io.StringIO()
+    PlainDisplay(out).round_done(round_record(1, trained_accuracy=0.8, trained_metrics={"accuracy": 0.8}))
+    assert "accuracy 84.12 % (majority 10.20 %, trained back 80.00 %)" in out.getvalue()
+
+
 def test_plain_line_without_an_evaluation_shows_the_servers_loss() -> None:
     out = io.StringIO()
     record = round_record(1, metric=judged("mse", None), loss=None, majority_accuracy=None, dropped=1)
