@@ -15,9 +15,11 @@ _PACKAGES = Path(__file__).parent.parent
 _LIBRARIES = tuple(
     {
         *(f"{_PACKAGES / name}/" for name in ("heron_core", "heron_client", "heron_server", "heron_simulator")),
-        *(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib")),
     }
 )
+_INSTALLED = ("/site-packages/", "/dist-packages/")
+"""In whichever environment: one may see the packages of another."""
 
 
 def find_code_in(folders: Iterable[Path]) -> None:
@@ -44,7 +46,7 @@ def _is_users(name: str) -> bool:
     """A cell of a notebook has no file."""
     if name.startswith("<"):
         return name.startswith(("<ipython-input", "<stdin>"))
-    return not name.startswith(_LIBRARIES)
+    return not name.startswith(_LIBRARIES) and not any(place in name for place in _INSTALLED)
 
 
 def said_by(error: BaseException) -> str:

@@ -52,3 +52,14 @@ def place_of_heron() -> str:
 def in_heron(bug: object) -> None:
     assert callable(bug)
     naming_users_code("the model", ModelError)(bug)()
+
+
+@pytest.mark.parametrize("folder", ["/opt/env/lib/python3.11/site-packages", "/usr/lib/python3/dist-packages"])
+def test_a_package_of_any_environment_is_no_user_s_own(folder: str) -> None:
+    theirs: dict[str, object] = {}
+    exec(compile("def fails():\n    raise ValueError", f"{folder}/torch/nn.py", "exec"), theirs)
+    fails = theirs["fails"]
+    assert callable(fails)
+    with pytest.raises(ValueError) as caught:
+        fails()
+    assert " in test_a_package" in place_in_users_code(caught.value), "the line that called it is"
