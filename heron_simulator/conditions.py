@@ -33,7 +33,7 @@ class Conditions:
         return figures(
             self.recording, link_of(network), compute_of(network, method, facts),
             local_steps=method.local_steps, upload_period=method.upload_period, byte_budget=byte_budget,
-            upload_bytes=whole_bytes, window=window_of(whole_bytes // micro_batches_of(method)),
+            upload_bytes=whole_bytes, window=window_of(whole_bytes // micro_batches_of(method)), mixing=method.mixing,
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ the server returns cut gradients, the client goes on when they are here: a round
 on while uploads are on their way. The update leaves when everything is acknowledged.
 
 The server takes uploads one at a time in canonical order: the first of each client by rank, then the second of each.
+Where batches are mixed, it takes one of each at once, when the last of them is here.
 The round is over when every update has arrived and every upload is consumed; aggregation, evaluation and the checkpoint
 take no time. Clients that vanish from a round are not in it: how long the server waits for them is up to its deadlines,
 not to this model.
@@ -107,20 +108,22 @@ Recording = dict[tuple[int, int], dict[int, Sent]]
 
 def round_seconds(
     clients: Sequence[Sent], link: Link, compute: Compute, *, local_steps: int, upload_period: int, slots: int,
-    window: int = MAX_UNACKNOWLEDGED,
+    window: int = MAX_UNACKNOWLEDGED, mixing: bool = False,
 ) -> float:  # fmt: skip
     """Seconds from RoundBegins to the last update; `clients` by rank, those that took part."""
     runs = [_Client(sent, link, compute, upload_period, window) for sent in clients]
     consumed: list[float] = []
     server_free = 0.0
     for number in range(max((len(sent.uploads) for sent in clients), default=0)):
-        for client in runs:
-            turn = len(consumed)
-            credit_s = consumed[turn - slots] + link.latency_s if turn >= slots else 0.0
-            arrived = client.upload(number, credit_s)
-            server_free = max(server_free, arrived) + compute.server_step_s
-            consumed.append(server_free)
-            client.returned(number, server_free)
+        for together in [runs] if mixing else [[client] for client in runs]:
+            first = len(consumed)
+            for turn, client in enumerate(together, first):
+                credit_s = consumed[turn - slots] + link.latency_s if turn >= slots else 0.0
+                server_free = max(server_free, client.upload(number, credit_s))
+            server_free += len(together) * compute.server_step_s
+            consumed += [server_free] * len(together)
+            for client in together:
+                client.returned(number, server_free)
     return max([server_free, *(client.update(local_steps) for client in runs)])
 
 
@@ -186,7 +189,7 @@ class Figures:
 
 def figures(
     recording: Recording, link: Link, compute: Compute, *, local_steps: int, upload_period: int, byte_budget: int,
-    upload_bytes: int, window: int = MAX_UNACKNOWLEDGED,
+    upload_bytes: int, window: int = MAX_UNACKNOWLEDGED, mixing: bool = False,
 ) -> Figures:  # fmt: skip
     """Of a whole recorded run; the server holds uploads up to `byte_budget`. An abandoned round is free."""
     took = []
@@ -195,7 +198,8 @@ def figures(
         if present:
             slots = upload_slots(byte_budget, upload_bytes, len(by_rank))
             took.append(round_seconds(
-                present, link, compute, local_steps=local_steps, upload_period=upload_period, slots=slots, window=window
+                present, link, compute, local_steps=local_steps, upload_period=upload_period, slots=slots,
+                window=window, mixing=mixing,
             ))  # fmt: skip
     every = [sent for by_rank in recording.values() for sent in by_rank.values()]
     return Figures(tuple(took), sum(s.messages_up for s in every), sum(s.messages_down for s in every))

@@ -167,6 +167,10 @@ class MethodSpec(Settings):
     """Allow micro_batch with BatchNorm: statistics are then per micro-batch, a different computation."""
     upload_period: Positive = 1
     """k: upload activations every k-th local step."""
+    mixing: Flag = False
+    """The server trains on batches mixed of the clients: one upload of each participant is pooled, their rows are
+    permuted (seeded) and cut into batches of the same size, so there are as many steps as before. false: one upload
+    after the other (the paper's)."""
     auxiliary_update: Literal["zo", "first_order", "server", "aligned"] = "first_order"
     """Who trains heron's head: first_order (the client by its exact gradient, on detached activations), zo (the
     paper's faithful mode: jointly with the front, by losses alone), server (on what it receives; sent down each round),

@@ -73,6 +73,7 @@ USERS: Mapping[str, Use] = {
     "method.optimizer": _LEARNS,
     **_rule("method.optimizer"),
     "method.upload_period": _UPLOADS,
+    "method.mixing": _ONE_BACK,
     "method.running_statistics": _methods("frozen", lambda m: m.name == "frozen"),
     "method.ghost_batch_norm": Use(
         'with micro-batches and norm = "batch", or a model of your own',

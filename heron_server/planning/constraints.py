@@ -12,6 +12,7 @@ from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.macs import probed_stages
+from heron_server.planning.memory import byte_budget_problems, pool_problems
 
 
 def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, facts: ModelFacts) -> None:
@@ -27,7 +28,8 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *_upload_period(spec.method),
         *_schedules(spec),
         *_averaged_back(spec),
-        *(_byte_budget(spec.method, settings.byte_budget, facts) if receives else ()),
+        *(pool_problems(spec.method, settings, facts) if spec.method.mixing else ()),
+        *(byte_budget_problems(spec, settings.byte_budget, facts) if receives else ()),
         *_cut_gradients(spec.method, facts),
         *(_probes(spec.method, spec.model.name, facts) if probes else ()),
         *_evaluation(spec.data.validation, settings),
@@ -168,15 +170,6 @@ def _averaged_back(spec: RunSpec) -> Iterator[str]:
         yield (
             f"averaged_back.decay = {decay:g} follows the one back that the server trains, and with {spec.method.name} "
             f"it {instead}; remove it, or take another method"
-        )
-
-
-def _byte_budget(method: MethodSpec, byte_budget: int, facts: ModelFacts) -> Iterator[str]:
-    needed = 2 * method.batch_size * facts.upload_bytes
-    if byte_budget < needed:
-        yield (
-            f"server.byte_budget must hold two whole uploads, {needed} bytes here, got {byte_budget}; "
-            "raise it or lower method.batch_size"
         )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from heron_core.errors import ConfigError
 from heron_core.process.memory import total_memory, whose_memory
 from heron_core.spec.methods import method_of
 from heron_core.spec.optimizer import OptimizerSpec
-from heron_core.spec.run_spec import FederationSpec, MethodSpec
+from heron_core.spec.run_spec import FederationSpec, MethodSpec, RunSpec
 from heron_server.aggregation.rules import RULES
+from heron_server.config import ServerSettings
 from heron_server.metrics.counts import EVALUATION_ROWS
 from heron_server.planning.client_state import StateTensor, client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
 from heron_server.text.units import bytes_text
+from heron_server.uploads.scheduler import fewest_slots
 
 VERSIONS = 2
 """Of the client states: the last checkpoint's, and the one that is being evaluated."""
@@ -69,6 +72,45 @@ def check_memory_limit(items: list[Item], memory_limit: int) -> None:
             f"most of it is {largest.name}: {bytes_text(largest.size_bytes)}, {largest.formula}; "
             f"lower {largest.remedy or 'the model'}"
             f"{', or raise server.memory_limit' if memory_limit else ''}"
+        )
+
+
+def byte_budget_problems(spec: RunSpec, byte_budget: int, facts: ModelFacts) -> Iterator[str]:
+    """Why the budget is too small for the uploads of a run that has some, if it is."""
+    method, participants = spec.method, spec.federation.participants
+    fewest = fewest_slots(participants, method.mixing)
+    needed = fewest * method.batch_size * facts.upload_bytes
+    if byte_budget >= needed:
+        return
+    if method.mixing:
+        yield (
+            f"method.mixing pools an upload of each of {participants} clients: server.byte_budget must hold {fewest} "
+            f"whole uploads, {needed} bytes here, got {byte_budget}; raise it, lower method.batch_size or "
+            "federation.clients_per_round, or remove method.mixing"
+        )
+    else:
+        yield (
+            f"server.byte_budget must hold two whole uploads, {needed} bytes here, got {byte_budget}; "
+            "raise it or lower method.batch_size"
+        )
+
+
+def pool_problems(method: MethodSpec, settings: ServerSettings, facts: ModelFacts) -> Iterator[str]:
+    """Why no pool of mixed batches can be made of what these clients send, if none can."""
+    backs = method_of(method).backs
+    if backs != "shared":
+        instead = "keeps one back for each" if backs == "per_client" else "has no uploads"
+        yield f"method.mixing trains one back on all clients' uploads, and {method.name} {instead}; remove it"
+    if settings.order != "canonical":
+        yield (
+            f"method.mixing pools one upload of each client in rank order, and server.order = \"{settings.order}\" "
+            'takes them as they come; remove one of the two'
+        )
+    varying = [spec.name for spec in (*facts.activations, facts.labels.tensor) if spec.variable]
+    if varying:
+        yield (
+            f"method.mixing takes rows of several clients into one batch, and {', '.join(varying)} at the cut varies "
+            "in length; remove it, or pad every sample to one length"
         )
 
 
@@ -150,6 +192,10 @@ def _uploads(method: MethodSpec, federation: FederationSpec, slots: int, facts: 
     if row.returns_cut_gradients:
         items.append(Item("cut gradients", drawn * gradients, f"{drawn} clients x {bytes_text(gradients)}, until "
                           "their next upload", "federation.clients or method.batch_size"))  # fmt: skip
+    if method.mixing:
+        pool = (drawn + 1) * (upload + gradients * row.returns_cut_gradients)
+        formula = f"an upload of each of {drawn} clients joined, and a batch of their rows"
+        items.append(Item("the pool of mixed batches", pool, formula, "federation.clients_per_round or the batch size"))
     if row.head == "aligned":
         held = max(1, method.alignment.buffer_samples // method.batch_size)
         formula = f"{clients} clients x {held} uploads of {bytes_text(upload)}"

@@ -52,10 +52,10 @@ def check_counts(header: pb.UpdateHeader, name: str, classes: int) -> None:
 
 
 def rules(spec: RunSpec, settings: ServerSettings) -> Rules:
-    """The rounds machine's numbers."""
+    """The rounds machine's numbers. A pool of mixed uploads holds no more clients than the run is planned for."""
     return Rules(
         rounds=spec.rounds, clients=spec.federation.clients, min_clients=spec.federation.min_clients,
-        per_round=spec.federation.clients_per_round,
+        per_round=spec.federation.participants if spec.method.mixing else spec.federation.clients_per_round,
         order=lambda number, ranks: generator(spec.seed, "participants", "round", number).permutation(ranks).tolist(),
         open_ended=spec.data.source == "client", quorum=settings.quorum, round_deadline_s=settings.round_deadline_s,
         start_wait_s=settings.start_wait_s, rejoin_s=settings.rejoin_s, silence_s=settings.silence_s,

@@ -6,13 +6,14 @@ module on this machine's device or several processes that each hold a part of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import nn
 
 from heron_core.arrays import Array, TensorSpec
+from heron_core.errors import TensorError
 from heron_core.measures import Metric
 from heron_server.metrics.counts import Counts
 from heron_server.uploads.assembly import Upload
@@ -40,6 +41,20 @@ class RoundEnd:
     """Ranks whose heads are to be aligned now."""
     quarantined: Mapping[str, int]
     """By client, uploads that nothing was trained on: their loss was an outlier."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """One client's upload in a pool."""
+
+    client: str
+    rank: int
+    upload: Upload
+
+    @property
+    def whose(self) -> str:
+        """For messages."""
+        return f"client {self.client!r}, upload {self.upload.number}"
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,15 @@ class Commands(Protocol):
 
     def train(self, client: str, rank: int, round_number: int, upload: Upload) -> CutGradients | None:
         """One first-order step on the back, and what the method returns for the upload.  Eq. 7."""
+        ...
+
+    def train_mixed(
+        self, round_number: int, pool: Sequence[Pooled]
+    ) -> Sequence[CutGradients | TensorError | None]:
+        """As many steps on the back as there are uploads, on batches drawn from all their rows.
+
+        `pool`: the uploads of one number, in rank order. For each, what `train` would return, or why it cannot be used.
+        """
         ...
 
     def evaluate_upload(self, client: str, upload: Upload) -> Counts:

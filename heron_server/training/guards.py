@@ -45,6 +45,8 @@ class Batch:
     labels_B: Tensor
     whose: str
     """For messages: client and upload."""
+    weights_B: Tensor | None = None
+    """How much of each row's gradient counts, at most 1; None: all of it."""
 
 
 @contextmanager
@@ -71,14 +73,29 @@ def _put_back(before: Sequence[tuple[Tensor, Tensor]]) -> None:
 
 
 def finite_loss(model: SplitModel, module: nn.Module, batch: Batch) -> Tensor:
-    """Mean of the per-sample losses [], with its graph. TensorError where these activations make it infinite or NaN.
+    """Mean of the per-sample losses [], with its graph. Raises as `finite_losses` does."""
+    return mean(finite_losses(model, module, batch), batch)
+
+
+def leaves(cut: Tensors, wanted: bool) -> Tensors:
+    """The cut as the start of a graph, its gradients wanted or not."""
+    return tuple(t.detach().requires_grad_(wanted and t.is_floating_point()) for t in cut)
+
+
+def mean(losses_B: Tensor, batch: Batch) -> Tensor:
+    """What is descended on []."""
+    return losses_B.mean() if batch.weights_B is None else (losses_B * batch.weights_B).mean()
+
+
+def finite_losses(model: SplitModel, module: nn.Module, batch: Batch) -> Tensor:
+    """Per-sample losses [B], with their graph. TensorError where these activations make their mean infinite or NaN.
 
     ModelError where activations of one do too: then the client is not to blame.
     """
-    loss = model.task.losses(module(*batch.activations), batch.labels_B).mean()
-    if torch.isfinite(loss):
-        return loss
-    got = float(loss.detach())
+    losses_B = model.task.losses(module(*batch.activations), batch.labels_B)
+    got = float(losses_B.detach().mean())
+    if isfinite(got):
+        return losses_B
     with torch.no_grad():
         _blame_the_model(bool(torch.isfinite(_plain_loss(model, module, batch))), "loss", got)
     raise TensorError(f"{batch.whose}: {_expected('loss', got)} from these activations; {ADVICE}")
@@ -101,10 +118,12 @@ def gradient_norm(model: SplitModel, trainee: Trainee, batch: Batch) -> float:
     raise TensorError(f"{batch.whose}: {_expected('gradient', norm)} from these activations; {ADVICE}")
 
 
-def check_cut_gradients(gradients: Sequence[Tensor], whose: str) -> None:
-    """TensorError before NaN or Inf goes back to the client."""
+def cut_gradients(batch: Batch) -> list[Tensor]:
+    """Of a backward pass, at those of the cut's tensors that want one. TensorError before NaN or Inf goes back."""
+    gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in batch.activations if t.requires_grad]
     if not all(bool(torch.isfinite(g).all()) for g in gradients):
-        raise TensorError(f"{whose}: the gradient at the cut must be finite, got NaN or Inf; {ADVICE}")
+        raise TensorError(f"{batch.whose}: the gradient at the cut must be finite, got NaN or Inf; {ADVICE}")
+    return gradients
 
 
 @torch.no_grad()

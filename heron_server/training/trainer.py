@@ -6,7 +6,7 @@ Shape suffixes: B batch rows, K classes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from heron_core.data.source import Source
 from heron_core.device import to_inputs, use_threads
 from heron_core.errors import ModelError, TensorError
 from heron_core.measures import Metric
-from heron_core.models.split_model import SplitModel, Tensors, activations_of, movable
+from heron_core.models.split_model import SplitModel, activations_of, movable
 from heron_core.own_code import naming_users_code
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
@@ -27,13 +27,13 @@ from heron_core.wire.codec import expected_of, mismatches
 from heron_server.metrics.counts import EVALUATION_ROWS, Counts
 from heron_server.training import guards
 from heron_server.training.alignment import AlignedHeads
-from heron_server.training.averaged_back import PREFIX, AveragedBack
-from heron_server.training.backs import make_backs
-from heron_server.training.commands import ClientTensors, RoundEnd, TrainedModel
+from heron_server.training.backs import AVERAGED_PREFIX, AveragedBack, make_backs
+from heron_server.training.commands import ClientTensors, Pooled, RoundEnd, TrainedModel
 from heron_server.training.counting import count
-from heron_server.training.decoding import decoded, encoded_gradients
+from heron_server.training.decoding import checked, encoded_gradients, moved
 from heron_server.training.guards import Batch
 from heron_server.training.heads import TrainedHead
+from heron_server.training.mixing import MixedSteps, Outcome
 from heron_server.training.optimizers import Rates, load_state_tensors, state_tensors, to_arrays
 from heron_server.training.outliers import RecentLosses
 from heron_server.uploads.assembly import Upload
@@ -68,6 +68,9 @@ class Trainer:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
         self._trained_uploads = 0
         self._losses = RecentLosses(spec.guard.loss_outlier)
+        if spec.method.mixing:
+            trainee, averaged = self._backs.trainee(0), self._averaged
+            self._mixed = MixedSteps(spec, model, device, trainee, averaged, self._trained_head, self._losses)
         self._quarantined: Counter[str] = Counter()
         """By client, uploads of this round that nothing was trained on."""
 
@@ -119,20 +122,6 @@ class Trainer:
     def _client_tensors(self) -> dict[str, Tensor]:
         return {**self._movable, **self._model.learned_buffers(self._client)}
 
-    def check(self, client: str, upload: Upload) -> None:
-        """Raises TensorError for NaN, Inf, or integers or labels out of range; the back is untouched."""
-        self._model.check_labels(upload.labels_B)
-        for spec, tensor in zip(self._model.activations, upload.activations, strict=True):
-            # One cheap pass: a NaN or Inf anywhere makes the sum NaN or Inf. Only then look closely.
-            if tensor.is_floating_point() and not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
-                bad = int((~torch.isfinite(tensor)).sum())
-                raise TensorError(
-                    f"client {client!r}, upload {upload.number}: {spec.name} must be finite, got {bad} NaN or Inf of "
-                    f"{tensor.numel()}; lower method.optimizer.lr or check that client's data"
-                )
-            if problem := spec.range_problem(tensor.numpy()):
-                raise TensorError(f"client {client!r}, upload {upload.number}: {spec.name} {problem}")
-
     @naming_users_code("the model", ModelError)
     def train(self, client: str, rank: int, round_number: int, upload: Upload) -> CutGradients | None:
         """One first-order step on the back from one upload, and what the method returns for it.  Eq. 7.
@@ -141,10 +130,10 @@ class Trainer:
         be used.
         """
         use_threads(self._spec.threads.server)
-        upload = decoded(upload, "uploads", self._model.activations)
-        self.check(client, upload)
-        activations, labels_B = self._move(upload)
-        batch = Batch(self._leaves(activations), labels_B, f"client {client!r}, upload {upload.number}")
+        upload = checked(self._model, client, upload, "uploads")
+        activations, labels_B = moved(upload, self._device)
+        leaves = guards.leaves(activations, self._method.returns_cut_gradients)
+        batch = Batch(leaves, labels_B, f"client {client!r}, upload {upload.number}")
         path = ("server", "round", round_number, "client", rank, "step", upload.number)
         back, head = self._backs.trainee(rank), self._trained_head
         trainees = [back, *([head.trainee] if head is not None else [])]
@@ -157,7 +146,7 @@ class Trainer:
                 loss = guards.finite_loss(self._model, back.module, batch)
                 if loss.requires_grad:
                     loss.backward()  # type: ignore[no-untyped-call]
-            returned = self._returned(upload.number, loss, batch) if self._method.returns_cut_gradients else None
+            returned = self._returned(upload.number, loss, guards.cut_gradients(batch))
             bound = self._spec.guard.clip_gradient
             norms = [guards.clip(t, guards.gradient_norm(self._model, t, batch), bound) for t in trainees]
             outlier = self._losses.is_outlier(rank, loss)
@@ -171,6 +160,21 @@ class Trainer:
         self._count_upload(client, rank, upload, loss, outlier)
         return returned
 
+    @naming_users_code("the model", ModelError)
+    def train_mixed(self, round_number: int, pool: Sequence[Pooled]) -> list[CutGradients | TensorError | None]:
+        """As many steps as there are uploads, on batches drawn from all their rows. What `train` returns for each, or
+        its TensorError."""
+        use_threads(self._spec.threads.server)
+        self._rates.set((t.optimizer for t in self._mixed.trainees), round_number, pool[0].upload.number)
+        trained = self._mixed.train(round_number, pool)
+        return [self._taken(each, found) for each, found in zip(pool, trained, strict=True)]
+
+    def _taken(self, each: Pooled, found: Outcome | TensorError) -> CutGradients | TensorError | None:
+        if isinstance(found, TensorError):
+            return found
+        self._count_upload(each.client, each.rank, found.upload, found.loss, found.outlier)
+        return self._returned(each.upload.number, found.loss, found.gradients)
+
     def _count_upload(self, client: str, rank: int, upload: Upload, loss: Tensor, outlier: bool) -> None:
         if outlier:
             self._quarantined[client] += 1
@@ -180,16 +184,10 @@ class Trainer:
         if self._alignment is not None:
             self._alignment.buffers.keep(rank, upload)
 
-    def _leaves(self, cut: Tensors) -> Tensors:
-        """The cut, whose gradients are wanted where the method returns them."""
+    def _returned(self, number: int, loss: Tensor, gradients: Sequence[Tensor]) -> CutGradients | None:
+        """What the method returns for an upload."""
         if not self._method.returns_cut_gradients:
-            return cut
-        return tuple(t.detach().requires_grad_() if t.is_floating_point() else t for t in cut)
-
-    def _returned(self, number: int, loss: Tensor, batch: Batch) -> CutGradients:
-        cut = [t for t in batch.activations if t.requires_grad]
-        gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in cut]
-        guards.check_cut_gradients(gradients, batch.whose)
+            return None
         return CutGradients(number, float(loss.detach()), encoded_gradients(gradients, self._model.activations))
 
     def end_round(self, round_number: int, state: Mapping[str, Array], weights: Mapping[int, float]) -> RoundEnd:
@@ -227,9 +225,7 @@ class Trainer:
     @naming_users_code("the model", ModelError)
     def evaluate_upload(self, client: str, upload: Upload) -> Counts:
         """One batch of a client's held-out samples; never touches the back. Raises TensorError if it cannot be used."""
-        upload = decoded(upload, "evaluation", self._model.activations)
-        self.check(client, upload)
-        return self._count(upload)
+        return self._count(checked(self._model, client, upload, "evaluation"))
 
     @torch.inference_mode()
     def _count(self, upload: Upload) -> Counts:
@@ -237,7 +233,7 @@ class Trainer:
         use_threads(self._spec.threads.server)
         self._model.check_labels(upload.labels_B)
         averaged = None if self._averaged is None else self._averaged.module
-        return count(self._model, self.back, averaged, self.head, *self._move(upload))
+        return count(self._model, self.back, averaged, self.head, *moved(upload, self._device))
 
     @naming_users_code("the model", ModelError)
     @torch.inference_mode()
@@ -250,10 +246,6 @@ class Trainer:
             activations = activations_of(self._client["front"], to_inputs(x, self._device, self._model.channels_last))
             counts.add(self._count(Upload(number, activations, torch.from_numpy(labels))))
         return counts
-
-    def _move(self, upload: Upload) -> tuple[Tensors, Tensor]:
-        moved = tuple(a.to(self._device, non_blocking=True) for a in upload.activations)
-        return moved, upload.labels_B.to(self._device, non_blocking=True)
 
     def trained(self) -> TrainedModel:
         """The parts as they are now, not copied."""
@@ -279,7 +271,7 @@ class Trainer:
 
     def mismatches(self, tensors: Mapping[str, Array]) -> list[str]:
         """Names of a checkpoint's tensors that do not fit the model, or are missing."""
-        back = [e for e in expected_of(tensors) if e[0].startswith(("back.", PREFIX))]
+        back = [e for e in expected_of(tensors) if e[0].startswith(("back.", AVERAGED_PREFIX))]
         buffered = [] if self._alignment is None else self._alignment.buffers.mismatches(tensors)
         return mismatches(back, expected_of(self.back_tensors())) + buffered
 

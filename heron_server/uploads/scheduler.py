@@ -1,7 +1,8 @@
 """Which upload the server takes next, and who may send how far: pure bookkeeping, no tensors.
 
 Canonical order takes upload 0 of every client in rank order, then upload 1, and so on; a client that is gone is
-skipped. Credits are whole uploads. The budget holds `slots` uploads: those released to the worker and not yet consumed,
+skipped. Pooled, it takes one upload of each at once: when the last of them is whole, or whoever is missing is gone.
+Credits are whole uploads. The budget holds `slots` uploads: those released to the worker and not yet consumed,
 and the next ones in order. The upload whose turn it is comes first in that window, so canonical order cannot deadlock.
 """
 
@@ -18,6 +19,11 @@ Turn = tuple[str, int]
 """(client name, number of the upload)"""
 
 
+def fewest_slots(clients: int, pooled: bool) -> int:
+    """Whole uploads that the budget must hold: two; a pool of one of each of these clients, and one on its way."""
+    return clients + 1 if pooled else 2
+
+
 def upload_slots(byte_budget: int, upload_bytes: int, clients: int) -> int:
     """Whole uploads the server holds at once: what the budget allows, and no more than two a client need."""
     return max(2, min(byte_budget // upload_bytes, 2 * clients + 2))
@@ -28,16 +34,18 @@ class Scheduler:
 
     def __init__(
         self, counts: Mapping[str, int], slots: int, order: Order = "canonical",
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float] | None = None, *, pooled: bool = False,
     ) -> None:  # fmt: skip
-        """`clock`: seconds, for the story alone."""
-        assert slots >= 2, "a budget below two whole uploads is refused by validate"
+        """`pooled`: one upload of each is released at once. `clock`: seconds, for the story alone."""
+        fewest = max(2, fewest_slots(len(counts), pooled))
+        assert slots >= fewest, f"a budget below {fewest} whole uploads is refused by validate"
+        assert order == "canonical" or not pooled, "a pool in order of arrival is refused by validate"
         self.story = Story(clock)
         """The last events."""
         self._names = list(counts)
         self._counts = dict(counts)
         self._slots = slots
-        self._order = order
+        self._order, self._pooled = order, pooled
         self._complete: set[Turn] = set()
         self._released: dict[str, int] = dict.fromkeys(self._names, 0)
         self._consumed: dict[str, int] = dict.fromkeys(self._names, 0)
@@ -88,11 +96,11 @@ class Scheduler:
         """By client, the number of the upload that is wanted of it now, which it may send and for which it waits for
         nothing from the worker; past the last for a client whose uploads are all consumed.
 
-        In canonical order an upload is wanted only of the client whose turn it is.
+        In canonical order an upload is wanted only of the client whose turn it is; pooled, of each that the pool lacks.
         """
         done = {name: count for name, count in self._counts.items() if self.client_done(name)}
         canonical = self._order == "canonical"
-        turns = ([] if self.all_released else [self._next()]) if canonical else list(self._released.items())
+        turns = ([] if self.all_released else self._awaited()) if canonical else self._released.items()
         wanted = {
             name: number for name, number in turns
             if self._granted[name] > number == self._consumed[name] and (name, number) not in self._complete
@@ -196,14 +204,23 @@ class Scheduler:
                 self._unreleased -= 1
                 ready.append(turn)
             return ready
-        while not self.all_released and (turn := self._next()) in self._complete:
-            self._complete.discard(turn)
-            self._released[turn[0]] += 1
-            self._unreleased -= 1
-            self._turn += 1
-            self._skip_finished()
-            ready.append(turn)
+        while not self.all_released and all(turn in self._complete for turn in self._awaited()):
+            for turn in list(self._awaited()):
+                self._complete.discard(turn)
+                self._released[turn[0]] += 1
+                self._unreleased -= 1
+                self._turn += 1
+                self._skip_finished()
+                ready.append(turn)
         return ready
+
+    def _awaited(self) -> Iterator[Turn]:
+        """In canonical order: what must be whole before anything is released, in rank order."""
+        name, lap = self._next()
+        if not self._pooled:
+            yield name, lap
+            return
+        yield from ((n, lap) for n in self._names if self._released[n] == lap < self._counts[n])
 
     def _next(self) -> Turn:
         name = self._names[self._turn]

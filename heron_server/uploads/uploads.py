@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Literal
 
 from heron_core.errors import StaleTerm, TensorError
@@ -15,24 +16,28 @@ from heron_server.uploads.cut_gradients import CutGradients, Unconfirmed
 from heron_server.uploads.scheduler import Order, Scheduler
 
 Send = Callable[[Bulk[pb.PushEvent]], None]
+Named = tuple[str, Upload]
+"""(client name, its upload)"""
 
 
 class Uploads:
-    """A training round's or an evaluation's uploads. `on_upload(name, upload)` gets each when its turn has come."""
+    """A training round's or an evaluation's uploads. `on_turn` gets each when its turn has come: one, or with `pooled`
+    one of each client, in rank order."""
 
     def __init__(
         self, purpose: pb.Purpose, term: int, round_number: int, assemblies: Mapping[str, Assembly], slots: int,
-        order: Order, ledger: Ledger, on_upload: Callable[[str, Upload], None],
-        clock: Callable[[], float] | None = None,
+        order: Order, ledger: Ledger, on_turn: Callable[[Sequence[Named]], None],
+        clock: Callable[[], float] | None = None, *, pooled: bool = False,
     ) -> None:  # fmt: skip
         self.purpose, self.term, self.round = purpose, term, round_number
         self._assemblies = dict(assemblies)
-        self.scheduler = Scheduler({name: a.count for name, a in assemblies.items()}, slots, order, clock)
-        self._ledger, self._on_upload = ledger, on_upload
+        counts = {name: a.count for name, a in assemblies.items()}
+        self.scheduler = Scheduler(counts, slots, order, clock, pooled=pooled)
+        self._ledger, self._on_turn, self._pooled = ledger, on_turn, pooled
         self._whole: dict[tuple[str, int], Upload] = {}
         self._streams: dict[str, Send] = {}
         self._credits: dict[str, int] = {}
-        self._ready: deque[tuple[str, Upload]] = deque()
+        self._ready: deque[Sequence[Named]] = deque()
         self._unconfirmed = Unconfirmed()
         self._handing = False
         self.ended = False
@@ -131,13 +136,15 @@ class Uploads:
 
     def _hand_over(self, ready: list[tuple[str, int]]) -> None:
         """In order, also when taking an upload makes its client fail and so releases others."""
-        self._ready.extend((name, self._whole.pop((name, number))) for name, number in ready)
+        named = [(name, self._whole.pop((name, number))) for name, number in ready]
+        pools = (list(pool) for _, pool in groupby(named, lambda one: one[1].number))
+        self._ready.extend(pools if self._pooled else ([one] for one in named))
         if self._handing:
             return
         self._handing = True
         try:
             while self._ready:
-                self._on_upload(*self._ready.popleft())
+                self._on_turn(self._ready.popleft())
         finally:
             self._handing = False
 

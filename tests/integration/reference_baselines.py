@@ -35,6 +35,7 @@ def cse_fsl(spec, folder=None, shares=None):
                 c.step(gradient)
                 if run.uploading(m):
                     run.serve(z, y, c.rank, round_, m)
+            run.served(round_, m)
         state = run.aggregate(clients, *both)
     return run.sha256(state)
 
@@ -55,6 +56,7 @@ def fsl_sage(spec, folder=None, shares=None):
                 if run.uploading(m):
                     run.serve(z, y, c.rank, round_, m)
                     buffers.add(c.rank, z, y)
+            run.served(round_, m)
         state = run.aggregate(clients, "front")
         if round_ % run.method.alignment.every_rounds == 0:
             for rank, uploads in buffers.by_rank():
@@ -62,15 +64,34 @@ def fsl_sage(spec, folder=None, shares=None):
     return run.sha256(state)
 
 
-def with_cut_gradient(run, c, round_, m, back, rule):
-    """One step of client and server together: activations up, the loss's gradient at the cut down."""
+def up_to_cut(run, c, round_, m):
+    """A client's activations with their graph, and the labels."""
     for p in c.params:
         p.requires_grad_(True)
     [(x, y)] = run.pieces(c.rank, round_, m)
     with run.masks(c.rank, round_, m, 0):
-        z = cut(c.net["front"], x)
-    gradients_at_cut = [g.contiguous() for g in run.serve(z, y, c.rank, round_, m, back, rule)]
-    c.step(flat(torch.autograd.grad(floating(z), c.params, grad_outputs=gradients_at_cut)))
+        return cut(c.net["front"], x), y
+
+
+def below_cut(c, z, gradients_at_cut):
+    """The client's step on what came down."""
+    gradients = [g.contiguous() for g in gradients_at_cut]
+    c.step(flat(torch.autograd.grad(floating(z), c.params, grad_outputs=gradients)))
+
+
+def with_cut_gradient(run, c, round_, m, back, rule):
+    """One step of client and server together: activations up, the loss's gradient at the cut down."""
+    z, y = up_to_cut(run, c, round_, m)
+    below_cut(c, z, run.serve(z, y, c.rank, round_, m, back, rule))
+
+
+def with_mixed_gradients(run, clients, round_, m):
+    """One step of all clients: activations up from everyone, and each one's own rows of the gradients down."""
+    sent = [up_to_cut(run, c, round_, m) for c in clients]
+    for c, (z, y) in zip(clients, sent, strict=True):
+        run.serve(z, y, c.rank, round_, m)
+    for c, (z, _), gradients in zip(clients, sent, run.served(round_, m), strict=True):
+        below_cut(c, z, gradients)
 
 
 def sflv2(spec, folder=None, shares=None):
@@ -80,6 +101,9 @@ def sflv2(spec, folder=None, shares=None):
     for round_ in range(1, spec.rounds + 1):
         clients = run.begin(round_, state, parts=("front",), moves=("front",))
         for m in range(run.method.local_steps):
+            if run.method.mixing:
+                with_mixed_gradients(run, clients, round_, m)
+                continue
             for c in clients:
                 with_cut_gradient(run, c, round_, m, run.back, run.server)
         state = run.aggregate(clients, "front")
@@ -133,5 +157,6 @@ def frozen(spec, folder=None, shares=None):
                         activations.append(cut(c.net["front"], x))
                 if run.uploading(m):
                     run.serve(together(activations), torch.cat([y for _, y in pieces]), c.rank, round_, m)
+            run.served(round_, m)
         state = run.aggregate(clients, *both)
     return run.sha256(state)

@@ -46,12 +46,13 @@ def heron(spec, folder=None, shares=None):
                     continue
                 run.serve(z, y, c.rank, round_, m)
                 buffers.add(c.rank, z, y)
-                if head == "server":  # it learns from what the back learns from
+                if head == "server" and not method.mixing:  # it learns from what the back learns from
                     head_rule.zero_grad()
                     with seeded_torch(spec.seed, *run.upload_path(c.rank, round_, m), "auxiliary"):
                         run.model.task.losses(heads[0](*(t.contiguous() for t in z)), y).mean().backward()
                     run.clip(heads[0].parameters())
                     run.step_server(head_rule, round_, m)
+            run.served(round_, m, heads[0] if head == "server" else None, head_rule)
         state = run.aggregate(clients, *moves)
         if head == "aligned" and round_ % method.alignment.every_rounds == 0:
             for rank, uploads in buffers.by_rank():

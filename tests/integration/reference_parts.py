@@ -101,6 +101,8 @@ class Run:
         self.back, self.server = self.make_back()
         self.averaged = {n: t.clone() for n, t in self.back.state_dict().items()}
         self.server_steps = 0
+        self.pool = []
+        """Uploads that wait for those of the other clients, where batches are mixed."""
         self.moments = {}
         """Of the clients' optimisers, where they outlive a round: by rank, or under "all"."""
 
@@ -154,6 +156,9 @@ class Run:
 
     def serve(self, z, y, rank, round_, m, back=None, rule=None):
         """One step on the back from one upload, Eq. 7; the mean loss's gradient at the cut is what it returns."""
+        if self.method.mixing:
+            self.pool.append((rank, tuple(t.detach() for t in z), y))
+            return None
         back, rule = back or self.back, rule or self.server
         z = leaves(z)
         rule.zero_grad()
@@ -181,6 +186,13 @@ class Run:
                 e += (1 - min(self.spec.averaged_back.decay, (1 + n) / (10 + n))) * (theta - e)
             else:
                 e.copy_(theta)
+
+    def served(self, round_, m, head=None, head_rule=None):
+        """Where batches are mixed: the steps on what all clients have uploaded. For each, its gradients at the cut."""
+        from integration.reference_mixing import train_on_pool
+
+        pool, self.pool = self.pool, []
+        return train_on_pool(self, pool, round_, m, head, head_rule) if pool else []
 
     def clip(self, params):
         """No upload's gradient is longer than the bound, if there is one."""

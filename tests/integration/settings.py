@@ -17,6 +17,7 @@ METHODS: dict[str, Tables] = {
     "heron, first-order head": {**HERON, "moments": "averaged", "logit_adjustment": 1.0},
     "heron, joint head": JOINT,
     "heron, server's head": {**HERON, "auxiliary_update": "server", "moments": "kept"},
+    "sflv2, mixed batches": {"name": "sflv2", "mixing": True},
     "heron, aligned head": {**HERON, "auxiliary_update": "aligned", "alignment": ALIGNMENT},
     "heron, micro-batches": {**JOINT, "micro_batch": 4, "zo": {"scope": "micro_batch", "normalise": True}},
     "heron, block by block": {**JOINT, "zo": {"block_wise": True}},

@@ -329,3 +329,23 @@ def test_one_direction_for_each_block_in_micro_batches_gives_the_reference_bits(
 )
 def test_steps_normalised_by_the_slopes_spread_give_the_reference_bits(method: Tables, zo: Tables) -> None:
     same_bits(method=method, zo={"normalise": True, **zo}, model={"trainable": "norm"})
+
+
+# -- server steps on mixed batches ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method",
+    [{"name": "heron"}, {"auxiliary_update": "server"}, {"name": "fsl_sage"}, {"name": "frozen", "upload_period": 2}],
+    ids=str,
+)
+def test_mixed_batches_give_the_reference_bits(method: Tables) -> None:
+    same_bits(method={**method, "mixing": True}, model={"name": "mlp", "input_shape": [1, 8, 8]})
+
+
+@pytest.mark.parametrize("name", ["heron", "sflv2"])
+def test_mixed_batches_of_drawn_clients_with_a_bound_and_batch_norm_give_the_reference_bits(name: str) -> None:
+    federation, guard = {"clients": 3, "clients_per_round": 2}, {"clip_gradient": 0.3}
+    tables: Tables = {"federation": federation, "guard": guard, "server_optimizer": LINEAR, **MODELS["batch_norm"]}
+    tables["averaged_back"] = {"decay": 0.3}
+    same_bits(method={"name": name, "mixing": True}, **tables)

@@ -112,3 +112,11 @@ def test_messages_are_counted_with_their_framing() -> None:
     assert one.up(100) == framed(100)
     assert one.down(7) == framed(7)
     assert (one.messages_up, one.messages_down) == (1, 1)
+
+
+def test_a_pool_of_mixed_batches_begins_when_its_last_upload_is_here() -> None:
+    slow, compute = sent(2, pieces=3), Compute(server_step_s=1.0)
+    together = round_seconds([sent(2), slow], LATENCY, compute, local_steps=2, upload_period=1, slots=3, mixing=True)
+    # Of three micro-batches the third leaves when the first is acknowledged, at 7: the pool is whole at 8.
+    assert round_seconds([slow], LATENCY, compute, local_steps=2, upload_period=1, slots=3) > 8
+    assert together >= 8 + 2 * 2 * 1.0

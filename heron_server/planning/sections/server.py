@@ -30,7 +30,7 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
         *([("averaged back", f"evaluated and saved beside the trained one, decay {decay:g}")] if decay else []),
         ("holds at most", f"{slots} whole uploads, {bytes_text(slots * upload_bytes)} of a budget of "
                           f"{bytes_text(settings.byte_budget)}"),
-        ("order of uploads", settings.order),
+        ("order of uploads", "one of each, mixed" if method.mixing else settings.order),
     ]  # fmt: skip
     return Section("Server", [
         ("rounds", f"{spec.rounds} of {method.local_steps} local steps, {who} "

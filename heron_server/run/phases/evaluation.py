@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from heron_core.pb.v1 import split_pb2 as split
 from heron_server.metrics.counts import Counts
@@ -10,6 +11,7 @@ from heron_server.run.phases.reports import ClientEvaluated
 from heron_server.run.phases.upload_desk import UploadDesk
 from heron_server.training.commands import Commands
 from heron_server.uploads.assembly import Upload
+from heron_server.uploads.uploads import Named
 
 
 class Evaluation:
@@ -26,6 +28,10 @@ class Evaluation:
     def command(self, name: str, upload: Upload) -> Counts:
         """One batch, on the worker."""
         return self._trainer.evaluate_upload(name, upload)
+
+    def pooled(self, pool: Sequence[Named]) -> NoReturn:
+        """An evaluation counts each client by itself."""
+        raise AssertionError("nothing is mixed in an evaluation")
 
     def taken(self, name: str, result: Counts) -> None:
         """Adds what the batch counted."""

@@ -28,7 +28,7 @@ def make_phases(
     """Uploads as the method has them, in the order and within the budget of the settings."""
     rules = UploadRules(
         _upload_shape(spec, trainer, "uploads"), _upload_shape(spec, trainer, "evaluation"),
-        uploads_per_round(spec.method), settings.byte_budget, settings.order,
+        uploads_per_round(spec.method), settings.byte_budget, settings.order, spec.method.mixing,
     )  # fmt: skip
     rule = RULES[spec.federation.aggregation].make(spec.federation)
     aggregation = partial(aggregate, aggregator=rule, states=states, trainer=trainer)

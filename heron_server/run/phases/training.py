@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from heron_core.arrays import Array
+from heron_core.errors import TensorError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_server.rounds.actions import OpenRound
 from heron_server.run.phases.reports import UpdateComplete
 from heron_server.run.phases.upload_desk import UploadDesk
-from heron_server.training.commands import Commands
+from heron_server.training.commands import Commands, Pooled
 from heron_server.uploads.assembly import Upload
 from heron_server.uploads.cut_gradients import CutGradients
+from heron_server.uploads.uploads import Named
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class Training:
     def command(self, name: str, upload: Upload) -> CutGradients | None:
         """One step on the back, on the worker."""
         return self._trainer.train(name, self._ranks[name], self._number, upload)
+
+    def pooled(self, pool: Sequence[Named]) -> Sequence[CutGradients | TensorError | None]:
+        """Steps on batches mixed of these uploads, on the worker."""
+        return self._trainer.train_mixed(self._number, [Pooled(name, self._ranks[name], sent) for name, sent in pool])
 
     def taken(self, name: str, result: CutGradients | None) -> None:
         """Sends back what the method returns."""

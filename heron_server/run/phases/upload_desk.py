@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from heron_server.run.phases.reporting_worker import ReportingWorker
 from heron_server.run.phases.reports import ClientFailed, Failed, Report, UploadConsumed
 from heron_server.uploads.assembly import Assembly, BufferPool, Upload, UploadShape
 from heron_server.uploads.scheduler import Order, upload_slots
-from heron_server.uploads.uploads import Uploads
+from heron_server.uploads.uploads import Named, Uploads
 
 T = TypeVar("T")
 
@@ -23,6 +23,10 @@ class UploadPhase(Protocol[T]):
 
     def command(self, name: str, upload: Upload) -> T:
         """On the worker: one upload's command. A TensorError costs its client the phase, any other error the run."""
+        ...
+
+    def pooled(self, pool: Sequence[Named]) -> Sequence[T | TensorError]:
+        """On the worker: one command for an upload of each client; for each, what it gave or why it cannot be used."""
         ...
 
     def taken(self, name: str, result: T) -> None:
@@ -47,6 +51,8 @@ class UploadRules:
     byte_budget: int
     order: Order
     """In which uploads train; an evaluation's are counted as they come."""
+    mixing: bool = False
+    """Uploads train in pools, of one of each participant."""
 
 
 class UploadDesk:
@@ -70,35 +76,40 @@ class UploadDesk:
         order = rules.order if training else "arrival"
         uploads: Uploads = Uploads(
             purpose, term, round_number, assemblies, slots, order, self._ledger,
-            lambda name, upload: self._submit(phase, uploads, pool, name, upload), self._clock,
+            lambda turn: self._submit(phase, uploads, pool, turn), self._clock, pooled=rules.mixing and training,
         )  # fmt: skip
         return uploads
 
-    def _submit(
-        self, phase: UploadPhase[T], uploads: Uploads, pool: BufferPool, name: str, upload: Upload
-    ) -> None:
-        def command() -> T:
-            try:
-                return phase.command(name, upload)
-            finally:
-                pool.give(upload)
+    def _submit(self, phase: UploadPhase[T], uploads: Uploads, pool: BufferPool, turn: Sequence[Named]) -> None:
+        mixing = self.rules.mixing and uploads.purpose == split.PURPOSE_TRAIN
 
-        def done(result: T) -> None:
-            if uploads.ended:
-                return
-            phase.taken(name, result)
-            uploads.consumed(name)
-            self._worker.report(UploadConsumed(name))
-            if uploads.client_done(name):
-                self._worker.report(phase.client_done(name))
+        def command() -> Sequence[T | TensorError]:
+            try:
+                return phase.pooled(turn) if mixing else [phase.command(*turn[0])]
+            except TensorError as error:
+                return [error]
+            finally:
+                for _, upload in turn:
+                    pool.give(upload)
+
+        def done(results: Sequence[T | TensorError]) -> None:
+            for (name, _), result in zip(turn, results, strict=True):
+                if not uploads.ended:  # what one client's result led to may have ended the phase for the others
+                    self._done(phase, uploads, name, result)
 
         def failed(error: BaseException) -> None:
-            if uploads.ended:
-                return
-            if isinstance(error, TensorError):
-                uploads.consumed(name)
-                self._worker.report(ClientFailed(name, str(error)))
-            else:
+            if not uploads.ended:
                 self._worker.report(Failed(error))
 
         self._worker.submit(command, done, failed)
+
+    def _done(self, phase: UploadPhase[T], uploads: Uploads, name: str, result: T | TensorError) -> None:
+        if isinstance(result, TensorError):
+            uploads.consumed(name)
+            self._worker.report(ClientFailed(name, str(result)))
+            return
+        phase.taken(name, result)
+        uploads.consumed(name)
+        self._worker.report(UploadConsumed(name))
+        if uploads.client_done(name):
+            self._worker.report(phase.client_done(name))

@@ -22,6 +22,7 @@ GIVEN: dict[str, Any] = {
     "method.logit_adjustment": 1.0,
     "method.optimizer": {"lr": 0.1},
     "method.upload_period": 1,
+    "method.mixing": True,
     "method.running_statistics": "keep",
     "server_optimizer": {"lr": 0.1},
     "model.auxiliary": "gap_linear",
@@ -29,7 +30,7 @@ GIVEN: dict[str, Any] = {
     "averaged_back": {"decay": 0.0},
 }
 UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary", "guard"}
-ONE_BACK = {"averaged_back"}
+ONE_BACK = {"averaged_back", "method.mixing"}
 LEARNS = {"method.proximal", "method.moments", "method.optimizer"}
 ADJUSTS = {"method.logit_adjustment"}
 USED = {

@@ -18,6 +18,10 @@ from heron_server.run.prepare import prepare
     [
         ({"method": {"batch_size": 480}}, {}, ConfigError, "batch_size = 480 samples, got 479 for rank 0"),
         ({}, {"byte_budget": 1000}, ConfigError, "byte_budget must hold two whole uploads"),
+        ({"method": {"mixing": True}}, {"byte_budget": 40_000}, ConfigError, "must hold 4 whole uploads"),
+        ({"method": {"mixing": True}}, {"order": "arrival"}, ConfigError, "takes them as they come; remove one"),
+        ({"method": {"mixing": True, "name": "sflv1"}}, {}, ConfigError, "sflv1 keeps one back for each"),
+        ({"method": {"mixing": True, "name": "fedavg"}}, {}, ConfigError, "fedavg has no uploads"),
         ({"method": {"local_steps": 4, "upload_period": 5}}, {}, ConfigError, "the server would never train"),
         ({"model": {"name": "nonsense"}}, {}, ModelError, "nonsense"),
         ({"model": {"cut": "nowhere"}}, {}, ModelError, "nowhere"),

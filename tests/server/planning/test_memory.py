@@ -105,6 +105,16 @@ def test_uploads_are_bounded_by_the_budget_and_by_the_clients() -> None:
     assert checked(resnet(2), byte_budget=3 * upload)["uploads"] == 3 * upload
 
 
+def test_the_pool_of_mixed_batches_is_counted_beside_the_uploads() -> None:
+    activations, label = 65_536 * 4, 8
+    upload = 32 * (activations + label)
+    assert checked(resnet(2, mixing=True), byte_budget=3 * upload)["the pool of mixed batches"] == 3 * upload
+    returning = checked(resnet(2, name="sflv2", mixing=True))["the pool of mixed batches"]
+    assert returning == 3 * (upload + 32 * activations)
+    with pytest.raises(ConfigError, match=r"mixing pools an upload of each of 2 clients.* hold 3 whole uploads"):
+        checked(resnet(2, mixing=True), byte_budget=2 * upload)
+
+
 def test_the_back_and_its_moments_are_what_the_trainer_really_holds() -> None:
     import torch
 

@@ -68,15 +68,17 @@ class AnyRun(RuleBasedStateMachine):
     @initialize(
         method=st.sampled_from(["heron", "sflv2"]), order=st.sampled_from(["canonical", "arrival"]),
         min_clients=st.integers(1, 3), source=st.sampled_from(["digits", "client"]),
-        straggler=st.sampled_from(["wait", "drop"]), uploads_held=st.sampled_from([2, 8]),
+        straggler=st.sampled_from(["wait", "drop"]), uploads_held=st.sampled_from([2, 8]), mixing=st.booleans(),
     )  # fmt: skip
     def begin(
-        self, method: str, order: str, min_clients: int, source: str, straggler: str, uploads_held: int
+        self, method: str, order: str, min_clients: int, source: str, straggler: str, uploads_held: int, mixing: bool
     ) -> None:
+        mixing = mixing and order == "canonical" and uploads_held > 3
         self.folder, self.disk, self.worker = TemporaryDirectory(), pytest.MonkeyPatch(), QueuedWorker()
         spec = tiny.spec(
-            method={"name": method}, federation={"clients": 3, "min_clients": min_clients}, data={"source": source}
-        )
+            method={"name": method, "mixing": mixing}, data={"source": source},
+            federation={"clients": 3, "min_clients": min_clients},
+        )  # fmt: skip
         self.server = Server(
             Path(self.folder.name) / "run", spec, worker=self.worker, order=order, straggler=straggler,
             byte_budget=uploads_held * UPLOAD_BYTES, quorum=0.1,

@@ -218,3 +218,27 @@ def test_a_client_that_does_not_go_on_with_its_evaluation_is_skipped(start: Star
     assert not server.coordinator.finished
     at(server, 120.5)
     assert server.coordinator.finished and not late.heard("dropped")
+
+
+def test_at_a_deadline_whoever_is_missing_in_a_pool_loses_the_round_and_the_others_are_mixed(start: Start) -> None:
+    server = start(
+        rounds=1, federation={"clients": 3}, method={"name": "sflv2", "mixing": True}, server=SILENT_IS_FINE,
+    )  # fmt: skip
+    clients = server.clients("abc")
+    a, absent, c = clients
+    for client in clients:
+        client.open()
+    for step in range(4):
+        for client in (a, c):
+            client.push(step)
+        assert step or not server.coordinator.records.history
+        if step == 0:
+            at(server, 0.0)
+            assert not any(e.WhichOneof("event") == "cut_gradients" for e in a.answers), "the pool waits for b"
+            at(server, 121.0)
+            assert reason(absent).startswith("late: ") and not reason(a) and not reason(c)
+        returned = [e.cut_gradients.step for e in a.answers if e.WhichOneof("event") == "cut_gradients"]
+        assert returned == list(range(step + 1))
+    for client in (a, c):
+        client.submit()
+    assert server.coordinator.finished and server.history[0]["dropped"] == 1

@@ -22,6 +22,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "fsl_sage": {"name": "fsl_sage", "alignment": ALIGNED, "moments": "kept"},
     "sflv1": {"name": "sflv1"},
     "sflv2": {"name": "sflv2", "moments": "kept", "optimizer": {"name": "sgd", "momentum": 0.9}},
+    "sflv2, mixed": {"name": "sflv2", "mixing": True},
     "fedavg": {"name": "fedavg"},
     "frozen": {"name": "frozen"},
 }

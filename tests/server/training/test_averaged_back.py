@@ -15,7 +15,7 @@ from heron_core.arrays import Array
 from heron_core.errors import CheckpointError
 from heron_core.models.split_model import SplitModel
 from heron_server.storage.checkpoint import Checkpoint
-from heron_server.training.averaged_back import AveragedBack
+from heron_server.training.backs import AveragedBack
 from heron_server.training.trainer import Trainer
 from heron_server.uploads.assembly import Upload
 

@@ -15,6 +15,7 @@ from heron_core.data.source import Source
 from heron_core.errors import ModelError, TensorError
 from heron_core.models.split_model import AssembledModel, SplitModel
 from heron_core.streams import seeded_torch
+from heron_server.training.decoding import checked
 from heron_server.training.trainer import Trainer
 from heron_server.uploads.assembly import Upload
 
@@ -109,7 +110,7 @@ def test_unusable_uploads_are_refused_and_leave_the_back_untouched(harm: str, me
 
 def test_huge_but_finite_activations_are_not_mistaken_for_inf() -> None:
     big = Upload(0, (torch.full((4, 6), 3e38),), torch.zeros(4, dtype=torch.int64))
-    trainer().check("edge-1", big)
+    checked(tiny.mlp(), "edge-1", big, "uploads")
 
 
 def test_integer_activations_are_not_checked_for_nan() -> None:
@@ -117,7 +118,8 @@ def test_integer_activations_are_not_checked_for_nan() -> None:
     model = SplitModel(
         made.front, made.auxiliary, made.back, made.inputs, (TensorSpec("ids", (2,), "int64"),), made.task
     )
-    trainer(model).check("edge-1", Upload(0, (torch.ones(4, 2, dtype=torch.int64),), torch.zeros(4, dtype=torch.int64)))
+    sent = Upload(0, (torch.ones(4, 2, dtype=torch.int64),), torch.zeros(4, dtype=torch.int64))
+    checked(model, "edge-1", sent, "uploads")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_integers_outside_their_vocabulary_and_odd_bools_are_refused(
     made = tiny.mlp()
     model = SplitModel(made.front, made.auxiliary, made.back, made.inputs, (spec,), made.task)
     with pytest.raises(TensorError, match=f"client 'edge-1', upload 0: {message}"):
-        trainer(model).check("edge-1", Upload(0, (sent,), torch.zeros(1, dtype=torch.int64)))
+        checked(model, "edge-1", Upload(0, (sent,), torch.zeros(1, dtype=torch.int64)), "uploads")
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heron_server.uploads.scheduler import Order, Scheduler, Turn, upload_slots
+from heron_server.uploads.scheduler import Order, Scheduler, Turn, fewest_slots, upload_slots
 
 
 def credits_of(scheduler: Scheduler, names: Iterable[str]) -> dict[str, int]:
@@ -138,11 +139,31 @@ def test_with_fewer_slots_than_clients_arrival_order_keeps_the_budget_and_lets_e
     assert sorted(served) == sorted("abcde" * 2)
 
 
+def test_a_pool_is_released_in_rank_order_once_the_last_of_it_is_whole() -> None:
+    scheduler = Scheduler({"b": 2, "a": 2, "c": 2}, slots=4, pooled=True)
+    assert scheduler.complete("a", 0) == scheduler.complete("c", 0) == []
+    assert scheduler.owing() == {"b": 0}
+    assert scheduler.complete("b", 0) == [("b", 0), ("a", 0), ("c", 0)]
+    assert scheduler.owing() == {}, "the worker has it"
+    for name in "bac":
+        scheduler.consumed(name)
+    assert scheduler.owing() == {"b": 1, "a": 1, "c": 1}
+
+
+def test_without_those_who_are_gone_the_pool_shrinks_and_keeps_its_order() -> None:
+    scheduler = Scheduler({"b": 2, "a": 2, "c": 2}, slots=4, pooled=True)
+    scheduler.complete("c", 0)
+    scheduler.complete("b", 0)
+    assert scheduler.drop("a") == [("b", 0), ("c", 0)]
+    assert scheduler.complete("c", 1) == []
+    assert scheduler.drop("b") == [("c", 1)]
+
+
 class World:
     """Clients that send whatever their credit allows, in any order; a worker that consumes in its own time."""
 
-    def __init__(self, counts: dict[str, int], slots: int, order: Order, seed: int) -> None:
-        self.scheduler, self.slots, self.counts = Scheduler(counts, slots, order), slots, counts
+    def __init__(self, counts: dict[str, int], slots: int, order: Order, seed: int, pooled: bool = False) -> None:
+        self.scheduler, self.slots, self.counts = Scheduler(counts, slots, order, pooled=pooled), slots, counts
         self.random = random.Random(seed)
         self.sent = dict.fromkeys(counts, 0)
         self.dropped: set[str] = set()
@@ -197,14 +218,16 @@ class World:
 
 
 @given(
-    st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(2, 9), st.sampled_from(["canonical", "arrival"]),
-    st.integers(0, 1 << 32), st.booleans(),
+    st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(2, 9),
+    st.sampled_from(["canonical", "arrival", "pooled"]), st.integers(0, 1 << 32), st.booleans(),
 )  # fmt: skip
 def test_whatever_the_order_of_sending_every_upload_gets_through(
-    counts: list[int], slots: int, order: Order, seed: int, drops: bool
+    counts: list[int], slots: int, taking: Literal["canonical", "arrival", "pooled"], seed: int, drops: bool
 ) -> None:
     names = [f"client-{i}" for i in range(len(counts))]
-    world = World(dict(zip(names, counts, strict=True)), slots, order, seed)
+    pooled, order = taking == "pooled", "canonical" if taking == "pooled" else taking
+    slots = max(slots, fewest_slots(len(names), pooled))
+    world = World(dict(zip(names, counts, strict=True)), slots, order, seed, pooled)
     world.check()
     while world.happen(drops):
         pass
