@@ -12,6 +12,7 @@ from pydantic import Field, Strict, model_validator
 from heron_core.spec.averaged_back import AveragedBackSpec
 from heron_core.spec.kinds import ClassNames, Count, Flag, Fraction, NonNegative, Positive, PositiveFloat, Settings
 from heron_core.spec.optimizer import OptimizerSpec
+from heron_core.spec.server_average import ServerAverageSpec
 from heron_core.spec.table import TableSpec
 
 
@@ -228,6 +229,7 @@ class FederationSpec(Settings):
     ] = "uniform"  # fmt: skip
     """What is made of the clients' states. uniform (the paper's 1/N) and samples (by each client's sample count)
     average whatever comes; the others bear `hostile` clients, see docs/hostile.md."""
+    server_average: ServerAverageSpec = ServerAverageSpec()
     hostile: Count = 0
     """f: so many of a round's clients may send what they like. Each rule needs a number of clients for it."""
     most_samples: Count = 0

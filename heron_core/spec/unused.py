@@ -47,6 +47,12 @@ def _rule(table: str) -> dict[str, Use]:
     }  # fmt: skip
 
 
+def _server_average(*names: str) -> Use:
+    setting = "federation.server_average.name"
+    said = attrgetter(setting)
+    return Use(f"with {' or '.join(names)}", lambda s: said(s) in names, lambda s: f'with {setting} = "{said(s)}"')
+
+
 _ZO = _methods("heron", lambda m: m.name == "heron")
 _LEARNS = _methods("a method whose clients learn", lambda m: method_of(m).client_learns)
 _UPLOADS = _methods("a method that uploads activations", lambda m: method_of(m).uploads)
@@ -93,6 +99,10 @@ USERS: Mapping[str, Use] = {
     **dict.fromkeys(("data.partition", "data.train_range", "data.train_limit", "data.test_limit"), _EXPERIMENT),
     "data.alpha": _where("data.partition", "dirichlet"),
     "data.shards_per_client": _where("data.partition", "shards"),
+    "federation.server_average": _LEARNS,
+    "federation.server_average.lr": _server_average("fedavgm", "fedadam", "fedyogi"),
+    "federation.server_average.momentum": _server_average("fedavgm"),
+    **{f"federation.server_average.{key}": _server_average("fedadam", "fedyogi") for key in ("beta1", "beta2", "tau")},
     "federation.hostile": _ROBUST,
     "federation.most_samples": _where("federation.aggregation", "samples"),
     "federation.clip_norm": _where("federation.aggregation", "norm_clipping"),

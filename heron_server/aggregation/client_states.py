@@ -15,10 +15,12 @@ from heron_core.arrays import Array
 from heron_core.errors import TensorError
 from heron_core.spec.methods import Place, goes_up, moment_tensors, place_of
 from heron_core.spec.run_spec import MethodSpec
+from heron_core.spec.server_average import ServerAverageSpec
 from heron_core.wire.codec import Expected, check_finite, expected_of, mismatches
 from heron_server.aggregation.moments import reach_of
+from heron_server.aggregation.server_average import Arrays, ServerAverage
 
-Arrays = dict[str, Array]
+PLAIN = ServerAverageSpec()
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Snapshot:
     """Averaged and shared tensors, moments too, in the client's order."""
     by_rank: dict[int, Arrays] = field(default_factory=dict)
     """Kept and own tensors of each rank that is no longer at the start."""
+    average: Arrays = field(default_factory=dict)
+    """The moments of the Fed-Server's optimiser, where it has any."""
 
 
 def zero_moments(method: MethodSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> Arrays:
@@ -41,10 +45,11 @@ class ClientStates:
     """All versions that can be fetched."""
 
     def __init__(
-        self, method: MethodSpec, most_steps: int, tensors: Mapping[str, Array], buffers: frozenset[str]
-    ) -> None:
+        self, method: MethodSpec, most_steps: int, tensors: Mapping[str, Array], buffers: frozenset[str],
+        server_average: ServerAverageSpec = PLAIN,
+    ) -> None:  # fmt: skip
         """`tensors`: the initial client state without moments, in the client's order. `most_steps`: a client's local
-        steps in the whole run."""
+        steps in the whole run. `server_average`: what follows the aggregation rule."""
         self._most_steps, self.buffers, self.reach = most_steps, buffers, reach_of(method.optimizer)
         start = {**tensors, **zero_moments(method, tensors, buffers)}
         most_batches = most_steps * (method.batch_size // method.micro_batch_rows)
@@ -54,7 +59,9 @@ class ClientStates:
         """The least and the most that a normalisation of the client can have counted."""
         self._places: dict[str, Place] = {n: place_of(method, n, buffer=n in buffers) for n in start}
         self._start = {n: t for n, t in start.items() if self._places[n] in ("kept", "own")}
-        self.versions = {0: Snapshot({n: t for n, t in start.items() if n not in self._start})}
+        self.server_average = ServerAverage(server_average, buffers)
+        average = self.server_average.start(self.averaged_part(start))
+        self.versions = {0: Snapshot({n: t for n, t in start.items() if n not in self._start}, average=average)}
         self.expected_update: Expected = [e for e in expected_of(start) if goes_up(self._places[e[0]])]
         """(name, dtype, shape) of what a client sends up."""
 
@@ -90,14 +97,19 @@ class ClientStates:
         """Those of an update's tensors that aggregation makes one of."""
         return {name: update[name] for name, place in self._places.items() if place == "averaged"}
 
+    def stepped(self, version: int, averaged: Mapping[str, Array]) -> tuple[Arrays, Arrays]:
+        """The averaged parts after the server's optimiser, and its moments then; `averaged`: as the rule gave them."""
+        snapshot = self.versions[version]
+        return self.server_average.step(snapshot.common, averaged, snapshot.average)
+
     def advance(
         self, version: int, averaged: Mapping[str, Array], shared: Mapping[str, Array],
-        updates: Mapping[int, Mapping[str, Array]],
+        updates: Mapping[int, Mapping[str, Array]], average: Arrays,
     ) -> None:  # fmt: skip
         """The version after `version`.
 
-        `averaged`: what aggregation made of the averaged parts. `shared`: at least the shared tensors as they are now.
-        `updates`: by rank, of all whose kept tensors are to be taken.
+        `averaged`, `average`: as `stepped` gave them. `shared`: at least the shared tensors as they are now. `updates`:
+        by rank, of all whose kept tensors are to be taken.
         """
         before = self.versions[version]
         common = {n: averaged[n] if place == "averaged" else shared[n]
@@ -106,7 +118,7 @@ class ClientStates:
         by_rank = dict(before.by_rank)
         for rank, update in updates.items() if kept else ():
             by_rank[rank] = {**by_rank.get(rank, {}), **{name: update[name] for name in kept}}
-        self.versions[version + 1] = Snapshot(common, by_rank)
+        self.versions[version + 1] = Snapshot(common, by_rank, average)
 
     def own(self, version: int, rank: int) -> Arrays:
         """The tensors that the server makes for this rank alone."""
@@ -124,10 +136,11 @@ class ClientStates:
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def tensors(self, version: int) -> Arrays:
-        """`client.<name>`, and `clients.<rank>.<name>` of ranks that are no longer at the start."""
+        """`client.<name>`, `clients.<rank>.<name>` of ranks past the start, `server_average.<moment>.<name>`."""
         snapshot = self.versions[version]
         each = {f"clients.{r}.{n}": t for r, held in sorted(snapshot.by_rank.items()) for n, t in held.items()}
-        return {**{f"client.{n}": t for n, t in snapshot.common.items()}, **each}
+        average = {f"server_average.{n}": t for n, t in snapshot.average.items()}
+        return {**{f"client.{n}": t for n, t in snapshot.common.items()}, **each, **average}
 
     def mismatches(self, tensors: Mapping[str, Array]) -> list[str]:
         """Names of a checkpoint's tensors that do not fit the model, or are missing."""
@@ -137,17 +150,24 @@ class ClientStates:
             places = {self._places.get(name) for name in held}
             wanted = {n: t for n, t in self._start.items() if self._places[n] in places}
             odd += [f"clients.{rank}.{n}" for n in mismatches(expected_of(held), expected_of(wanted))]
-        return odd
+        average = mismatches(expected_of(_average(tensors)), expected_of(self._now.average))
+        return odd + [f"server_average.{n}" for n in average]
 
     def load(self, version: int, tensors: Mapping[str, Array]) -> None:
         """The inverse of `tensors`, as the only version."""
         common, by_rank = _divided(tensors)
         # In the model's order of names, which clients insist on; the file has its own.
-        self.versions = {version: Snapshot({name: common[name] for name in self._now.common}, by_rank)}
+        now = Snapshot({name: common[name] for name in self._now.common}, by_rank, _average(tensors))
+        self.versions = {version: now}
 
     @property
     def _now(self) -> Snapshot:
         return next(iter(self.versions.values()))
+
+
+def _average(tensors: Mapping[str, Array]) -> Arrays:
+    """The moments of the server's optimiser, of a checkpoint."""
+    return {n.removeprefix("server_average."): t for n, t in tensors.items() if n.startswith("server_average.")}
 
 
 def _divided(tensors: Mapping[str, Array]) -> tuple[Arrays, dict[int, Arrays]]:

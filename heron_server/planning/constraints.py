@@ -24,7 +24,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *_nothing_moves(spec.method, facts),
         *_across_batch(spec.method, facts),
         *_logit_adjustment(spec.method, facts),
-        *_proximal(spec.method),
+        *_clients_learn(spec.method, spec.federation.server_average.name),
         *_upload_period(spec.method),
         *_schedules(spec),
         *_averaged_back(spec),
@@ -120,27 +120,23 @@ def _logit_adjustment(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
     if not method.logit_adjustment:
         return
     if row.head == "aligned":
-        yield (
-            f"{asked} adjusts the loss of the client's head, and an aligned head stands for the server's loss, which "
-            "is never adjusted; set it to 0, or take a head that is not aligned"
-        )
+        yield f"{asked}, and an aligned head stands for the server's loss, which is never adjusted; set it to 0"
     elif not row.has_local_loss:
         yield f"{asked} needs clients that learn by a loss of their own, with {method.name} they do not; set it to 0"
     if not facts.takes_prior:
-        yield (
-            f"{asked} adds the log of each client's class shares to the logits, and the task {facts.task} has none to "
-            "add to; set it to 0"
-        )
+        yield f"{asked} adds a client's class shares to the logits, the task {facts.task} has none; set it to 0"
 
 
-def _proximal(method: MethodSpec) -> Iterator[str]:
-    asked = f"method.proximal = {method.proximal:g}"
-    if method.proximal and not method_of(method).client_learns:
-        yield f"{asked} holds back clients that learn, with {method.name} none does; set it to 0"
+def _clients_learn(method: MethodSpec, average: str) -> Iterator[str]:
+    """Of what acts on clients that learn. `average`: the name of federation.server_average."""
+    asked = [f"method.proximal = {method.proximal:g}"] if method.proximal else []
+    asked += [f'federation.server_average.name = "{average}"'] if average != "plain" else []
+    if asked and not method_of(method).client_learns:
+        yield f"{asked[0]} is for clients that learn, with {method.name} none does; remove it"
     elif method.proximal and method.local_steps == 1:
         yield (
-            f"{asked} draws a step to where the round began, and with method.local_steps = 1 that is where each step "
-            "is; set it to 0, or take more local steps"
+            f"{asked[0]} draws a step to where the round began, and with method.local_steps = 1 that is where each "
+            "step is; set it to 0, or take more local steps"
         )
 
 

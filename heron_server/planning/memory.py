@@ -155,12 +155,22 @@ def _client_states(
         Item("client state", VERSIONS * common, f"{VERSIONS} versions of {bytes_text(common)}", "the model", common),
         Item("updates", drawn * up, f"{drawn} clients x {bytes_text(up)}, until they are averaged", few),
         *_rule(federation, tensors),
+        *_server_average(federation, sum(t.size_bytes for t in tensors if t.place == "averaged")),
         Item("kept moments", VERSIONS * clients * kept, f"{VERSIONS} x {clients} clients x {bytes_text(kept)}",
              'federation.clients, or set method.moments = "averaged" or "reset"', clients * kept),
         *_head_moments(method, optimizer, facts),
         Item("aligned heads", VERSIONS * clients * heads, f"{VERSIONS} x {clients} clients x {bytes_text(heads)}",
              "federation.clients or the head", clients * heads),
     ]  # fmt: skip
+
+
+def _server_average(federation: FederationSpec, averaged: int) -> list[Item]:
+    """The moments of the server's optimiser, at most one number of float32 for each that is averaged."""
+    name = federation.server_average.name
+    each = {"plain": 0, "fedavgm": 1}.get(name, 2)
+    formula = f"{VERSIONS} versions of {each} x {bytes_text(averaged)}"
+    whose = 'the model, or set federation.server_average.name = "plain"'
+    return [Item(f"moments of {name}", VERSIONS * each * averaged, formula, whose, each * averaged)] if each else []
 
 
 def _rule(federation: FederationSpec, tensors: list[StateTensor]) -> list[Item]:

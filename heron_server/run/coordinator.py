@@ -59,7 +59,8 @@ class Coordinator:
         self.spec, self.trainer, self.settings, self.clock = spec, trainer, settings, clock
         first = trainer.client_tensors()
         most_steps = spec.rounds * spec.method.local_steps
-        self.states = ClientStates(spec.method, most_steps, first.tensors, first.buffers)
+        average = spec.federation.server_average
+        self.states = ClientStates(spec.method, most_steps, first.tensors, first.buffers, average)
         self._journal = Journal(spec, trainer.metrics, run_dir, observers or Observers(), clock)
         self.ledger, self.records = self._journal.ledger, self._journal.records
         checkpoints = Checkpoints(run_dir, self.states, trainer)

@@ -191,3 +191,26 @@ def clipped(x, before, bound, buffers):
             if x[0][name].dtype.kind == "f":
                 new[name] = mean([a[name] * s_i + before[name] * (1.0 - s_i) for a, s_i in zip(x, s, strict=True)])
     return new
+
+
+# -- the server's own step -------------------------------------------------------------------------------------------
+
+
+def optimised(rule, averaged, start, moments):
+    """By the averaged change: FedAvgM; FedAdam and FedYogi as in Reddi et al., 2021, Algorithm 2. Keeps `moments`."""
+    stepped = {}
+    for name, mean_ in averaged.items():
+        x = start[name].astype(np.float64)
+        change, zero = mean_.astype(np.float64) - x, np.zeros(x.shape, np.float32)
+        m, v = (t.astype(np.float64) for t in moments.get(name, (zero, zero + np.float32(rule.tau**2))))
+        if rule.name == "fedavgm":
+            m = rule.momentum * m + change
+            new = x + (rule.lr or 1) * m
+        else:
+            m = rule.beta1 * m + (1 - rule.beta1) * change
+            yogi = v - (1 - rule.beta2) * change**2 * np.sign(v - change**2)
+            v = yogi if rule.name == "fedyogi" else rule.beta2 * v + (1 - rule.beta2) * change**2
+            new = x + (rule.lr or 0.01) * m / (np.sqrt(v) + rule.tau)
+        moments[name] = m.astype(np.float32), v.astype(np.float32)
+        stepped[name] = new.astype(np.float32)
+    return stepped

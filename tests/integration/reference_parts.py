@@ -103,6 +103,8 @@ class Run:
         self.server_steps = 0
         self.pool = []
         """Uploads that wait for those of the other clients, where batches are mixed."""
+        self.average = {}
+        """The Fed-Server's moments of each weight."""
         self.moments = {}
         """Of the clients' optimisers, where they outlive a round: by rank, or under "all"."""
 
@@ -241,6 +243,10 @@ class Run:
             {n for n, _ in clients[0].net.named_buffers()},
             reference_aggregation.reach_of(self.method.optimizer),
         )  # fmt: skip
+        if self.spec.federation.server_average.name != "plain":
+            weights = {n: t for n, t in new.items() if n in clients[0].trainable}
+            start = as_arrays(clients[0].start)
+            new |= reference_aggregation.optimised(self.spec.federation.server_average, weights, start, self.average)
         new = {n: torch.from_numpy(np.array(t)) for n, t in new.items()}
         if started:
             self.moments["all"] = {n: new[f"moments.{n}"] for n in clients[0].rule.moments()}

@@ -16,7 +16,7 @@ METHODS: dict[str, Tables] = {
     "fsl_sage": {"name": "fsl_sage", "alignment": ALIGNMENT},
     "heron, first-order head": {**HERON, "moments": "averaged", "logit_adjustment": 1.0},
     "heron, joint head": JOINT,
-    "heron, server's head": {**HERON, "auxiliary_update": "server", "moments": "kept"},
+    "heron, server's head": {**HERON, "auxiliary_update": "server", "moments": "kept", "proximal": 0.01},
     "sflv2, mixed batches": {"name": "sflv2", "mixing": True},
     "heron, aligned head": {**HERON, "auxiliary_update": "aligned", "alignment": ALIGNMENT},
     "heron, micro-batches": {**JOINT, "micro_batch": 4, "zo": {"scope": "micro_batch", "normalise": True}},

@@ -239,6 +239,21 @@ def test_a_bound_on_norms_and_a_cap_on_samples_give_the_reference_bits() -> None
     same_bits(data=dirichlet, federation={"clients": 3, "aggregation": "samples", "most_samples": 300})
 
 
+AVERAGES: dict[str, Tables] = {
+    "fedavgm": {"name": "fedavgm"},
+    "fedadam": {"name": "fedadam", "tau": 1e-2},
+    "fedyogi": {"name": "fedyogi", "lr": 0.1},
+}
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_the_servers_optimiser_on_the_average_gives_the_reference_bits(average: str) -> None:
+    federation = {"clients": 3, "clients_per_round": 2, "server_average": AVERAGES[average]}
+    same_bits(method={"moments": "averaged"}, rounds=3, federation=federation)
+    more = {**robust("median"), "server_average": AVERAGES[average]}
+    same_bits(method={"name": "fedavg"}, federation=more, **MODELS["batch_norm"])
+
+
 # -- the guards of the back ---------------------------------------------------------------------------------------
 
 

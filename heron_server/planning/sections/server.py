@@ -45,7 +45,9 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
 def _aggregation(federation: FederationSpec) -> str:
     rule, hostile = federation.aggregation, federation.hostile
     needed = RULES[rule].fewest(hostile)
-    return f"{rule}, bears {hostile} hostile clients with {needed} in a round or more" if hostile else rule
+    step = federation.server_average
+    then = "" if step.name == "plain" else f", then {step.name} at learning rate {step.rate:g}"
+    return f"{rule}{f', bears {hostile} hostile clients with {needed} in a round or more' if hostile else ''}{then}"
 
 
 def memory_section(items: Sequence[Item], memory_limit: int) -> Section:

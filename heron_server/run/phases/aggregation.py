@@ -25,8 +25,9 @@ def aggregate(
         states.buffers,
         states.reach,
     ))
-    end = trainer.end_round(round_number, made.state, made.weights)
-    states.advance(round_number - 1, made.state, end.client_state, given)
+    averaged, moments = states.stepped(round_number - 1, made.state)
+    end = trainer.end_round(round_number, averaged, made.weights)
+    states.advance(round_number - 1, averaged, end.client_state, given, moments)
     if end.heads_due:
         heads = trainer.align(round_number, {rank: states.own(round_number, rank) for rank in end.heads_due})
         for rank, head in heads.items():

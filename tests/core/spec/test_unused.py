@@ -27,11 +27,12 @@ GIVEN: dict[str, Any] = {
     "server_optimizer": {"lr": 0.1},
     "model.auxiliary": "gap_linear",
     "guard": {"clip_gradient": 1.0},
+    "federation.server_average": {"name": "fedadam"},
     "averaged_back": {"decay": 0.0},
 }
 UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary", "guard"}
 ONE_BACK = {"averaged_back", "method.mixing"}
-LEARNS = {"method.proximal", "method.moments", "method.optimizer"}
+LEARNS = {"federation.server_average", "method.proximal", "method.moments", "method.optimizer"}
 ADJUSTS = {"method.logit_adjustment"}
 USED = {
     "heron": {"method.zo", "method.auxiliary_update"} | LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
@@ -63,6 +64,11 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("federation.hostile", 0, {"federation.aggregation": "krum"}, {}),
     ("federation.most_samples", 9, {"federation.aggregation": "samples"}, {"federation.aggregation": "median"}),
     ("federation.clip_norm", 1.0, {"federation.aggregation": "norm_clipping"}, {"federation.aggregation": "krum"}),
+    *((f"federation.server_average.{key}", 0.5, {"federation.server_average.name": used},
+       {"federation.server_average.name": unused})
+      for key, used, unused in (("lr", "fedavgm", "plain"), ("momentum", "fedavgm", "fedadam"),
+                                ("beta1", "fedyogi", "fedavgm"), ("beta2", "fedadam", "fedavgm"),
+                                ("tau", "fedadam", "fedavgm"))),
     ("data.holdout", 0.1, {"data.source": "client"}, {"data.source": "digits"}),
     ("data.holdout_by", "group", {"data.source": "client"}, {"data.source": "digits"}),
     ("data.table", {}, {"data.source": "client"}, {"data.source": "digits"}),

@@ -39,7 +39,7 @@ def advance(held: ClientStates, given: dict[int, dict[str, Any]], shared: dict[s
     parts = {rank: held.averaged_part(state) for rank, state in given.items()}
     before = held.averaged_part(held.common(0))
     averaged = Mean(uniform).aggregate(Updates(parts, dict.fromkeys(given, 1), before, held.buffers)).state
-    held.advance(0, averaged, shared or {}, given)
+    held.advance(0, averaged, shared or {}, given, {})
 
 
 def update(held: ClientStates, add: float, rank: int = 0, version: int = 0) -> dict[str, Any]:

@@ -29,8 +29,12 @@ MICRO = {"batch_size": 32, "micro_batch": 8}
         ({"method": {"zo": {"normalise": True}}}, "needs two or more, here there is 1; raise num_directions"),
         ({"method": {"name": "sflv2", "logit_adjustment": 1.0}}, "by a loss of their own, with sflv2 they do not"),
         ({"method": {"name": "frozen", "logit_adjustment": 0.5}}, "logit_adjustment = 0.5 needs clients that learn"),
-        ({"method": {"name": "frozen", "proximal": 0.1}}, "holds back clients that learn, with frozen none does"),
-        ({"method": {"proximal": 0.1, "local_steps": 1}}, "local_steps = 1 that is where each step is"),
+        ({"method": {"name": "frozen", "proximal": 0.1}}, "proximal = 0.1 is for clients that learn, with frozen none"),
+        (
+            {"method": {"name": "frozen"}, "federation": {"server_average": {"name": "fedadam"}}},
+            'server_average.name = "fedadam" is for clients that learn, with frozen none does; remove it',
+        ),
+        ({"method": {"proximal": 0.1, "local_steps": 1}}, "local_steps = 1 that is where each step is;"),
         (
             {"method": {"auxiliary_update": "aligned", "logit_adjustment": 1.0}},
             "an aligned head stands for the server's loss",

@@ -36,8 +36,8 @@ def test_the_digits_have_classes_and_nothing_else(task: str) -> None:
 def test_logits_are_adjusted_by_class_shares_and_nothing_else(task: str) -> None:
     spec = mlp(task, data={"source": "client"}, method={"logit_adjustment": 1.0})
     message = refused(spec, ServerSettings(test_data="none"))
-    assert message.startswith("method.logit_adjustment = 1 adds the log of each client's class shares to the logits")
-    assert message.endswith(f"the task {task} has none to add to; set it to 0")
+    assert message.startswith("method.logit_adjustment = 1 adds a client's class shares to the logits")
+    assert message.endswith(f"the task {task} has none; set it to 0")
 
 
 @pytest.mark.parametrize("partition", ["dirichlet", "shards"])

@@ -40,7 +40,15 @@ def test_learning_rates_go_on_where_they_were(start: Start, method: str) -> None
     resumes_with_the_same_bits(start, method={**METHODS[method], "optimizer": moving}, server_optimizer=moving)
 
 
-def resumes_with_the_same_bits(start: Start, **tables: Any) -> None:
+@pytest.mark.parametrize("name", ["fedavgm", "fedadam", "fedyogi"])
+def test_moments_of_the_servers_own_step_go_on_where_they_were(start: Start, name: str) -> None:
+    tensors = resumes_with_the_same_bits(start, federation={"clients": 2, "server_average": {"name": name}})
+    assert np.any(tensors["server_average.first.front.0.weight"])
+    assert ("server_average.second.front.0.weight" in tensors) == (name != "fedavgm")
+
+
+def resumes_with_the_same_bits(start: Start, **tables: Any) -> dict[str, Any]:
+    """The last checkpoint's tensors."""
     undisturbed = start("undisturbed", rounds=3, **tables)
     clients = undisturbed.clients("ab")
     for _ in range(3):
@@ -62,6 +70,7 @@ def resumes_with_the_same_bits(start: Start, **tables: Any) -> None:
     expected, found = undisturbed.tensors, second.tensors
     assert expected.keys() == found.keys()
     assert all(np.array_equal(t, found[n]) and t.dtype == found[n].dtype for n, t in expected.items())
+    return found
 
 
 @EVERY
