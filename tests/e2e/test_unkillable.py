@@ -30,7 +30,7 @@ def tables(rounds: int = ROUNDS, min_clients: int = 1, **server: Any) -> dict[st
         "rounds": rounds,
         "method": {"local_steps": 60, "batch_size": 16, "zo": {"mu": 1e-2}},
         "averaged_back": {"decay": 0.99},
-        "federation": {"clients": CLIENTS, "min_clients": min_clients},
+        "federation": {"clients": CLIENTS, "min_clients": min_clients, "server_average": {"name": "fedavgm"}},
         "server": server,
     }
 
