@@ -29,7 +29,7 @@ def refused(tables: dict[str, Any]) -> str:
         ({"method": {"optimiser": {}}}, "unknown key method.optimiser (did you mean optimizer?)"),
         ({"federation": {"client": 4}}, "unknown key federation.client (did you mean clients?)"),
         ({"batch_size": 8}, "unknown key batch_size (did you mean method.batch_size or method.alignment.batch_size?)"),
-        ({"method": {"lr": 1.0}}, "(did you mean method.alignment.lr or method.optimizer.lr or server_optimizer.lr?)"),
+        ({"method": {"lr": 1.0}}, "(did you mean method.alignment.lr or method.optimizer.lr or server_optimizer.lr"),
         ({"threads": {"xyzzy": 4}}, "unknown key threads.xyzzy (known keys: client, server)"),
     ],
 )
