@@ -20,6 +20,7 @@ from heron_client.transport.grpc_transport import GrpcTransport
 from heron_client.transport.trust import Trust
 from heron_client.trust import choose_trust
 from heron_core.data.facts import DataFacts
+from heron_core.data.source import Source
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 from heron_core.version import PROTOCOL_VERSION, __version__
@@ -107,6 +108,7 @@ class Trial:
         self._class_names = class_names
         self.warnings = self._backend.lint() if ":" in spec.model.name else ()
         """Of a user's own model: what is probably not meant."""
+        self._own: Source | None = None
         self._workspace: Workspace | None = None
 
     @property
@@ -130,13 +132,14 @@ class Trial:
         """Opens every sample of own data once, and says what is in them. Raises DataError, after all that is wrong."""
         if self._spec.data.source != "client":
             return
-        own = load_own_data(self._settings, self._spec, self._backend, self._class_names)
-        for line in check_samples(own, self._backend.inputs, self._backend.labels, say):
+        self._own = load_own_data(self._settings, self._spec, self._backend, self._class_names)
+        for line in check_samples(self._own, self._backend.inputs, self._backend.labels, say):
             say(f"samples      {line}")
 
     def load_data(self) -> str:
-        """Says what this client trains on, as the first of the run's clients. Raises DataError."""
-        workspace = Workspace(self._settings, self._spec, self._backend, class_names=self._class_names)
+        """Says what this client trains on, as the first of the run's clients; own data is not loaded again. Raises
+        DataError."""
+        workspace = Workspace(self._settings, self._spec, self._backend, class_names=self._class_names, own=self._own)
         workspace.prepare(0, self._spec.federation.clients)
         self._workspace = workspace
         histogram = f", class histogram {text}" if (text := workspace.class_histogram_text) else ""

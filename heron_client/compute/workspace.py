@@ -34,15 +34,17 @@ class Workspace:
 
     def __init__(
         self, settings: ClientSettings, spec: RunSpec, backend: Backend, shares: data.Shares | None = None,
-        class_names: Sequence[str] = (),
+        class_names: Sequence[str] = (), own: Source | None = None,
     ) -> None:  # fmt: skip
-        """`class_names`: the run's, as far as they are known. Raises DataError where own data cannot be loaded."""
+        """`class_names`: the run's, as far as they are known. `own`: own data that is loaded already. Raises DataError
+        where it cannot be loaded."""
         self.spec, self._settings, self._shares = spec, settings, shares or data.Shares()
         self._backend = backend
         self.state = ClientState(backend, spec.method)
         self.class_names = tuple(class_names)
-        is_own = spec.data.source == "client"
-        self._own = load_own_data(settings, spec, backend, class_names) if is_own else None
+        if own is None and spec.data.source == "client":
+            own = load_own_data(settings, spec, backend, class_names)
+        self._own = own
         self.facts = self._facts()
         """Of own data; None where the run's data is an experiment's."""
         self._dealt: tuple[int, int] | None = None
