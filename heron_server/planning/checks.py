@@ -22,7 +22,7 @@ from heron_core.own_code import find_code_in
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import DataSpec, RunSpec
 from heron_server.config import ServerSettings
-from heron_server.planning.constraints import check_constraints
+from heron_server.planning.constraints.check import check_constraints
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.measuring import measure_model
 from heron_server.planning.memory import Item, check_memory_limit, server_memory
