@@ -114,7 +114,7 @@ def _batch_norm_(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def _bytes_per_sample(x: Tensor) -> int:
-    return x[0].numel() * x.element_size() if x.shape[0] else 0
+    return x.numel() // x.shape[0] * x.element_size() if x.shape[0] else 0
 
 
 def _batch_like(piece: Tensor, size: int) -> Tensor:
