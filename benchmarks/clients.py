@@ -71,9 +71,9 @@ class ProductClient:
 
     def __init__(self, spec: Any, device: str = "cpu") -> None:
         from heron_client.compute.backends.torch_backend import TorchBackend
-        from heron_client.compute.role import role_of
         from heron_core.data.source import ArraySource
         from heron_core.models import build_split_model
+        from heron_core.spec.role import role_of
 
         self.spec, self.device = spec, torch.device(device)
         self.model = build_split_model(spec.model)

@@ -16,7 +16,6 @@ from heron_client.compute.backends.torch_backprop import TorchCutPass, head_grad
 from heron_client.compute.backends.torch_modules import TorchModules, row_major, vector
 from heron_client.compute.backends.torch_per_sample import PerSample
 from heron_client.compute.backends.torch_stages import TorchStageInputs, trunk_of
-from heron_client.compute.role import Role, role_of
 from heron_client.config import ClientSettings
 from heron_core.arrays import Array, TensorSpec
 from heron_core.device import resolve_device
@@ -27,6 +26,7 @@ from heron_core.models.families.stages import stage_of
 from heron_core.models.lint.lint import lint
 from heron_core.models.split_model import SplitModel
 from heron_core.own_code import find_code_in
+from heron_core.spec.role import Role, role_of
 from heron_core.spec.run_spec import RunSpec
 
 

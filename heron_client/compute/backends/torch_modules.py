@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from heron_client.compute.backend import Vector
-from heron_client.compute.role import Role
 from heron_core.arrays import Array
 from heron_core.device import to_inputs, use_threads
 from heron_core.errors import ModelError
 from heron_core.models.split_model import SplitModel, Tensors, activations_of, movable
 from heron_core.models.tasks.task import TakesPrior
 from heron_core.own_code import naming_users_code
+from heron_core.spec.role import Role
 from heron_core.streams import Part, seeded_torch
 
 

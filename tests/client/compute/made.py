@@ -10,11 +10,11 @@ from heron_client.compute.backends.torch_backend import TorchBackend
 from heron_client.compute.batch import Batches
 from heron_client.compute.client_state import ClientState
 from heron_client.compute.local_round import LocalRound
-from heron_client.compute.role import role_of
 from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
 from heron_core.data.source import Source
 from heron_core.models.split_model import SplitModel
+from heron_core.spec.role import role_of
 from heron_core.spec.run_spec import RunSpec
 
 CPU = torch.device("cpu")

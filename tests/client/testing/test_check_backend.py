@@ -13,12 +13,12 @@ from client.compute.made import CPU, same
 
 from heron_client.compute.backend import Forward, MicroBatch
 from heron_client.compute.backends.torch_backend import TorchBackend
-from heron_client.compute.role import role_of
 from heron_client.testing import check_backend
 from heron_core.arrays import Array
 from heron_core.errors import ModelError
 from heron_core.models import build_split_model
 from heron_core.models.split_model import SplitModel
+from heron_core.spec.role import role_of
 from heron_core.spec.run_spec import ModelSpec
 
 MODELS: dict[str, SplitModel] = {

@@ -1,4 +1,4 @@
-"""What a backend must know of the run's settings: the client's part in the method."""
+"""What runs the model must know of the settings: the client's part in the method."""
 
 from __future__ import annotations
 
