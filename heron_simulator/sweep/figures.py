@@ -31,6 +31,8 @@ class Gathered:
     point: Point
     rows: list[Row]
     controls: list[Row]
+    pairs: list[tuple[Row, Row]]
+    """A run and its control, for each seed of which both came to an end."""
     failed: list[str]
     missing: frozenset[str]
     """Fingerprints of runs that are not there yet, controls included."""
@@ -56,13 +58,18 @@ def _gathered(point: Point, rows: Mapping[str, Row]) -> Gathered:
     reasons = dict.fromkeys(str(found[run.fingerprint]["failed"]) for run in runs if run.fingerprint not in good
                             and run.fingerprint in found)  # fmt: skip
     return Gathered(
-        point, _of(point.runs, good), _of(point.controls, good), list(reasons),
+        point, _of(point.runs, good), _of(point.controls, good), _pairs(point, good), list(reasons),
         frozenset(run.fingerprint for run in runs if run.fingerprint not in found),
     )  # fmt: skip
 
 
 def _of(runs: list[Run], rows: Mapping[str, Row]) -> list[Row]:
     return [rows[run.fingerprint] for run in runs if run.fingerprint in rows]
+
+
+def _pairs(point: Point, rows: Mapping[str, Row]) -> list[tuple[Row, Row]]:
+    both = [(run.fingerprint, control.fingerprint) for run, control in zip(point.runs, point.controls, strict=False)]
+    return [(rows[run], rows[control]) for run, control in both if run in rows and control in rows]
 
 
 def spread_of(rows: list[Row], column: str) -> Spread | None:

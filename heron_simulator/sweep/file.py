@@ -44,6 +44,9 @@ class SweepFile(Settings):
     """The first of them; fresh seeds for a final table."""
     control: Flag = True
     """Add the frozen control beside every point."""
+    ceiling: str = ""
+    """Label of the variant that is the ceiling: the page says what share of the way to it from the control each point
+    goes. Empty: no such column."""
     x: str = ""
     """The picture's horizontal axis: a dotted setting, a column of results.csv, or `round`. Empty: the first axis, or
     else one place for each variant."""

@@ -9,6 +9,7 @@ from heron_core.version import __version__
 from heron_server.text.toml import to_toml
 from heron_server.text.units import UNKNOWN, bytes_text, macs_text, number_text, seconds_text
 from heron_simulator.sweep.figures import Gathered, Spread, headline
+from heron_simulator.sweep.paired import paired, share_text, text
 from heron_simulator.sweep.plan import Sweep, shown
 
 HEADINGS = {
@@ -46,20 +47,32 @@ def _table(sweep: Sweep, gathered: Sequence[Gathered]) -> str:
     controlled = any(g.point.controls for g in gathered)
     headings = [
         *([""] if sweep.file.variants else []), *(key.rpartition(".")[2] for key in axes), figure,
-        *(["frozen control"] if controlled else []), "majority class", *(HEADINGS.get(c, c) for c in columns),
+        *(_control_headings(sweep) if controlled else []), "majority class", *(HEADINGS.get(c, c) for c in columns),
     ]  # fmt: skip
     lines = [_line(headings), _line(["---"] * len(headings))]
     for g in gathered:
         lines.append(_line([
             *([g.point.label] if sweep.file.variants else []), *(shown(g.point.axes[key]) for key in axes),
-            spread_text(column, g.spread(column)), *([_control(g, column)] if controlled else []),
+            spread_text(column, g.spread(column)), *(_control(sweep, gathered, g, column) if controlled else []),
             *(spread_text(c, g.spread(c)) for c in ("majority_accuracy", *columns)),
         ]))  # fmt: skip
     return "\n".join(lines)
 
 
-def _control(g: Gathered, column: str) -> str:
-    return spread_text(column, g.control(column)) if g.point.controls else "is one"
+def _control_headings(sweep: Sweep) -> list[str]:
+    return ["frozen control", "above it", *(["of the way to the ceiling"] if sweep.file.ceiling else [])]
+
+
+def _control(sweep: Sweep, gathered: Sequence[Gathered], g: Gathered, column: str) -> list[str]:
+    """The control, what the point is above it, and the share of the way to the ceiling if there is one."""
+    if not g.point.controls:
+        return ["is one", *["-"] * (len(_control_headings(sweep)) - 1)]
+    found = paired(g, column)
+    cells = [spread_text(column, g.control(column)), text(found)]
+    if sweep.file.ceiling:
+        (top,) = (c for c in gathered if c.point.label == sweep.file.ceiling and c.point.axes == g.point.axes)
+        cells.append(share_text(found, paired(top, column)))
+    return cells
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -96,7 +109,8 @@ def _reading(sweep: Sweep, gathered: Sequence[Gathered]) -> str:
     if any(g.point.controls for g in gathered):
         text += (
             " The frozen control is the same run with clients that never train: only what lies above it shows that "
-            "clients learnt."
+            "clients learnt. *Above it*: the mean difference in points, seed by seed, with its 95 % interval, and on "
+            "how many seeds the run was above its control."
         )
     missing = len(frozenset().union(*(g.missing for g in gathered)))
     return text + (f"\n\n**Not finished: {missing} runs are missing.**" if missing else "")

@@ -117,6 +117,8 @@ def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:
     variants = file.variants or (Variant(label=str(name or "heron")),)
     if len({v.label for v in variants}) < len(variants):
         raise ConfigError(f"{path}: every variant needs a label of its own")
+    if file.ceiling and (file.ceiling not in {v.label for v in variants} or not file.control):
+        raise ConfigError(f'{path}: ceiling = "{file.ceiling}" must be a variant\'s label, with control = true; mend')
     points = [
         _point(f"{path}, {variant.label}", path.parent, file, base, variant, dict(zip(file.axes, values, strict=True)))
         for variant in variants

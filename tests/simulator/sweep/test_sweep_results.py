@@ -64,7 +64,7 @@ def test_page_has_question_spread_control_majority_command_and_version(
     write(sweep, store, "heron-simulate --sweep mu.toml")
     page = (tmp_path / "out" / "README.md").read_text()
     assert "Does mu matter?" in page
-    assert "| 0.001 | 81.0 ± 1.4 % | 55.0 ± 7.1 % | 10.0 ± 0.0 % | - | 2.00 KiB | 44 |" in page
+    assert "| 0.001 | 81.0 ± 1.4 % | 55.0 ± 7.1 % | +26.0 (-24.8 to +76.8), 2 of 2 | 10.0 ± 0.0 % | - |" in page
     assert "| 0.01 | 91.0 ± 1.4 % | 55.0 ± 7.1 % |" in page
     assert f"heron-simulate --sweep mu.toml\n```\n\nHeron {__version__}" in page
     assert "rounds = 4" in page

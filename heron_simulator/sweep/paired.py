@@ -1,0 +1,68 @@
+"""A point beside its frozen controls, seed by seed: what its clients' training is worth, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, sqrt
+from statistics import mean, stdev
+
+from heron_simulator.sweep.figures import Gathered
+from heron_simulator.sweep.store import number
+
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""Student's t at 97.5 % for 1, 2, ... degrees of freedom; the last also stands for more."""
+NO_GAP = 2.0
+"""Where the ceiling is nearer to the control than so many standard deviations of the difference, the front does not
+matter."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences of one column, one for each seed of which both runs are there."""
+
+    differences: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return mean(self.differences)
+
+    @property
+    def deviation(self) -> float:
+        """Sample standard deviation; 0 for one seed."""
+        return stdev(self.differences) if len(self.differences) > 1 else 0.0
+
+    @property
+    def half_width(self) -> float:
+        """Of the mean's 95 % interval; without end for one seed."""
+        n = len(self.differences)
+        return T_975[min(n - 1, len(T_975)) - 1] * self.deviation / sqrt(n) if n > 1 else inf
+
+    @property
+    def above(self) -> int:
+        """Seeds on which the point is above its control."""
+        return sum(d > 0 for d in self.differences)
+
+
+def paired(gathered: Gathered, column: str) -> Paired | None:
+    """The point's figure less its control's; None where no seed has both."""
+    found = [(number(row, column), number(control, column)) for row, control in gathered.pairs]
+    differences = tuple(a - b for a, b in found if a is not None and b is not None)
+    return Paired(differences) if differences else None
+
+
+def text(found: Paired | None) -> str:
+    """`+3.1 (+1.9 to +4.3), 5 of 5`: points of the mean difference, its 95 % interval, and seeds above the control."""
+    if found is None:
+        return "-"
+    low, high = (100 * (found.mean + sign * found.half_width) for sign in (-1, 1))
+    interval = f" ({low:+.1f} to {high:+.1f})" if len(found.differences) > 1 else ""
+    return f"{100 * found.mean:+.1f}{interval}, {found.above} of {len(found.differences)}"
+
+
+def share_text(found: Paired | None, ceiling: Paired | None) -> str:
+    """`74 %` of the way from the control to the ceiling, or that there is no way to speak of."""
+    if found is None or ceiling is None:
+        return "-"
+    if ceiling.mean <= NO_GAP * ceiling.deviation or ceiling.mean <= 0:
+        return "the front does not matter"
+    return f"{100 * found.mean / ceiling.mean:.0f} %"
