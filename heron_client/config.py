@@ -20,7 +20,7 @@ class OwnData(Settings):
     path: LocalPath | None = None
     """The file, or the folder of images, of x.npy and y.npy, or that dataset.save_to_disk made."""
     folder: LocalPath | None = None
-    """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
+    """Where experiment data (cifar10, arrays) lies. Empty: $HERON_DATA."""
     on_bad_sample: Literal["refuse", "skip"] = "refuse"
     """What cannot be read, or holds NaN or Inf: refuse it when its turn comes, or skip it, which opens each sample once
     at the start; what is skipped is counted and shown."""

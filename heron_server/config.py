@@ -59,7 +59,7 @@ class ServerSettings(Settings):
     that cannot be the same scale is refused, or only said in the log like smaller differences (warn), or not looked at
     (off)."""
     data_folder: LocalPath | None = None
-    """Where experiment data (cifar10) lies. Empty: $HERON_DATA."""
+    """Where experiment data (cifar10, arrays) lies. Empty: $HERON_DATA."""
     python_path: tuple[LocalPath, ...] = ()
     """Folders to search for your own code."""
     quorum: Annotated[float, Strict(), Field(gt=0, le=1)] = 0.5

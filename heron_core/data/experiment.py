@@ -10,60 +10,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.arrays import TensorSpec
-from heron_core.data.partition import dirichlet, iid, shards
+from heron_core.data.partition import dirichlet, iid, shards, whole_groups
 from heron_core.data.sensor import Sensor
 from heron_core.data.source import Source, Subset
+from heron_core.data.sources.holdout import groups_of, split_holdout
 from heron_core.errors import DataError
 from heron_core.streams import generator
 
 if TYPE_CHECKING:
     from heron_core.data.contract import InputContract
-    from heron_core.spec.run_spec import DataSpec
+    from heron_core.spec.data import DataSpec
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Train and test samples of one run, the limits applied; `input_shape` is without the batch.
+    """Train and test samples of one run, the limits applied.
 
     With data.validation, `test` is what was set apart of the training half.
     """
 
     train: Source
     test: Source
-    input_shape: tuple[int, ...]
-    classes: int
 
 
 def load_experiment(
     spec: DataSpec, seed: int, folder: Path | None = None, *, cache_dir: Path | None = None
 ) -> Experiment:
-    """The experiment's data. `folder` (None: $HERON_DATA) and `cache_dir` (None: the user's) are for cifar10.
+    """The experiment's data. `folder` (None: $HERON_DATA) is for cifar10 and arrays, `cache_dir` (None: the user's)
+    for cifar10.
 
     Raises DataError if it is missing, cannot be read, or has fewer samples than a limit asks for.
     """
+    train: Source
+    test: Source
     if spec.source == "digits":
         from heron_core.data.sources import digits
 
         train, test = digits.load(_sensor(spec, seed, digits.INPUT_SHAPE))
-        shape, classes = digits.INPUT_SHAPE, digits.CLASSES
     elif spec.source == "cifar10":
         from heron_core.data.sources import cifar10
 
         train, test = cifar10.load(folder, cache_dir, _sensor(spec, seed, cifar10.INPUT_SHAPE))
-        shape, classes = cifar10.INPUT_SHAPE, cifar10.CLASSES
+    elif spec.source == "arrays":
+        from heron_core.data.sources import arrays
+
+        train, test = arrays.load(spec, seed, folder)
     else:
         raise DataError(
             f"data.source = {spec.source!r} is no experiment data: each client's own file names its data; "
-            "set digits or cifar10 in the run spec for shared data"
+            "set digits, cifar10 or arrays in the run spec for shared data"
         )
     training = _limited(_in_range(train, spec.train_range), spec.train_limit, seed, "train")
+    if spec.validation and spec.partition == "groups":
+        return Experiment(*split_holdout(training, spec.validation, seed, "experiment", "validation", "group"))
     if spec.validation:
-        return Experiment(*_set_apart(training, spec.validation, seed), shape, classes)
-    return Experiment(training, _limited(test, spec.test_limit, seed, "test"), shape, classes)
+        return Experiment(*_set_apart(training, spec.validation, seed))
+    return Experiment(training, _limited(test, spec.test_limit, seed, "test"))
 
 
 def experiment_contract(source: str, spec: TensorSpec) -> InputContract:
-    """How the stored values of this experiment become the model's input `spec`. Needs no files."""
+    """How the stored values of digits and cifar10 become the model's input `spec`. Needs no files."""
     from heron_core.data.sources import cifar10, digits
 
     assert source in ("digits", "cifar10"), source
@@ -72,7 +78,7 @@ def experiment_contract(source: str, spec: TensorSpec) -> InputContract:
 
 def client_share(experiment: Experiment, spec: DataSpec, seed: int, rank: int, clients: int) -> Source:
     """The training samples of the client at `rank`. Raises DataError if any part would be empty."""
-    return Subset(experiment.train, _part(_parts(experiment.train.labels, spec, seed, clients), rank))
+    return Subset(experiment.train, _part(_parts(experiment.train, spec, seed, clients), rank))
 
 
 class Shares:
@@ -86,17 +92,20 @@ class Shares:
         key = (spec.model_dump_json(), seed, folder, clients)
         if key not in self._divided:
             train = load_experiment(spec, seed, folder).train
-            self._divided[key] = (train, _parts(train.labels, spec, seed, clients))
+            self._divided[key] = (train, _parts(train, spec, seed, clients))
         train, parts = self._divided[key]
         return Subset(train, _part(parts, rank))
 
 
 def share_sizes(experiment: Experiment, spec: DataSpec, seed: int, clients: int) -> list[int]:
     """Training samples of each client by rank. Raises DataError if any part would be empty."""
-    return [len(part) for part in _parts(experiment.train.labels, spec, seed, clients)]
+    return [len(part) for part in _parts(experiment.train, spec, seed, clients)]
 
 
-def _parts(labels: NDArray[np.int64], spec: DataSpec, seed: int, clients: int) -> list[NDArray[np.int64]]:
+def _parts(train: Source, spec: DataSpec, seed: int, clients: int) -> list[NDArray[np.int64]]:
+    if spec.partition == "groups":
+        return whole_groups(groups_of(train), clients, seed)
+    labels = train.labels
     if spec.partition == "dirichlet":
         return dirichlet(labels, clients, seed, spec.alpha)
     if spec.partition == "shards":

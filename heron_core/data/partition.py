@@ -1,4 +1,4 @@
-"""How the experiment's samples are divided among clients: pure functions of labels, number of parts and seed.
+"""How the experiment's samples are divided among clients: pure functions of labels or groups, parts and seed.
 
 Each gives one sorted int64 index array per client rank; together they hold every sample once. A part without
 samples is a DataError.
@@ -51,6 +51,22 @@ def shards(labels: NDArray[np.int64], parts: int, seed: int, shards_per_client: 
     cut = np.array_split(by_label, num_shards)
     dealt = rng.permutation(num_shards).reshape(parts, shards_per_client)
     return _finished([np.concatenate([cut[i] for i in hand]) for hand in dealt])
+
+
+def whole_groups(groups: NDArray[np.int64], parts: int, seed: int) -> list[Indices]:
+    """Groups, the largest first (those of one size in an order drawn), each to the part that has the fewest samples."""
+    kinds, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(kinds) < parts:
+        raise DataError(
+            f'data.partition = "groups" deals whole groups to {parts} clients, and there are {len(kinds)} to train on; '
+            "lower federation.clients, or take another partition"
+        )
+    order = generator(seed, "partition").permutation(len(kinds))
+    dealt, held = np.empty(len(kinds), np.int64), np.zeros(parts, np.int64)
+    for group in order[np.argsort(-sizes[order], kind="stable")]:
+        dealt[group] = held.argmin()
+        held[dealt[group]] += sizes[group]
+    return _finished(np.flatnonzero(dealt[place] == part) for part in range(parts))
 
 
 def class_histogram(labels: NDArray[np.int64], classes: int) -> list[int]:

@@ -17,7 +17,7 @@ from heron_core.errors import DataError
 from heron_core.streams import generator
 
 if TYPE_CHECKING:
-    from heron_core.spec.run_spec import SensorSpec
+    from heron_core.spec.data import SensorSpec
 
 Half = Literal["train", "test"]
 MIDDLE = np.float32(0.5)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -68,19 +69,19 @@ def overwrite(layer: Layer, x: Tensor) -> Tensor:
     return x
 
 
-def convolve(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """`convolution(x)` in pieces sized by the larger of its two maps; x [B, C, H, W] is kept."""
-    stride_h, stride_w = convolution.stride
-    outgoing = convolution.out_channels * (x.shape[2] // stride_h) * (x.shape[3] // stride_w) * x.element_size()
+def convolve(convolution: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    """`convolution(x)` in pieces sized by the larger of its two maps; x [B, C, H, W] or [B, C, L] is kept."""
+    places = prod(size // stride for size, stride in zip(x.shape[2:], convolution.stride, strict=True))
+    outgoing = convolution.out_channels * places * x.element_size()
     return in_pieces(convolution, x, rows_per_piece(max(outgoing, _bytes_per_sample(x))))
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
-    """`norm(x)` for BatchNorm2d or a per-sample norm; without a graph the result takes x's place."""
+    """`norm(x)` for BatchNorm1d or 2d, or a per-sample norm; without a graph the result takes x's place."""
     if not keeps_no_graph(x):
         normalised: Tensor = norm(x)
         return normalised
-    if isinstance(norm, nn.BatchNorm2d) and x.numel() > x.shape[1]:
+    if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and x.numel() > x.shape[1]:
         return _batch_norm_(norm, x)
     return overwrite(norm, x)
 
@@ -90,8 +91,8 @@ def relu(x: Tensor) -> Tensor:
     return F.relu(x, inplace=True)
 
 
-def _batch_norm_(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """`norm(x)` written over x by nn.BatchNorm2d's own kernel: the same bits and running statistics.
+def _batch_norm_(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """`norm(x)` written over x by its own kernel: the same bits and running statistics.
 
     Like it, `track_running_stats = False` in train mode leaves the buffers alone.
     """

@@ -27,6 +27,7 @@ from heron_core.spec.run_spec import ModelSpec
 BUILT_IN: Mapping[str, str] = {
     "digits_cnn": "heron_core.models.families.digits_cnn:digits_cnn",
     "cifar_cnn": "heron_core.models.families.cifar_cnn:cifar_cnn",
+    "series_cnn": "heron_core.models.families.series_cnn:series_cnn",
     "mlp": "heron_core.models.families.mlp:mlp",
     "resnet18": "heron_core.models.families.resnet:resnet",
     "resnet34": "heron_core.models.families.resnet:resnet",

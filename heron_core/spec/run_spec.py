@@ -10,15 +10,25 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, model_validator
 
 from heron_core.spec.averaged_back import AveragedBackSpec
-from heron_core.spec.kinds import ClassNames, Count, Flag, Fraction, NonNegative, Positive, PositiveFloat, Settings
+from heron_core.spec.data import DataSpec
+from heron_core.spec.kinds import (
+    Count,
+    Fingerprint,
+    Flag,
+    NonNegative,
+    PlaceInFolder,
+    Positive,
+    PositiveFloat,
+    Settings,
+)
 from heron_core.spec.optimizer import OptimizerSpec
 from heron_core.spec.server_average import ServerAverageSpec
-from heron_core.spec.table import TableSpec
 
 
 class ModelSpec(Settings):
     name: str = "digits_cnn"
-    """Built-in family (digits_cnn, cifar_cnn, mlp, resnet18, -34, -50) or your own `package.module:factory`."""
+    """Built-in family (digits_cnn, cifar_cnn, series_cnn, mlp, resnet18, -34, -50) or your own
+    `package.module:factory`."""
     cut: str = ""
     """The sub-module to cut after, e.g. stem, layer1.0 (the paper's), layer1, layer2. Empty: the family's default."""
     norm: Literal["group", "batch"] = "group"
@@ -35,8 +45,8 @@ class ModelSpec(Settings):
     classes: Count = 0
     """Number of classes (of labels with multi_label, of values with regression). 0: the family's default (10)."""
     widths: tuple[Positive, ...] = ()
-    """Hidden widths of mlp (empty: [64, 64, 32]); channels of the convolutions of digits_cnn ([8, 16, 32]) and
-    cifar_cnn ([16, 32, 32])."""
+    """Hidden widths of mlp (empty: [64, 64, 32]); channels of the convolutions of digits_cnn ([8, 16, 32]), cifar_cnn
+    ([16, 32, 32]) and series_cnn ([16, 32, 64])."""
     trainable: Literal["all", "frozen_too", "norm", "last_n_layers", "lora"] = "all"
     """Client parameters that move, travel and are averaged; the head always does. all: but for what your own module has
     frozen (requires_grad = False); frozen_too: that as well. norm: the front's normalisation scale
@@ -45,10 +55,10 @@ class ModelSpec(Settings):
     """Layers (modules with parameters of their own) of the front that move, with trainable = last_n_layers."""
     lora_rank: Positive = 4
     """Rank of the adapters, with trainable = lora."""
-    weights: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$")] = ""
+    weights: PlaceInFolder = ""
     """Initial weights: a `model` folder of an earlier run, by its path in each side's data folder; `--from` gives the
     run's id. A client reads it only where part of its model does not travel, as with trainable = norm."""
-    weights_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    weights_sha256: Fingerprint = ""
     """Fingerprint (state_sha256 in its model.json) that those weights must have. Empty: any."""
     weights_parts: Annotated[tuple[Literal["front", "auxiliary", "back"], ...], Field(min_length=1)] = ("front",)
     """Which parts begin with those weights, the others by the seed. `--from`: all that the folder holds."""
@@ -59,66 +69,6 @@ class ModelSpec(Settings):
     def _fingerprint_of_something(self) -> Self:
         if self.weights_sha256 and not self.weights:
             raise ValueError("weights_sha256 is given without weights; name the folder in weights, or remove it")
-        return self
-
-
-class SensorSpec(Settings):
-    """The edge's own sensor: what it makes of an image in 0 to 1, in this order. Its defaults change nothing."""
-
-    blur: Count = 0
-    """Each pixel becomes the mean of the (2 * blur + 1) x (2 * blur + 1) pixels around it. 0: sharp."""
-    contrast: NonNegative = 1.0
-    """Factor on each pixel's distance from 0.5. Below 1 is flatter."""
-    brightness: tuple[Annotated[float, Strict(), Field(ge=-1, le=1)], ...] = ()
-    """Added to every pixel, one number for all channels or one for each; what leaves 0 to 1 is clipped. Empty: none."""
-    noise: NonNegative = 0.0
-    """Standard deviation of Gaussian noise on each pixel, the same for a sample whenever it is read."""
-
-    @property
-    def is_plain(self) -> bool:
-        """Does it leave images as they are?"""
-        return self == SensorSpec()
-
-
-class DataSpec(Settings):
-    source: Literal["digits", "cifar10", "client"] = "digits"
-    """digits (embedded), cifar10 (from each side's data folder), or client: every client's file names its own data."""
-    partition: Literal["iid", "dirichlet", "shards"] = "iid"
-    """How experiment data is divided by client rank."""
-    alpha: PositiveFloat = 0.5
-    """Dirichlet concentration: smaller is more skewed."""
-    shards_per_client: Positive = 2
-    """Shards of label-sorted samples each client gets, with partition = shards."""
-    train_range: tuple[Count, ...] = ()
-    """[first, end]: use only the training samples first to end - 1 of the data's own order, so that two runs can share
-    none. Empty: all."""
-    train_limit: Count = 0
-    """Use only this many training samples, the first of a seeded permutation. 0: all."""
-    test_limit: Count = 0
-    """Use only this many test samples, likewise. 0: all."""
-    holdout: Fraction = 0.1
-    """Share of each client's own data held out for evaluation, with source = client. Where the server has a test set of
-    its own (server.test_data) and the run file does not ask for it: 0."""
-    holdout_by: Literal["sample", "group"] = "sample"
-    """What is held out: samples, or whole groups (data.table.group, or `groups` of your own dataset), so that nobody's
-    samples stand on both sides."""
-    validation: Fraction = 0.0
-    """Set this share of the training samples apart and evaluate on it, to choose settings without looking at the test
-    set, or at what clients hold out of their own data: of the experiment's, or of each client's. 0: evaluate there."""
-    sensor: SensorSpec = SensorSpec()
-    """The sensor that training and test images of the experiment come through."""
-    class_names: ClassNames = ()
-    """What the labels 0, 1, ... are called, as many as the model has classes; own data is matched by them. Empty: as
-    the server's test set calls them, else as the first client does whose data knows names."""
-    table: TableSpec = TableSpec()
-    """How the clients' rows (csv, parquet) become samples."""
-
-    @model_validator(mode="after")
-    def _experiments_only(self) -> Self:
-        if not self.sensor.is_plain and self.source == "client":
-            raise ValueError(
-                'sensor is for experiment data, not for source = "client"; apply it in the clients\' own data'
-            )
         return self
 
 

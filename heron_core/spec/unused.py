@@ -97,6 +97,7 @@ USERS: Mapping[str, Use] = {
         "with model.weights", lambda s: bool(s.model.weights), lambda _: 'with model.weights = ""'
     ),
     **dict.fromkeys(("data.partition", "data.train_range", "data.train_limit", "data.test_limit"), _EXPERIMENT),
+    **dict.fromkeys(("data.file", "data.file_sha256", "data.test_share"), _where("data.source", "arrays")),
     "data.alpha": _where("data.partition", "dirichlet"),
     "data.shards_per_client": _where("data.partition", "shards"),
     "federation.server_average": _LEARNS,

@@ -19,8 +19,9 @@ from heron_core.models import build_split_model
 from heron_core.models.registry import is_own
 from heron_core.models.split_model import SplitModel
 from heron_core.own_code import find_code_in
+from heron_core.spec.data import DataSpec
 from heron_core.spec.methods import method_of
-from heron_core.spec.run_spec import DataSpec, RunSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.constraints.check import check_constraints
 from heron_server.planning.facts import ModelFacts
@@ -75,10 +76,10 @@ def _contract(
     spec: RunSpec, settings: ServerSettings, test: Source | None, facts: ModelFacts
 ) -> InputContract | None:
     """Of the experiment, or of the server's own test set; what else there is lies with the clients."""
-    if spec.data.source != "client":
+    if spec.data.source in ("digits", "cifar10"):
         return experiment_contract(spec.data.source, facts.inputs[0])
     if test is not None:
-        return contract_of(test, facts.inputs, settings.test_data)
+        return contract_of(test, facts.inputs, settings.test_data if settings.names_test_set else spec.data.source)
     return contract_of_table(spec.data.table, facts.inputs[0]) if spec.data.table.columns else None
 
 
@@ -110,6 +111,7 @@ def load_test(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> Sou
         if settings.test_data == "none":
             return None  # the server needs no data: its clients have it
         raise
+    data.check_source(experiment.train, facts.inputs, facts.labels)
     sizes = data.share_sizes(experiment, spec.data, spec.seed, spec.federation.clients)
     _check_shares(sizes, spec.method.batch_size)
     return None if settings.test_data == "none" else experiment.test

@@ -15,7 +15,13 @@ from heron_server.planning.sections.local_step import local_step_section
 from heron_server.planning.sections.model import model_section
 from heron_server.planning.sections.server import memory_section, server_section
 from heron_server.planning.sections.traffic import traffic_section
-from heron_server.planning.warnings import method_warnings, model_warnings, server_warnings, share_warnings
+from heron_server.planning.warnings import (
+    file_warnings,
+    method_warnings,
+    model_warnings,
+    server_warnings,
+    share_warnings,
+)
 from heron_server.text.tables import Section, plain_text
 
 
@@ -35,6 +41,7 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
     warnings = [
         *method_warnings(method, rounds, facts, change),
         *model_warnings(spec.model, facts),
+        *file_warnings(spec.data),
         *(share_warnings(method, sizes) if sizes else ()),
         *([missing] if missing else ()),
         *server_warnings(settings, evaluated_by is not None),

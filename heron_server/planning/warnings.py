@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from heron_core.errors import ConfigError
+from heron_core.spec.data import DataSpec
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec, ModelSpec
 from heron_server.certs.choice import choose_guard
@@ -68,6 +69,15 @@ def model_warnings(model: ModelSpec, facts: ModelFacts) -> Iterator[str]:
         yield (
             f"model.weights = {model.weights!r} without weights_sha256: a client that has other weights there would "
             "train another model unnoticed; copy state_sha256 from its model.json"
+        )
+
+
+def file_warnings(chosen: DataSpec) -> Iterator[str]:
+    """About the data table's file."""
+    if chosen.file and not chosen.file_sha256:
+        yield (
+            f"data.file = {chosen.file!r} without file_sha256: a side that has another file there would learn from, or "
+            "evaluate on, other samples unnoticed; set it to what `sha256sum` says of the file"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from heron_core.spec.table import TableSpec
 
 Options = Mapping[str, object]
+FOLDER_SETTING = "set data.folder in the client's file or data_folder in the [server] table, or $HERON_DATA"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,18 @@ def name_of(options: Options, key: str) -> str:
     if not isinstance(given, str) or not given or "/" in given:
         raise DataError(f"data.options.{key} must be the name of an array, got {given!r}; mend it")
     return given
+
+
+def data_folder(source: str, folder: Path | None) -> Path:
+    """Where this side's experiment data lies; None: in $HERON_DATA. Raises DataError where there is no such folder."""
+    if folder is None:
+        named = os.environ.get("HERON_DATA")
+        if not named:
+            raise DataError(f"source {source} needs a data folder and none is named; {FOLDER_SETTING}")
+        folder = Path(named)
+    if not folder.is_dir():
+        raise DataError(f"no data folder at {folder}; {FOLDER_SETTING}")
+    return folder
 
 
 class Kind(NamedTuple):

@@ -5,7 +5,6 @@ Images stay uint8 [N, 3, 32, 32] on disk, memory-mapped, and are normalised batc
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from heron_core.data.cache import through_cache
 from heron_core.data.contract import InputContract, of_pixels
 from heron_core.data.sensor import Half, Sensor
 from heron_core.data.source import ArraySource, Normalisation
+from heron_core.data.sources.asked import FOLDER_SETTING, data_folder
 from heron_core.data.sources.cifar10_files import ARRAYS, read_binary, read_npz
 from heron_core.errors import DataError
 
@@ -29,7 +29,6 @@ WANTED = (
     "cifar10.npz (x_train, y_train, x_test, y_test), or the official binary version's "
     "data_batch_1.bin to data_batch_5.bin and test_batch.bin (cifar-10-binary.tar.gz, unpacked)"
 )
-FOLDER_SETTING = "set data.folder in the client's file or in the [server] table, or $HERON_DATA"
 
 
 def contract(spec: TensorSpec) -> InputContract:
@@ -45,7 +44,7 @@ def load(
     The arrays are mapped from `cache_dir` (None: the user's cache folder), filled on first use (npz: 12 s).
     Raises DataError if the folder or its files are missing, are pickles, or do not hold what they should.
     """
-    files = _find(_existing(folder))
+    files = _find(data_folder("cifar10", folder))
     read = partial(read_npz, files[0]) if files[0].suffix == ".npz" else partial(read_binary, files)
     arrays = through_cache(files, ARRAYS, read, cache_dir)
     return _half(arrays, "train", files[0].parent, sensor), _half(arrays, "test", files[0].parent, sensor)
@@ -60,17 +59,6 @@ def _half(arrays: dict[str, Array], half: Half, origin: Path, sensor: Sensor | N
     if y.min() < 0 or y.max() >= CLASSES:
         raise DataError(f"{origin}: {half} labels must be 0 to 9, got {y.min()} to {y.max()}; get {WANTED}")
     return ArraySource(x, y, NORMALISATION, sensor.of(half) if sensor else None)
-
-
-def _existing(folder: Path | None) -> Path:
-    if folder is None:
-        named = os.environ.get("HERON_DATA")
-        if not named:
-            raise DataError(f"source cifar10 needs a data folder and none is named; {FOLDER_SETTING}")
-        folder = Path(named)
-    if not folder.is_dir():
-        raise DataError(f"no data folder at {folder}; {FOLDER_SETTING}")
-    return folder
 
 
 def _find(folder: Path) -> list[Path]:

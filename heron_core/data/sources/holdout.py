@@ -12,7 +12,7 @@ from heron_core.errors import DataError
 from heron_core.streams import generator
 
 if TYPE_CHECKING:
-    from heron_core.spec.run_spec import DataSpec
+    from heron_core.spec.data import DataSpec
 
 By = Literal["sample", "group"]
 
@@ -33,7 +33,7 @@ def split_holdout(
 
     Raises DataError if nothing would be left to train on, or the data knows no groups.
     """
-    groups = _groups_of(source) if by == "group" and fraction > 0 else np.arange(len(source))
+    groups = groups_of(source) if by == "group" and fraction > 0 else np.arange(len(source))
     kinds, place = np.unique(groups, return_inverse=True)
     num_held = max(1, round(fraction * len(kinds))) if fraction > 0 else 0
     if num_held >= len(kinds):
@@ -45,13 +45,13 @@ def split_holdout(
     return Subset(source, np.flatnonzero(~held)), Subset(source, np.flatnonzero(held))
 
 
-def _groups_of(source: Source) -> NDArray[np.int64]:
+def groups_of(source: Source) -> NDArray[np.int64]:
     """The number of each sample's group. Raises DataError where the source has none.
 
     One that stands around another has it as `wraps`, and as `indices` which of its samples it gives, if not all.
     """
     if (within := getattr(source, "wraps", None)) is not None:
-        groups = _groups_of(within)
+        groups = groups_of(within)
         return groups[source.indices] if hasattr(source, "indices") else groups
     found = getattr(source, "groups", None)
     if found is None:

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 
 class NamedArrays(ArraySource):
-    """Samples whose labels came as texts: `class_names` are these, sorted."""
+    """Samples whose labels may have come as texts, and may say whose they are."""
 
     class_names: tuple[str, ...] = ()
+    """The texts, sorted."""
+    groups: Array | None = None
+    """One for each sample."""
 
 
 def load_npz(asked: Asked) -> ArraySource:
@@ -37,7 +40,7 @@ def load_npz(asked: Asked) -> ArraySource:
 
 def from_arrays(
     path: Path | str, x: Array, y: Array, spec: TensorSpec, labels: LabelSpec, *, skip_bad: bool = False
-) -> ArraySource:
+) -> NamedArrays:
     """x float of any width becomes float32 as it is; uint8 is taken for pixels, 0..255 becomes -1..1.
 
     x: integers where the model takes integers. y: what the task's labels are; classes may be texts, their names.
@@ -115,17 +118,25 @@ def read_npz(path: Path, options: Options) -> tuple[Array, Array]:
     names = [name_of(options, key) for key in ("x", "y")]
     if not path.is_file():
         raise DataError(f"no .npz file at {path}; set data.path in the client's file, or the server's test_path")
+    cure = (
+        'name them in data.options (the server\'s in test_options), { x = "...", y = "..." }, or save it anew'
+    )
+    held = read_members(path, names, cure=cure)
+    return held[names[0]], held[names[1]]
+
+
+def read_members(path: Path, names: Sequence[str], also: Sequence[str] = (), *, cure: str) -> dict[str, Array]:
+    """The arrays of these names, and of those in `also` which are there. Raises DataError, before it takes memory that
+    is not there; `cure` says what to do where one of `names` is missing."""
     try:
         # opened here, because np.load forgets to close a torn archive
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            _need_memory(path, archive, names)
-            x, y = (archive[name] for name in names)
-            return x, y
-    except KeyError:
-        raise DataError(
-            f"{path} must hold arrays named {' and '.join(names)}, it has {', '.join(archive.files)}; name them in "
-            "data.options (the server's in test_options), { x = \"...\", y = \"...\" }, or save it anew"
-        ) from None
+            if not set(names) <= set(archive.files):
+                wanted = " and ".join(names)
+                raise DataError(f"{path} must hold arrays named {wanted}, it has {', '.join(archive.files)}; {cure}")
+            taken = [*names, *(name for name in also if name in archive.files)]
+            _need_memory(path, archive, taken)
+            return {name: archive[name] for name in taken}
     except DataError:
         raise
     except Exception as error:  # zip, the decompressors and NumPy's header each raise their own

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from heron_core.class_names import listed
+from heron_core.spec.data import DataSpec
 from heron_core.spec.methods import method_of
-from heron_core.spec.run_spec import DataSpec, MethodSpec
+from heron_core.spec.run_spec import MethodSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.facts import ModelFacts
 
@@ -50,20 +51,23 @@ def class_names(names: Sequence[str], facts: ModelFacts) -> Iterator[str]:
 
 
 def _built_in(chosen: DataSpec, facts: ModelFacts) -> Iterator[str]:
-    """Experiment data: one floating-point image a sample, with its class."""
+    """Experiment data: one image a sample, with its class; of arrays, whatever the file holds."""
     whose = f'data.source = "{chosen.source}"'
     own = 'bring data of your own with data.source = "client"'
-    if len(facts.inputs) > 1 or facts.inputs[0].dtype != "float32":
+    arrays = chosen.source == "arrays"
+    if len(facts.inputs) > 1 or facts.inputs[0].dtype not in ("float32", *(["int64"] if arrays else [])):
         described = ", ".join(f"{spec.name} {spec}" for spec in facts.inputs)
-        yield f"{whose} gives one float32 image a sample, the model takes {described}; {own}"
+        gives = "float32 or int64 array" if arrays else "float32 image"
+        yield f"{whose} gives one {gives} a sample, the model takes {described}; {own}"
     if facts.labels.classes:
         return
-    if chosen.partition != "iid":
+    if chosen.partition in ("dirichlet", "shards"):
         yield (
             f'data.partition = "{chosen.partition}" divides samples by class, and a label of the task {facts.task} is '
             f'none ({facts.labels}); take "iid"'
         )
-    yield f"{whose} gives a class for each image, the task {facts.task} wants labels {facts.labels}; {own}"
+    if not arrays:
+        yield f"{whose} gives a class for each image, the task {facts.task} wants labels {facts.labels}; {own}"
 
 
 def _names(facts: ModelFacts) -> str:

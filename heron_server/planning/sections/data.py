@@ -7,7 +7,7 @@ from statistics import median
 
 from heron_core import data
 from heron_core.data.source import Source
-from heron_core.spec.run_spec import DataSpec
+from heron_core.spec.data import DataSpec
 from heron_server.text.tables import Section
 from heron_server.text.units import percent_text
 

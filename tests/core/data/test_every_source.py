@@ -14,7 +14,7 @@ import tiny
 from heron_core.arrays import TensorSpec
 from heron_core.data import AdaptedDataset, Source, client_share, load_experiment, load_own, split_holdout
 from heron_core.labels import LabelSpec
-from heron_core.spec.run_spec import DataSpec
+from heron_core.spec.data import DataSpec
 from heron_core.testing import check_dataset
 
 needs_digits = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")

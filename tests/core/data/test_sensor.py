@@ -10,7 +10,7 @@ import pytest
 from heron_core.data import ArraySource, Normalisation, load_experiment
 from heron_core.data.sensor import Sensor
 from heron_core.errors import DataError
-from heron_core.spec.run_spec import DataSpec, SensorSpec
+from heron_core.spec.data import DataSpec, SensorSpec
 
 IMAGES = np.random.Generator(np.random.Philox(0)).random((6, 3, 8, 8), dtype=np.float32)
 ALL = np.arange(6)

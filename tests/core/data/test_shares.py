@@ -6,7 +6,7 @@ import pytest
 from heron_core import data
 from heron_core.data import experiment
 from heron_core.errors import DataError
-from heron_core.spec.run_spec import DataSpec
+from heron_core.spec.data import DataSpec
 
 SPEC = DataSpec(partition="dirichlet")
 

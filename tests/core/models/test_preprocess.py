@@ -17,7 +17,8 @@ from heron_core.data.sources import cifar10
 from heron_core.errors import CheckpointError, TensorError
 from heron_core.models import build_split_model, load_model, save_model
 from heron_core.models.preprocess import Preprocess
-from heron_core.spec.run_spec import DataSpec, ModelSpec
+from heron_core.spec.data import DataSpec
+from heron_core.spec.run_spec import ModelSpec
 
 IMAGE = TensorSpec("input", (1, 8, 8))
 

@@ -56,6 +56,8 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("model.last_layers", 2, {"model.trainable": "last_n_layers"}, {"model.trainable": "norm"}),
     ("model.lora_rank", 2, {"model.trainable": "lora"}, {}),
     ("model.weights_parts", ["front"], {"model.weights": "m"}, {}),
+    *((f"data.{key}", value, {"data.source": "arrays", "data.file": "a.npz"}, {"data.source": "cifar10"})
+      for key, value in {"file": "a.npz", "file_sha256": "a" * 64, "test_share": 0.2}.items()),
     ("data.alpha", 0.5, {"data.partition": "dirichlet"}, {}),
     ("data.shards_per_client", 2, {"data.partition": "shards"}, {"data.partition": "dirichlet"}),
     *((f"data.{key}", value, {}, {"data.source": "client"})

@@ -12,7 +12,8 @@ from plans import FRONT, HEAD, facts_of
 
 from heron_core.errors import ConfigError
 from heron_core.models import build_split_model
-from heron_core.spec.run_spec import DataSpec, RunSpec
+from heron_core.spec.data import DataSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_server.aggregation.aggregator import Updates
 from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings

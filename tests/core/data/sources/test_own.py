@@ -15,7 +15,7 @@ from heron_core.arrays import TensorSpec
 from heron_core.data import AdaptedDataset, ArraySource, Source, check_source, load_own, split_holdout, split_own
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
-from heron_core.spec.run_spec import DataSpec
+from heron_core.spec.data import DataSpec
 
 
 def load(source: str, path: Path | None = None, shape: tuple[int, ...] = (3, 4, 6), **options: Any) -> Source:

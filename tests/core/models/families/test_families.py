@@ -120,6 +120,22 @@ def test_digits_cnn_cut_anywhere_equals_the_uncut_network(cut: str, norm: str) -
         torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cut", ["conv1", "conv2", "conv3"])
+def test_series_cnn_cut_anywhere_equals_the_uncut_network(cut: str, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean, "PIECE_BYTES", 1 << 12)
+    spec = ModelSpec.model_validate({"name": "series_cnn", "cut": cut, "norm": norm, "input_shape": (2, 27)})
+    model = make(build_split_model(spec))
+    state = whole_state(model)
+    expected = x = torch.rand(6, 2, 27, generator=torch.Generator().manual_seed(0))
+    for i in (1, 2, 3):
+        expected = F.conv1d(expected, state[f"conv{i}.conv.weight"], padding=2)
+        expected = F.max_pool1d(F.relu(plain_norm(state, training=True)(f"conv{i}.norm", expected)), 2)
+    expected = F.linear(expected.flatten(1), state["classifier.linear.weight"], state["classifier.linear.bias"])
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("cut", ["hidden1", "hidden2", "hidden3"])
 def test_mlp_cut_anywhere_equals_the_uncut_network(cut: str) -> None:
     model = make(build_split_model(ModelSpec(name="mlp", cut=cut, input_shape=(2, 3))))
@@ -170,6 +186,7 @@ CUTS = {
     "resnet50": ("layer1", "layer2.0"),
     "digits_cnn": ("conv1", "conv2", "conv3"),
     "cifar_cnn": ("conv1", "conv2", "conv3"),
+    "series_cnn": ("conv1", "conv2", "conv3"),
     "mlp": ("hidden1", "hidden2", "hidden3"),
 }
 """Of each built-in family; of the deeper ResNets, which share their code with the first, two."""
@@ -179,7 +196,7 @@ CUTS = {
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(("name", "cut"), [(name, cut) for name, cuts in CUTS.items() for cut in cuts])
 def test_every_family_cut_and_norm_keeps_the_contract_of_a_split_model(name: str, cut: str, norm: str) -> None:
-    shape = (3, 15, 17) if name.startswith(("resnet", "cifar")) else (1, 8, 8)
+    shape = {"digits_cnn": (1, 8, 8), "mlp": (1, 8, 8), "series_cnn": (3, 21)}.get(name, (3, 15, 17))
     table = {"name": name, "cut": cut, "norm": norm, "input_shape": shape, "classes": 4}
     check_split_model(lambda: build_split_model(ModelSpec.model_validate(table)))
 
@@ -223,6 +240,7 @@ def test_what_trains_a_part_of_the_front_keeps_the_contract(trainable: str) -> N
         ({"name": "resnet18", "cut": "classifier"}, "has no 'classifier'"),
         ({"name": "digits_cnn", "cut": "conv9"}, "it has conv1, conv2, conv3"),
         ({"name": "digits_cnn", "input_shape": (64,)}, r"needs model.input_shape \[C, H, W\]"),
+        ({"name": "series_cnn", "input_shape": (6, 7)}, r"needs model.input_shape \[C, L\] with L of 8 or more, got"),
         ({"name": "resnet18", "input_shape": (64,)}, r"needs model.input_shape \[C, H, W\], got \[64\]"),
         ({"name": "digits_cnn", "options": {"depth": 3}}, "takes none, got 'depth'"),
     ],

@@ -1,4 +1,4 @@
-"""The two small convolutional families: their default sizes, and widths of one's own."""
+"""The small convolutional families: their default sizes, and widths of one's own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_cut_of_either_fits_also_with_odd_sizes_and_other_widths(name: str
         assert model.build("front", 0)(torch.zeros(2, *shape)).shape[1] == {"conv1": 4, "conv2": 6, "conv3": 4}[cut]
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "cifar_cnn"])
+@pytest.mark.parametrize("name", ["digits_cnn", "cifar_cnn", "series_cnn"])
 def test_widths_of_another_number_are_refused(name: str) -> None:
     with pytest.raises(ModelError, match=rf"widths of {name} are the channels of three convolutions, got \[8, 16\]"):
         build_split_model(ModelSpec(name=name, widths=(8, 16)))
