@@ -89,6 +89,10 @@ class ServerSettings(Settings):
     """A full disk pauses the run for at most this long; what could not be written is tried again. 0: ends at once."""
     keep_checkpoints: Positive = 2
     """Checkpoints kept on the disk: of so many last rounds. The one whose evaluation was best stays besides."""
+    checkpoint_every: Positive = 1
+    """A checkpoint after each so many rounds, after the last, and where the run is stopped. With n > 1 a kill -9 or a
+    power cut takes back up to n - 1 rounds: they are done again and their bytes sent again, and in canonical order the
+    run ends with the same bits."""
     reflection: Flag = False
     """Offer gRPC server reflection (needs the reflection extra)."""
 

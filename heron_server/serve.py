@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from heron_core.errors import Interrupted
 from heron_core.process import signals
@@ -70,12 +71,14 @@ async def _run(
         port, address = await listen(coordinator, settings.address, settings.reflection, guard)
         _ended.append(port)
         observers.listening(address, coordinator.run_id)
+        save = partial(_save_what_is_done, coordinator)
         try:
             with signals.on_user_signal(lambda: post(_write_story, coordinator, directory, observers)):
                 await _until_over(coordinator, port, clock, stopped)
-            worker.end()
+            worker.end(save)
             await _farewell(coordinator, stopped)
         finally:
+            worker.end(save)
             with suppress(TimeoutError):
                 await asyncio.wait_for(port.stop(0.5), STOP_S)
             await _last_calls()
@@ -84,12 +87,21 @@ async def _run(
     if coordinator.failure is not None:
         raise coordinator.failure
     if not coordinator.finished:
-        done = coordinator.rounds_done
+        done, saved = coordinator.rounds_done, coordinator.checkpoints.all_saved
+        what = "everything up to there" if saved else "the last checkpoint, of an earlier round,"
         raise Interrupted(
-            f"stopped by a signal after round {done} of {spec.rounds}; everything up to there is saved in "
+            f"stopped by a signal after round {done} of {spec.rounds}; {what} is saved in "
             f"{directory.path}: go on with --resume"
         )
     return finish_run(coordinator, facts, directory)
+
+
+def _save_what_is_done(coordinator: Coordinator) -> None:
+    """On the worker, after its last command, however the run ends."""
+    try:
+        coordinator.checkpoints.save_held()
+    except Exception as error:
+        coordinator.fail(error)
 
 
 def _write_story(coordinator: Coordinator, directory: RunDir, observers: Observers) -> None:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -106,7 +106,12 @@ def _simulated(
             build = partial(build_torch_backend, weights_folder=settings.start_from)
             _run_clients(coordinator, participants, around, stopped, build, losses)
         except _Stopped:
+            coordinator.checkpoints.save_held()
             raise _interrupted(coordinator, run_dir) from None
+        except BaseException:
+            with suppress(HeronError):  # the error in hand is the one that counts
+                coordinator.checkpoints.save_held()
+            raise
         summary = finish_run(coordinator, checked.facts, directory, curves=run_dir is not None)
         return _result(summary, checked, trainer.trained(), losses)
 

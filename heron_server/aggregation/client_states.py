@@ -130,7 +130,7 @@ class ClientStates:
         by_rank[rank] = {**by_rank.get(rank, {}), **tensors}
 
     def forget(self, version: int) -> None:
-        """A later one is durable."""
+        """A later one is done."""
         del self.versions[version]
 
     # -- checkpoints ---------------------------------------------------------------------------------------------

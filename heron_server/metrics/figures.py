@@ -87,6 +87,15 @@ class ClientStep(TypedDict):
     """The same as arXiv 2601.09076 counts."""
 
 
+class Repeated(TypedDict):
+    """Rounds that were done and not yet saved when the server was killed, and so were done again."""
+
+    rounds: int
+    wire_up: int
+    """Bytes; the ledger has them, and those of the second time."""
+    wire_down: int
+
+
 class Summary(Evaluation):
     """A whole run; the evaluation is that of its last round."""
 
@@ -105,6 +114,7 @@ class Summary(Evaluation):
     model_sha256: str
     ledger: dict[str, int]
     """Bytes by kind, and by direction."""
+    repeated: Repeated
     ledger_paper: dict[str, int]
     """Bytes as arXiv 2601.09076 charges them."""
     client_step: ClientStep
@@ -132,3 +142,5 @@ class SavedRecords(TypedDict):
     peaks: list[int]
     """Peak bytes of each client in each round, where measured; the newest."""
     passes_per_step: float
+    repeated: NotRequired[Repeated]
+    """Absent: none."""

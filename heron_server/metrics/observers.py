@@ -48,7 +48,8 @@ class Observer:
         has no uploads: the client's update is here."""
 
     def round_done(self, record: RoundRecord) -> None:
-        """The round is durable; `record` is its line in metrics.jsonl."""
+        """The round is over; `record` is its line in metrics.jsonl. With `server.checkpoint_every` above 1 a kill may
+        take it back, and the resumed server tells of it once more."""
 
     def close(self) -> None:
         """The run is over, however it ended, and nothing more will come."""

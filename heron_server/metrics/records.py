@@ -10,11 +10,13 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.best import best_round
 from heron_server.metrics.counts import Counts
-from heron_server.metrics.figures import ClientRecord, Evaluation, Judged, RoundRecord, SavedRecords, Summary
+from heron_server.metrics.figures import ClientRecord, Evaluation, Judged, Repeated, RoundRecord, SavedRecords, Summary
 
 SUMMARY_SCHEMA = 1
 MOST_FIGURES = 10_000
 """Of each kind that a median is taken of: each checkpoint holds them all, and would be larger with each round."""
+
+NONE_REPEATED: Repeated = {"rounds": 0, "wire_up": 0, "wire_down": 0}
 
 
 class Records:
@@ -29,6 +31,7 @@ class Records:
         """Mean over the last round's uploads; None where there were none."""
         self.quarantined = 0
         """Of the last round's uploads."""
+        self.repeated = NONE_REPEATED
         self._step_seconds: list[float] = []
         self._peaks: list[int] = []
         self._passes_per_step: float = 0.0
@@ -118,16 +121,18 @@ class Records:
 
     def as_dict(self) -> SavedRecords:
         """What a checkpoint keeps: copies, to which nothing is added any more."""
-        return {
+        saved: SavedRecords = {
             "history": list(self.history), "clients": dict(self.clients), "step_seconds": list(self._step_seconds),
             "peaks": list(self._peaks), "passes_per_step": self._passes_per_step,
         }  # fmt: skip
+        return {**saved, "repeated": self.repeated} if self.repeated["rounds"] else saved
 
     def restore(self, saved: SavedRecords) -> None:
         """The inverse of `as_dict`."""
         self.history, self.clients = saved["history"], saved["clients"]
         self._step_seconds, self._peaks = saved["step_seconds"], saved["peaks"]
         self._passes_per_step = saved["passes_per_step"]
+        self.repeated = saved.get("repeated", NONE_REPEATED)
 
     def summary(
         self, run_id: str, clients: int, model_sha256: str, ledger: dict[str, int], ledger_paper: dict[str, int],
@@ -156,6 +161,7 @@ class Records:
             "wall_s": sum(record["wall_s"] for record in self.history),
             "model_sha256": model_sha256,
             "ledger": ledger,
+            "repeated": self.repeated,
             "ledger_paper": ledger_paper,
             "client_step": {
                 "forward_passes": self._passes_per_step,

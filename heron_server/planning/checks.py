@@ -61,8 +61,9 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
     upload_bytes = spec.method.batch_size * facts.upload_bytes
     slots = upload_slots(settings.byte_budget, upload_bytes, spec.federation.participants) if receives else 0
     memory = server_memory(
-        spec.method, spec.server_optimizer, spec.federation, slots, facts, averaged=spec.averaged_back.decay > 0
-    )
+        spec.method, spec.server_optimizer, spec.federation, slots, facts,
+        averaged=spec.averaged_back.decay > 0, holds=settings.checkpoint_every > 1,
+    )  # fmt: skip
     check_memory_limit(memory, settings.memory_limit)
     test = load_test(spec, settings, facts)
     if test is not None:

@@ -20,7 +20,8 @@ from heron_server.uploads.scheduler import fewest_slots
 
 VERSIONS = 2
 """Of the client states: the last checkpoint's, and the one that is being evaluated."""
-CHECKPOINT = "a checkpoint being written"
+CHECKPOINT, HELD = "a checkpoint being written", "the last round, not yet saved"
+COPIES = (CHECKPOINT, HELD)
 CHECKPOINT_COPIES = 2
 """Of everything that it holds: the tensors, and the file's bytes."""
 FEW_COPIES = 6
@@ -43,17 +44,18 @@ class Item:
 
 def server_memory(
     method: MethodSpec, optimizer: OptimizerSpec, federation: FederationSpec, slots: int, facts: ModelFacts, *,
-    averaged: bool = False,
+    averaged: bool = False, holds: bool = False,
 ) -> list[Item]:  # fmt: skip
     """Everything that grows with the run's settings, the largest first; without Python, torch and the test set.
 
     `optimizer`: the server's. `slots`: whole uploads that it holds at once, 0 where nobody sends any. `averaged`: is
-    there an averaged back?
+    there an averaged back? `holds`: is the last round held in memory where it is not saved?
     """
     items = [_backs(method, optimizer, federation, facts), *_client_states(method, optimizer, federation, facts)]
     items += [_averaged_back(facts)] if averaged else []
     items += _uploads(method, federation, slots, facts) if slots else []
     items.append(_work(method, facts))
+    items += [_held(items)] if holds else []
     items.append(_checkpoint(items))
     return sorted((item for item in items if item.size_bytes), key=lambda item: -item.size_bytes)
 
@@ -65,7 +67,7 @@ def check_memory_limit(items: list[Item], memory_limit: int) -> None:
     """
     needed, limit = sum(item.size_bytes for item in items), memory_limit or total_memory()
     if needed > limit:
-        largest = max((item for item in items if item.name != CHECKPOINT), key=lambda item: item.size_bytes)
+        largest = max((item for item in items if item.name not in COPIES), key=lambda item: item.size_bytes)
         whose = "server.memory_limit" if memory_limit else f"{whose_memory()}'s memory"
         raise ConfigError(
             f"the run needs {bytes_text(needed)} ({needed:,} bytes) on the server, {whose} is {bytes_text(limit)}; "
@@ -228,6 +230,12 @@ def _work(method: MethodSpec, facts: ModelFacts) -> Item:
         f"{rows} samples x {bytes_text(back.map_bytes)} of maps, and the gradient", "method.batch_size",
     )  # fmt: skip
     return max(step, evaluation, key=lambda item: item.size_bytes)
+
+
+def _held(items: list[Item]) -> Item:
+    """What an abandoned round goes back to, where no checkpoint has it."""
+    size = sum(item.saved_bytes for item in items)
+    return Item(HELD, size, "what a checkpoint would hold of it")
 
 
 def _checkpoint(items: list[Item]) -> Item:

@@ -72,12 +72,12 @@ class SkipEvaluation:
 
 @dataclass(frozen=True)
 class Commit:
-    """Make the round's checkpoint and its line in the log durable, then report `committed`, or `out_of_space`."""
+    """Store what is due of the round, a checkpoint and its line in the log; report `committed`, or `out_of_space`."""
 
 
 @dataclass(frozen=True)
 class Restore:
-    """Raise the term durably and go back to the last checkpoint, then report `restored`, or `out_of_space`."""
+    """Raise the term durably, go back to the end of the last round; report `restored`, or `out_of_space`."""
 
     reason: str
 

@@ -37,7 +37,7 @@ def evaluation_begins(session_id: str, place: Place) -> Tell:
 
 
 def round_ends(members: Iterable[Member], term: int, number: int) -> list[Tell]:
-    """The round is durable, or it was abandoned."""
+    """The round is over, or it was abandoned."""
     ends = pb.RoundEvent(round_ends=pb.RoundEnds(term=term, round=number))
     return [Tell(member.session_id, ends) for member in members]
 

@@ -62,7 +62,7 @@ class RoundInProgress:
 
     @told
     def aggregated(self, now: float) -> list[Action]:
-        """The round's client state is there, not yet durable."""
+        """The round's client state is there, the round not yet over."""
         self._require(Phase.AGGREGATING)
         self.phase, self._since = Phase.EVALUATING, now
         return [Evaluate(tuple(name for name in self.lineup.counted if self.members.is_connected(name)))]

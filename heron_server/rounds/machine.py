@@ -10,10 +10,10 @@ fails the run.
 phase        waits for                                  leaves it by
 GATHERING    clients                                    all are here, or the wait is over with enough -> TRAINING
 TRAINING     every participant's update                 all in -> AGGREGATING; too few left -> RESTORING
-RESTORING    the driver to go back to the checkpoint    restored, with a higher term -> GATHERING
+RESTORING    the driver to go back to the last round    restored, with a higher term -> GATHERING
 AGGREGATING  the driver's average                       aggregated -> EVALUATING
 EVALUATING   the driver's or the clients' counts        evaluated -> COMMITTING
-COMMITTING   the driver's checkpoint                    committed -> TRAINING, GATHERING or FINISHED
+COMMITTING   the driver to store what is due            committed -> TRAINING, GATHERING or FINISHED
 PAUSED       space on the disk, in either of the two      tried again -> COMMITTING or RESTORING
 FINISHED     -                                          -
 """
@@ -156,7 +156,7 @@ class Rounds(StoringRounds):
 
     @told
     def restored(self, term: int, now: float) -> list[Action]:
-        """The last checkpoint is loaded, and `term` is durable."""
+        """The driver stands at the end of the last round again, and `term` is durable."""
         self._require(Phase.RESTORING)
         if term <= self.term:
             raise IllegalEvent(f"a restart raises the term: it was {self.term}, got {term}")
@@ -169,7 +169,7 @@ class Rounds(StoringRounds):
 
     @told
     def committed(self, now: float) -> list[Action]:
-        """The round is durable: it is over."""
+        """What was due of the round is stored: it is over."""
         self._require(Phase.COMMITTING)
         self.rounds_done, self.full_disk, told = self.rounds_done + 1, None, self.members.connected
         self.abandoned = Abandoned()

@@ -17,7 +17,7 @@ DRIVER_AT_WORK = {
     Phase.AGGREGATING: "averaging the clients' updates",
     Phase.EVALUATING: "evaluating on the server",
     Phase.COMMITTING: "writing the checkpoint",
-    Phase.RESTORING: "going back to the last checkpoint",
+    Phase.RESTORING: "going back to the last round",
 }
 """Phases that wait for nobody else; EVALUATING where no clients evaluate."""
 

@@ -27,10 +27,18 @@ class Start:
 
 
 class Checkpoints:
-    """Of one run: written after each round, read at a resumption and after an abandoned round."""
+    """Of one run: written after each `every` rounds and after the last, read at a resumption and after an abandoned
+    round. What is done and not yet written is held in memory: an abandoned round goes back to it, and a stop writes it.
+    """
 
-    def __init__(self, run_dir: RunDir, states: ClientStates, trainer: Commands) -> None:
+    def __init__(
+        self, run_dir: RunDir, states: ClientStates, trainer: Commands, rounds: int = 1, every: int = 1
+    ) -> None:
         self._run_dir, self._states, self._trainer = run_dir, states, trainer
+        self._rounds, self._every = rounds, every
+        self._held: Checkpoint | None = None
+        self._tried = 0
+        """The round that was to be committed last."""
 
     def begin(self, spec: RunSpec, journal: Journal) -> Start:
         """A new run: its first checkpoint is on the disk before its first round."""
@@ -48,24 +56,47 @@ class Checkpoints:
 
     def save(self, facts: Facts) -> None:
         """Makes what the facts tell of durable. Raises RunFailed where the disk will not take it."""
-        tensors = {**self._states.tensors(facts["rounds_done"]), **self._trainer.save()}
-        self._run_dir.save(Checkpoint(facts, tensors))
+        self._run_dir.save(self._copied(facts))
+        self._held = None
 
     def commit(self, facts: Facts) -> None:
-        """Makes the round that the facts tell of durable: its checkpoint, then its line in the log. May be called again
-        where the disk was full. Raises RunFailed."""
-        self.save(facts)
+        """The round that the facts tell of is done: its checkpoint, if one is due, then its line in the log. May be
+        called again where the disk was full, and is written then in any case. Raises RunFailed."""
+        done = facts["rounds_done"]
+        again, self._tried = self._tried == done, done
+        if again or done % self._every == 0 or done == self._rounds:
+            self.save(facts)
+        else:
+            self._held = self._copied(facts)
+            self._run_dir.note_unsaved(facts)
         self._run_dir.log_round(facts["records"]["history"][-1])
 
-    def saved(self, rounds_done: int) -> None:
-        """This one is durable: the client states of the round before can be forgotten."""
+    def save_held(self) -> None:
+        """Before the run is left: makes durable what is done and not yet written. Raises RunFailed."""
+        if self._held is not None:
+            self._run_dir.save(self._held)
+            self._held = None
+
+    @property
+    def all_saved(self) -> bool:
+        """Is every round that is done on the disk?"""
+        return self._held is None
+
+    def _copied(self, facts: Facts) -> Checkpoint:
+        return Checkpoint(facts, {**self._states.tensors(facts["rounds_done"]), **self._trainer.save()})
+
+    def committed(self, rounds_done: int) -> None:
+        """This round is over: the client states of the round before can be forgotten."""
         self._states.forget(rounds_done - 1)
 
     def go_back(self) -> int:
-        """To the last checkpoint, after an abandoned round. The term it returns is durable before anything is loaded,
-        so that nothing stale is taken."""
-        term = self._run_dir.raise_term()
-        self._load(self._run_dir.last())
+        """To the end of the last round, after an abandoned one. The term it returns is durable before anything is
+        loaded, so that nothing stale is taken."""
+        term, held = self._run_dir.raise_term(), self._held
+        if held is None:
+            self._load(self._run_dir.last())
+        else:  # copies: what was gone back to once trains on
+            self._load(Checkpoint(held.facts, {name: tensor.copy() for name, tensor in held.tensors.items()}))
         return term
 
     def _load(self, checkpoint: Checkpoint) -> None:

@@ -63,8 +63,8 @@ class Coordinator:
         self.states = ClientStates(spec.method, most_steps, first.tensors, first.buffers, average)
         self._journal = Journal(spec, trainer.metrics, run_dir, observers or Observers(), clock)
         self.ledger, self.records = self._journal.ledger, self._journal.records
-        checkpoints = Checkpoints(run_dir, self.states, trainer)
-        start = (checkpoints.resume if resume else checkpoints.begin)(spec, self._journal)
+        self.checkpoints = Checkpoints(run_dir, self.states, trainer, spec.rounds, settings.checkpoint_every)
+        start = (self.checkpoints.resume if resume else self.checkpoints.begin)(spec, self._journal)
         self.run_id = start.run_id
         self._door = Door(spec, settings, trainer.classes, own_data, self._journal, self.run_id)
         owners = Owners(start.owners)
@@ -73,7 +73,7 @@ class Coordinator:
             worker, lambda report: self._loop.report(report), clock, settings.round_deadline_s
         )
         self._phases = make_phases(
-            spec, settings, trainer, self.states, self.ledger, checkpoints, self._worker, clock
+            spec, settings, trainer, self.states, self.ledger, self.checkpoints, self._worker, clock
         )
         self.sessions = Sessions(self._rounds.members)
         self._loop = Loop(self.run_id, self._rounds, self._phases, self.sessions, self._journal, clock)
@@ -270,7 +270,7 @@ class Coordinator:
 
     @property
     def rounds_done(self) -> int:
-        """Rounds that are durable."""
+        """Rounds that are over; a kill may take back those since the last checkpoint."""
         return self._rounds.rounds_done
 
     @property

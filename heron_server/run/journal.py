@@ -51,7 +51,9 @@ class Journal:
         self.records.restore(facts["records"])
         self.class_names = tuple(facts["class_names"])
         self._run_dir.restore_log(self.records.history)
-        self.note(f"resumed {facts['run_id']} after round {facts['rounds_done']} of {self._rounds}")
+        repeated = self.records.repeated["rounds"]
+        again = f"; rounds done again after a kill, in all: {repeated}" if repeated else ""
+        self.note(f"resumed {facts['run_id']} after round {facts['rounds_done']} of {self._rounds}{again}")
 
     def note(self, text: str) -> None:
         """A sentence for the operator."""
@@ -143,7 +145,7 @@ class Journal:
         self._record = self.records.round_done(number, list(names), counts, now)
 
     def committed(self) -> None:
-        """The round is durable, its line in the log too: only now observers hear of it."""
+        """The round is over, its line in the log: only now observers hear of it."""
         assert self._record is not None, "a round is evaluated before it is committed"
         self.stored()
         self._observers.round_done(self._record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import UnionType
-from typing import TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from heron_server.metrics.figures import SavedRecords
 from heron_server.metrics.ledger import Ledger
@@ -28,30 +28,34 @@ class Facts(TypedDict):
 
 def oddities(header: object) -> Iterator[str]:
     """What keeps a value read from JSON from being Facts, one sentence each."""
-    found = list(_of_type(header, Facts, "the header"))
+    found = list(mistyped(header, Facts, "the header"))
     yield from found
     if not found:
         assert isinstance(header, dict)
         yield from (f"the ledger lacks {kind!r}" for kind in Ledger().as_dict() if kind not in header["ledger"])
 
 
-def _of_type(found: object, hint: object, name: str) -> Iterator[str]:
-    """Every int is a count of something, and none is negative."""
+def mistyped(found: object, hint: object, name: str) -> Iterator[str]:
+    """What keeps a value read from JSON from being of this type. Every int is a count of something, none is negative.
+
+    `name`: what it is, for the sentences.
+    """
     if isinstance(hint, UnionType):  # a type or None
         if found is not None:
-            yield from _of_type(found, get_args(hint)[0], name)
+            yield from mistyped(found, get_args(hint)[0], name)
     elif is_typeddict(hint) and isinstance(found, dict):
-        for key, inner in get_type_hints(hint).items():
+        for key, inner in get_type_hints(hint, include_extras=True).items():
+            optional = get_origin(inner) is NotRequired
             if key in found:
-                yield from _of_type(found[key], inner, f"{name}'s {key}")
-            else:
+                yield from mistyped(found[key], get_args(inner)[0] if optional else inner, f"{name}'s {key}")
+            elif not optional:
                 yield f"{name} lacks {key!r}"
     elif get_origin(hint) is dict and isinstance(found, dict):
         for key, value in found.items():
-            yield from _of_type(value, get_args(hint)[1], f"{name}'s {key}")
+            yield from mistyped(value, get_args(hint)[1], f"{name}'s {key}")
     elif get_origin(hint) is list and isinstance(found, list):
         for number, value in enumerate(found):
-            yield from _of_type(value, get_args(hint)[0], f"{name}'s {number}")
+            yield from mistyped(value, get_args(hint)[0], f"{name}'s {number}")
     elif not _is_one(found, hint):
         yield f"{name} is {str(found)[:50]}, expected {'a count' if hint is int else getattr(hint, '__name__', hint)}"
 

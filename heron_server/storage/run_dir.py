@@ -1,4 +1,7 @@
-"""The run directory: run.toml (frozen), run_id, term, metrics.jsonl, checkpoints/, summary.json, model/, and a lock."""
+"""The run directory: run.toml (frozen), run_id, term, metrics.jsonl, checkpoints/, summary.json, model/, and a lock.
+
+unsaved.json is there while rounds are done that no checkpoint holds.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import fcntl
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +24,9 @@ from heron_server.config import ServerSettings
 from heron_server.metrics.figures import RoundRecord, Summary
 from heron_server.storage.checkpoint import Checkpoint
 from heron_server.storage.durable import append_line, storing, write_durably
+from heron_server.storage.facts import Facts
 from heron_server.storage.shelf import Shelf, rounds_found
+from heron_server.storage.unsaved import with_unsaved, write_unsaved
 from heron_server.text.toml import to_toml
 
 
@@ -38,6 +44,7 @@ class RunDir:
 
     def __init__(self, path: Path, keep_checkpoints: int = 2) -> None:
         self.path, self._shelf = path, Shelf(path / "checkpoints", keep_checkpoints)
+        self._unsaved = path / "unsaved.json"
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] = (path / "lock").open("a")
@@ -64,8 +71,9 @@ class RunDir:
         return run_id
 
     def resume(self, spec: RunSpec) -> Checkpoint:
-        """The last checkpoint. Raises CheckpointError if there is none, it cannot be used, or the run spec is another
-        one. It may have other rounds, not fewer than are done: the run goes on to those."""
+        """The last checkpoint; its ledger has what was sent after it, too. Raises CheckpointError if there is none, it
+        cannot be used, or the run spec is another one. It may have other rounds, not fewer than are done: the run goes
+        on to those."""
         checkpoint = self._load(max(self._there()))
         frozen = self._check_spec(spec)
         done = checkpoint.facts["rounds_done"]
@@ -77,8 +85,8 @@ class RunDir:
         if spec.rounds != frozen.rounds:
             self._freeze(spec)
         if spec.rounds > done:
-            self._remove_summary()
-        return checkpoint
+            self._remove(self.path / "summary.json")  # of an end that is none any more
+        return replace(checkpoint, facts=with_unsaved(checkpoint.facts, self._unsaved))
 
     def go_back(self, spec: RunSpec, rounds_done: int) -> None:
         """Sets all checkpoints aside that are newer than this one, from which `resume` goes on then.
@@ -93,13 +101,20 @@ class RunDir:
             )
         self._load(rounds_done)
         self._check_spec(spec)
-        self._remove_summary()
+        self._remove(self.path / "summary.json")
+        self._remove(self._unsaved)
         self._shelf.set_aside_after(rounds_done)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Makes it durable."""
         self.check_held()
         self._shelf.save(checkpoint)
+        self._remove(self._unsaved)
+
+    def note_unsaved(self, facts: Facts) -> None:
+        """A round is done that no checkpoint holds yet."""
+        self.check_held()
+        write_unsaved(self._unsaved, facts)
 
     def last(self) -> Checkpoint:
         """The last checkpoint of a run that has begun; raises CheckpointError if it cannot be used or is gone."""
@@ -129,11 +144,10 @@ class RunDir:
         self.check_held()
         write_durably(self.path / "run.toml", to_toml(file_tables(spec)).encode())
 
-    def _remove_summary(self) -> None:
-        """Of an end that is none any more."""
+    def _remove(self, path: Path) -> None:
         self.check_held()
-        with storing(self.path / "summary.json"):
-            (self.path / "summary.json").unlink(missing_ok=True)
+        with storing(path):
+            path.unlink(missing_ok=True)
 
     def _check_spec(self, spec: RunSpec) -> RunSpec:
         """The frozen one, which differs in no more than its rounds; else raises CheckpointError. Not even in those

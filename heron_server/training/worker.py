@@ -65,6 +65,7 @@ class WorkerThread:
         self._queue: queue.SimpleQueue[Callable[[], Callback] | None] = queue.SimpleQueue()
         self._ends_at: float | None = None
         """Until when the command in hand may go on; None: nobody has asked the worker to end."""
+        self._last: Callable[[], object] | None = None
         self._thread = threading.Thread(target=self._run, name="heron-worker", daemon=True)
         self._thread.start()
 
@@ -74,9 +75,10 @@ class WorkerThread:
         """Behind those submitted before."""
         self._queue.put(partial(outcome, command, done, failed))
 
-    def end(self) -> None:
-        """No further command begins; does not wait for the one in hand."""
+    def end(self, last: Callable[[], object] | None = None) -> None:
+        """No further command begins, but for `last`, which must not raise; does not wait for the one in hand."""
         if self._ends_at is None:
+            self._last = last
             self._ends_at = monotonic() + LAST_COMMAND_S
             self._queue.put(None)
 
@@ -96,3 +98,5 @@ class WorkerThread:
             with suppress(RuntimeError):  # the loop is closed: there is nobody to tell
                 self._post(callback)
             del run, callback  # what they hold is free while the thread waits
+        if self._last is not None:
+            self._last()

@@ -60,13 +60,15 @@ def term(bench: Bench) -> int:
     return int((bench.run_dir / "term").read_text())
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("how", "every"), [(signal.SIGKILL, 1), (signal.SIGTERM, 3)], ids=["kill -9", "SIGTERM between two checkpoints"]
+)
 def test_server_ended_in_mid_round_and_resumed_gives_the_undisturbed_bits(
-    bench: Bench, undisturbed_sha: str, how: signal.Signals
+    bench: Bench, undisturbed_sha: str, how: signal.Signals, every: int
 ) -> None:
-    relay = bench.relay()
+    relay, run = bench.relay(), tables(checkpoint_every=every)
     clients = bench.clients(CLIENTS, relay.address)
-    first = bench.server(tables())
+    first = bench.server(run)
     relay.lead_to(first.address())
     in_mid_round(first, relay, 2)
     first.signal(how)
@@ -78,12 +80,41 @@ def test_server_ended_in_mid_round_and_resumed_gives_the_undisturbed_bits(
     else:
         assert code == KILLED
 
-    second = bench.server(tables(), "--resume")
+    second = bench.server(run, "--resume")
     relay.lead_to(second.address())
+    assert second.event("round_began")["round"] == 2
     summary = second.summary()
     assert [client.ends() for client in clients] == [0] * CLIENTS
     assert [record["participants"] for record in summary["history"]] == [CLIENTS] * ROUNDS
     assert summary["model_sha256"] == undisturbed_sha
+    assert summary["repeated"]["rounds"] == 0
+
+
+def test_server_killed_between_two_checkpoints_repeats_what_was_not_saved_with_the_undisturbed_bits(
+    bench: Bench, undisturbed_sha: str
+) -> None:
+    """Right after a round, and then in mid-round, with a client that comes back without its identity. The others have
+    seen rounds end to which they go back."""
+    relay, run = bench.relay(), tables(checkpoint_every=3)
+    clients = bench.clients(CLIENTS, relay.address)
+    first = bench.server(run)
+    relay.lead_to(first.address())
+    first.event("round_done", round=2)
+    first.kill()
+    second = bench.server(run, "--resume")
+    relay.lead_to(second.address())
+    in_mid_round(second, relay, 2)
+    for program in (second, clients[1]):
+        program.kill()
+    clients[1] = bench.client("client-1", relay.address)
+    third = bench.server(run, "--resume")
+    relay.lead_to(third.address())
+    summary = third.summary()
+    assert [client.ends() for client in clients] == [0] * CLIENTS
+    assert [record["round"] for record in summary["history"]] == list(range(1, ROUNDS + 1))
+    assert [record["participants"] for record in summary["history"]] == [CLIENTS] * ROUNDS
+    assert summary["model_sha256"] == undisturbed_sha
+    assert summary["repeated"]["rounds"] == 3 and summary["repeated"]["wire_up"] > 0
 
 
 def test_server_is_stopped_cleanly_beside_a_client_that_does_not_answer(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from heron_core.errors import ConfigError
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
-from heron_server.planning.constraints import data, federation, learning, probes
+from heron_server.planning.constraints import checkpoints, data, federation, learning, probes
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.memory import byte_budget_problems, pool_problems
 
@@ -31,5 +31,6 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *data.evaluation(spec.data.validation, settings),
         *(data.holdout(spec.data) if not settings.names_test_set else ()),
         *federation.hostile(spec.federation),
+        *checkpoints.rare(spec, settings.checkpoint_every),
     ):
         raise ConfigError(reason)

@@ -39,7 +39,17 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
         ("aggregation", _aggregation(spec.federation)),
         ("a slow client", str(patience(spec, settings))),
         ("evaluation", evaluator or "none"),
+        *_checkpoints(settings.checkpoint_every),
     ])  # fmt: skip
+
+
+def _checkpoints(every: int) -> list[tuple[str, str]]:
+    """What rare ones cost."""
+    if every == 1:
+        return []
+    lost = "the round before it" if every == 2 else f"up to {every - 1} rounds"
+    return [("checkpoints", f"every {_ordinal(every)}round, after the last and at a stop; a kill -9 or a power cut "
+                            f"takes back {lost}, which clients train and send again")]  # fmt: skip
 
 
 def _aggregation(federation: FederationSpec) -> str:

@@ -34,7 +34,7 @@ Aggregation = Callable[[int, Mapping[int, Update]], RoundEnd]
 
 
 class Phases:
-    """One after the other. A round that is abandoned goes back to the last checkpoint."""
+    """One after the other. A round that is abandoned goes back to the end of the one before."""
 
     def __init__(
         self, trainer: Commands, desk: UploadDesk, aggregation: Aggregation, checkpoints: Checkpoints,
@@ -113,17 +113,17 @@ class Phases:
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def commit(self, facts: Facts) -> None:
-        """Makes the round durable; `facts` are its checkpoint's."""
+        """Ends the round, with its checkpoint if one is due; `facts` are the checkpoint's."""
         self._end_uploads()
         self._store(partial(self._checkpoints.commit, facts), partial(self._committed, facts["rounds_done"]))
 
     def _committed(self, rounds_done: int, _: None) -> Report:
-        self._checkpoints.saved(rounds_done)
+        self._checkpoints.committed(rounds_done)
         self._training = None
         return Committed()
 
     def restore(self) -> None:
-        """Back to the last checkpoint, under a higher term."""
+        """Back to the end of the last round, under a higher term."""
         self._end_uploads()
         self._training = None
         self._store(self._checkpoints.go_back, Restored)

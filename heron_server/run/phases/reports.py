@@ -59,12 +59,12 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Committed:
-    """The round's checkpoint is durable."""
+    """The round's line is in the log, and its checkpoint, if one was due, on the disk."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """The last checkpoint is loaded, under a higher term."""
+    """The server stands at the end of the last round again, under a higher term."""
 
     term: int
 

@@ -137,6 +137,19 @@ def test_work_that_ended_while_the_client_was_away_is_forgotten() -> None:
     assert (session.state, session.assignment) == (State.IDLE, None)
 
 
+def test_a_server_that_was_killed_may_go_back_to_rounds_that_the_client_has_seen_end() -> None:
+    session = in_state(State.TRAINING)
+    session.work_done()
+    session.server_event(ends(term=2, round_number=3))
+    session.server_event(begins(term=2, round_number=4))
+    session.connection_lost()
+    session.joined("later", "run")
+    session.server_event(begins(term=3, round_number=2))
+    assert (session.state, session.assignment) == (State.TRAINING, Assignment(3, 2, 1, 4, 1))
+    session.server_event(ends(term=2, round_number=2))
+    assert session.state is State.TRAINING, "that was the round of another term"
+
+
 def test_what_the_server_said_last_is_kept_for_the_operator() -> None:
     for event, notice in [(WAITING, "1 of 2"), (dropped(), "late"), (DRAINING, "stopped"), (FINISHED, "over")]:
         session = in_state(State.IDLE)

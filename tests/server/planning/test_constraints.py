@@ -75,6 +75,30 @@ def test_settings_that_contradict_each_other_or_the_model_are_refused(tables: di
         describe(digits(**tables), ServerSettings(device="cpu"))
 
 
+KEPT = {"moments": "kept", "optimizer": {"momentum": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("every", "tables", "words"),
+    [
+        (5, {"rounds": 4}, "checkpoint_every = 5 is more than rounds = 4: no checkpoint"),
+        (2, {"rounds": 4, "method": KEPT}, 'with method.moments = "kept" what each client\'s optimiser has gathered'),
+    ],
+)
+def test_rare_checkpoints_are_refused_where_a_kill_would_cost_too_much(
+    every: int, tables: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        describe(digits(**tables), ServerSettings(device="cpu", checkpoint_every=every))
+
+
+def test_what_a_kill_costs_between_rare_checkpoints_is_said() -> None:
+    assert "checkpoints" not in describe(digits(rounds=4), ServerSettings(device="cpu")).partition("Run directory")[0]
+    said = describe(digits(rounds=4), ServerSettings(device="cpu", checkpoint_every=4))
+    assert "every 4th round, after the last and at a stop; a kill -9 or a power cut takes back up to 3 rounds" in said
+    assert "the last round, not yet saved" in said
+
+
 @pytest.mark.parametrize(
     "tables",
     [

@@ -66,6 +66,13 @@ def test_an_averaged_back_is_counted_as_one_back_more_and_saved() -> None:
     assert averaged["a checkpoint being written"] == plain["a checkpoint being written"] + 2 * back
 
 
+def test_a_round_that_is_held_is_counted_as_half_of_a_checkpoint_being_written() -> None:
+    plain, rare = checked(resnet(2)), checked(resnet(2), checkpoint_every=2)
+    written = plain.pop("a checkpoint being written")
+    assert rare.pop("the last round, not yet saved") == written / 2
+    assert rare == {**plain, "a checkpoint being written": written}
+
+
 def test_what_each_client_keeps_is_counted_for_each() -> None:
     kept = items(resnet(10, name="cse_fsl", moments="kept"))["kept moments"]
     assert kept == 2 * 10 * (2 * 4 * (FRONT + HEAD) + 8)

@@ -43,7 +43,7 @@ DRIVER_ALONE = {
     "averaging the clients' updates": aggregating,
     "evaluating on the server": evaluating,
     "writing the checkpoint": committing,
-    "going back to the last checkpoint": restoring,
+    "going back to the last round": restoring,
 }
 
 

@@ -22,6 +22,24 @@ def test_inline_commands_run_at_once_and_report_to_done_or_failed() -> None:
     assert told == [7, error]
 
 
+def test_the_last_command_runs_after_the_one_in_hand_and_instead_of_those_that_wait() -> None:
+    began, go_on, ran = threading.Event(), threading.Event(), list[str]()
+
+    def in_hand() -> None:
+        began.set()
+        go_on.wait(10)
+        ran.append("in hand")
+
+    worker = WorkerThread(lambda callback: None)
+    for command in (in_hand, lambda: ran.append("waits")):
+        worker.submit(command, lambda _: None, lambda _: None)
+    assert began.wait(10)
+    worker.end(lambda: ran.append("last"))
+    worker.end(lambda: ran.append("another"))
+    go_on.set()
+    assert worker.stop() and ran == ["in hand", "last"]
+
+
 def test_an_error_in_done_is_not_taken_for_the_command_s() -> None:
     def done(_: object) -> None:
         raise KeyError("ours")
