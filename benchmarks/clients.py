@@ -99,17 +99,16 @@ class ProductClient:
         local = LocalRound(method, self.spec.seed, ClientState(self.backend, method), batches)
         uploader = Uploader(pb.FrameHeader(run_id="r", session_id="s", term=1, round=1, purpose=pb.PURPOSE_TRAIN))
         exhaust(uploader.attach(Sink(), 1.0))
-        uploads, answers = local.uploads(), [None]
+        uploads, answers, owed = local.uploads(), [None], ()
         while (upload := _next(uploads, answers)) is not END:
-            if upload is None:  # a step that sends nothing
-                answers.append(None)
+            if upload is None:  # it needs what it is owed, or a step has sent nothing
+                exhaust(uploader.settle(1.0))
+                answers.append((2.3, [np.full(shape, 1e-6, dtype) for _, dtype, shape in owed]) if owed else None)
                 continue
             exhaust(uploader.push(upload, 1.0))
-            wants, shape = upload.wants_gradients, upload.tensors["activations"].shape
+            owed = upload.gradients
             upload = None
-            if wants:
-                exhaust(uploader.settle(1.0))
-            answers.append((2.3, [np.full(shape, 1e-6, dtype=np.float32)]) if wants else None)
+            answers.append(None)
         exhaust(uploader.settle(1.0))
         return local.figures
 

@@ -158,7 +158,7 @@ class Trial:
 
 def _run_alone(local: LocalRound) -> None:
     """A local round to its end without a server; where one would return cut gradients, they are zero."""
-    uploads, answer = local.uploads(), None
+    uploads, answer, owed = local.uploads(), None, None
     while True:
         try:
             upload = uploads.send(answer)
@@ -166,4 +166,6 @@ def _run_alone(local: LocalRound) -> None:
             return
         answer = None
         if upload is not None and upload.wants_gradients:
-            answer = (0.0, [np.zeros(shape, dtype) for _, dtype, shape in upload.gradients])
+            owed = upload.gradients
+        elif upload is None and owed:
+            answer, owed = (0.0, [np.zeros(shape, dtype) for _, dtype, shape in owed]), None

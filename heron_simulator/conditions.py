@@ -48,7 +48,8 @@ def compute_of(network: NetworkSettings, method: MethodSpec, facts: ModelFacts) 
     step_s = network.compute_s_per_step
     if not step_s and network.client_gmacs_per_s:
         step_s = step_macs(method, facts).exact / (network.client_gmacs_per_s * 1e9)
-    return Compute(step_s, upload_shares(method, facts), network.server_s_per_step)
+    answer_share = float(method_of(method).front == "zeroth_order")  # the probes do not need what is waited for
+    return Compute(step_s, upload_shares(method, facts), answer_share, network.server_s_per_step)
 
 
 def upload_shares(method: MethodSpec, facts: ModelFacts) -> tuple[float, ...]:

@@ -11,8 +11,9 @@ A round, as the product's client and server go through it:
 A micro-batch leaves once it is computed, and once three things allow it: the link is free; no more than `window`
 micro-batches are unacknowledged with it (two, or one where two are too large; one is acknowledged when it has arrived
 whole); the upload has credit (`slots` uploads in canonical order at first, one more with each that is consumed). Where
-the server returns cut gradients, the client goes on when they are here: a round trip each upload. Elsewhere it computes
-on while uploads are on their way. The update leaves when everything is acknowledged.
+the server returns cut gradients, the client goes on when they are here: a round trip each upload, less what it can
+compute without them. Elsewhere it computes on while uploads are on their way. The update leaves when everything is
+acknowledged.
 
 The server takes uploads one at a time in canonical order: the first of each client by rank, then the second of each.
 Where batches are mixed, it takes one of each at once, when the last of them is here.
@@ -64,6 +65,8 @@ class Compute:
     """One local step of a client."""
     upload_shares: tuple[float, ...] = ()
     """Share of a local step after which each of its micro-batches leaves; none: all at its end."""
+    answer_share: float = 0.0
+    """Share of a local step that is computed before the client waits for cut gradients; no less than has left."""
     server_step_s: float = 0.0
     """One optimiser step of the server."""
 
@@ -159,6 +162,7 @@ class _Client:
     def returned(self, number: int, consumed_s: float) -> None:
         """Waits for the upload's cut gradients, if there are any."""
         if number < len(self._sent.gradients):
+            self._compute_to(max(self._steps, (number + 1) * self._period - 1 + self._compute.answer_share))
             down_s = self._link.down_s(self._sent.gradients[number])
             self._now = max(self._now, consumed_s + down_s + self._link.latency_s)
 

@@ -142,6 +142,13 @@ class Backend(Protocol):
         """
         ...
 
+    def cut_activations(self, batch: MicroBatch) -> list[Array]:
+        """The activations of `forward`, of the front alone: no head is run and no loss taken. It moves the buffers.
+
+        Where the run has no head on the client (method.objective = "cut_gradient").
+        """
+        ...
+
     def evaluation_activations(self, inputs: tuple[Array, ...]) -> list[Array]:
         """The cut's tensors [B, ...] in evaluation mode, which changes nothing."""
         ...

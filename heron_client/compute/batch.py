@@ -29,12 +29,12 @@ class Batch:
     lr: float
     """Learning rate of this step."""
 
-    def finite(self, loss: float) -> float:
+    def finite(self, loss: float, what: str = "the auxiliary loss") -> float:
         """`loss`; DataError naming round and step where it is NaN or Inf."""
         if not isfinite(loss):
             _, round_number, _, _, _, step = self.path
             raise DataError(
-                f"round {round_number}, step {step}: the auxiliary loss must be finite, got {loss}; "
+                f"round {round_number}, step {step}: {what} must be finite, got {loss}; "
                 "lower method.optimizer.lr, or look for NaN in this client's data"
             )
         return loss

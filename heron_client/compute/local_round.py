@@ -63,7 +63,8 @@ class LocalRound:
     def uploads(self) -> Generator[Upload | None, CutGradients | None, None]:
         """Runs the local steps: yields each upload, and None after a step that sends nothing.
 
-        An upload that wants gradients is answered with them; their list is emptied. DataError: a loss is not finite.
+        After an upload that wants gradients it computes on without them as far as it can; the None that it then yields
+        is answered with them, and their list is emptied. DataError: a loss is not finite.
         """
         for step in range(self._method.local_steps):
             self._clock.restart()
@@ -79,7 +80,7 @@ class LocalRound:
         """What the client submits after the last step."""
         return self._state.update(self._stepper.moments())
 
-    def _step(self, step: int) -> Generator[Upload, CutGradients | None, float]:
+    def _step(self, step: int) -> Generator[Upload | None, CutGradients | None, float]:
         batch = self._batches.at(step)
         steps = self._stepper.step(batch)
         answer: CutGradients | None = None
@@ -91,7 +92,7 @@ class LocalRound:
                 loss: float = end.value
                 return loss
             self._clock.stop()
-            came = yield self._upload(batch, step, number, activations)
+            came = yield self._upload(batch, step, number, activations) if activations else None
             self._clock.start()
             answer = None if came is None else self._decoded(came)
             number += 1

@@ -1,4 +1,4 @@
-"""The zeroth-order kernel: gradients from losses alone, in NumPy, the same for every backend.
+"""The zeroth-order kernel: gradients from forward passes alone, in NumPy, the same for every backend.
 
 What decides its bits: vectors are float32, and a product is rounded before it is added; losses, slopes and coefficients
 are float64, and a coefficient is rounded to float32 where it meets a vector.
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_client.compute.backend import Matrix, Vector
+from heron_core.arrays import Array
 
 Difference = Literal["forward", "central"]
 Losses = TypeVar("Losses", float, NDArray[np.float64])
@@ -35,6 +36,23 @@ def directional_derivative(loss_perturbed: Losses, loss_base: Losses, mu: float)
 def central_derivative(loss_plus: Losses, loss_minus: Losses, mu: float) -> Losses:
     """Central difference (l(theta + mu u) - l(theta - mu u)) / (2 mu): the slope along u to second order."""
     return (loss_plus - loss_minus) / (2.0 * mu)
+
+
+def cut_difference(perturbed: Sequence[Array], base: Sequence[Array]) -> list[Array]:
+    """z(theta + mu u) - z(theta), float32 [B, ...] for each floating-point tensor at the cut."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        pairs = zip(perturbed, base, strict=True)
+        return [(z - z_base).astype(np.float32, copy=False) for z, z_base in pairs]
+
+
+def along_cut(gradients: Sequence[Array], difference: Sequence[Array]) -> float:
+    """<g_z, z(theta + mu u) - z(theta)>, summed in float64, the tensors in order: how the server's loss changes.
+
+    Where a probe overflowed it is not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        pairs = zip(gradients, difference, strict=True)
+        return sum(float(np.multiply(g, change, dtype=np.float64).sum()) for g, change in pairs)
 
 
 def gradient_scale(distribution: str, size: int) -> float:
@@ -64,7 +82,7 @@ def add_slopes(
     probe_D = np.empty_like(theta_D)
     for u_D in directions:
         slope = _slope(loss_at, theta_D, u_D, loss_base, mu, difference, probe_D)
-        _add_multiple(gradient_D, u_D, scale * slope / num_directions, probe_D)
+        add_multiple(gradient_D, u_D, scale * slope / num_directions, probe_D)
         slopes.append(slope)
         del u_D
     return slopes
@@ -97,7 +115,7 @@ def add_slopes_per_sample(
         )
         found = slope_B.tolist()
         for u_D, slope in zip(u_BD, found, strict=True):
-            _add_multiple(gradient_D, u_D, scale * slope / num_directions, probe_BD[0])
+            add_multiple(gradient_D, u_D, scale * slope / num_directions, probe_BD[0])
         slopes += found
         del u_BD, u_D
     return slopes
@@ -119,20 +137,20 @@ def _slope(
     difference: Difference, probe_D: Vector,
 ) -> Losses:  # fmt: skip
     """The slope along u, by one probe or by two. `probe_D`: memory for them."""
-    loss_plus = loss_at(_shifted(theta_D, u_D, mu, probe_D))
+    loss_plus = loss_at(shifted(theta_D, u_D, mu, probe_D))
     if difference == "central":
-        return central_derivative(loss_plus, loss_at(_shifted(theta_D, u_D, -mu, probe_D)), mu)
+        return central_derivative(loss_plus, loss_at(shifted(theta_D, u_D, -mu, probe_D)), mu)
     return directional_derivative(loss_plus, loss_base, mu)
 
 
-def _shifted(theta_D: Vector, u_D: Vector, length: float, probe_D: Vector) -> Vector:
+def shifted(theta_D: Vector, u_D: Vector, length: float, probe_D: Vector) -> Vector:
     """theta + length * u, in `probe_D`. One that overflows gives a loss that is not finite, which is an error there."""
     with np.errstate(over="ignore", invalid="ignore"):
         np.multiply(u_D, length, out=probe_D)
         return np.add(theta_D, probe_D, out=probe_D)
 
 
-def _add_multiple(gradient_D: Vector, u_D: Vector, coefficient: float, scratch_D: Vector) -> None:
+def add_multiple(gradient_D: Vector, u_D: Vector, coefficient: float, scratch_D: Vector) -> None:
     """gradient <- gradient + coefficient * u. One that overflows is found by the next loss."""
     with np.errstate(over="ignore", invalid="ignore"):
         np.multiply(u_D, coefficient, out=scratch_D)

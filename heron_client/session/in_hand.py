@@ -23,12 +23,15 @@ class RoundInHand:
         self.pending: Upload | None = None
         """Computed, not yet handed to the uploader."""
         self.awaiting: int | None = None
-        """Step whose upload has been handed over, and whose cut gradients have not come."""
+        """Step whose cut gradients the local round waits for."""
+        self._owed: int | None = None
+        """Step whose cut gradients it will wait for, once it has computed what it can without them."""
         self.answer: CutGradients | None = None
         """What the local round goes on with."""
 
     def advance(self) -> bool:
-        """Computes up to the next upload, or to the end of a step that has none; False once all steps are done."""
+        """Computes up to the next upload, up to where cut gradients are needed, or to the end of a step without either;
+        False once all steps are done."""
         if self.pending is None and self.awaiting is None:
             self.uploader.listen()
             answer, self.answer = self.answer, None
@@ -36,12 +39,14 @@ class RoundInHand:
                 self.pending = self._uploads.send(answer)
             except StopIteration:
                 return False
+            if self.pending is None:
+                self.awaiting, self._owed = self._owed, None
         return True
 
     def handed_over(self) -> None:
         """The uploader has the pending upload: its memory is the uploader's business now."""
         if self.pending is not None and self.pending.wants_gradients:
-            self.awaiting = self.pending.step
+            self._owed = self.pending.step
         self.pending = None
 
     def answered(self, gradients: CutGradients) -> None:

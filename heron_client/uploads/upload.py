@@ -24,11 +24,11 @@ class Upload:
     tensors: dict[str, Array]
     """What travels, by name: the cut's tensors [rows, ...] encoded, then `labels` [rows, ...]."""
     gradients: Expected = ()
-    """What comes back for the whole upload, encoded [B, ...], before the next local step; nothing: it does not wait."""
+    """What comes back for the whole upload, encoded [B, ...], within the same local step; nothing: it does not wait."""
 
     @property
     def wants_gradients(self) -> bool:
-        """Does the next local step wait for this upload's cut gradients?"""
+        """Does the local step wait for this upload's cut gradients?"""
         return len(self.gradients) > 0
 
     @property

@@ -25,18 +25,19 @@ class Method:
     """One row of the family."""
 
     front: Front
-    """How the client steps its front: by losses alone, or by backpropagation of its auxiliary loss, of the returned cut
-    gradients, or of the whole model's loss; none: it never does."""
+    """How the client steps its front: by forward passes alone, or by backpropagation of its auxiliary loss, of the
+    returned cut gradients, or of the whole model's loss; none: it never does."""
     head: Head
     """Who moves the auxiliary head: the client jointly with the front, or by its own gradient on detached activations;
-    the server on what it receives, or by aligning one head per client; none: nobody, or there is no head."""
+    the server on what it receives, or by aligning one head per client; none: nobody, or there is no head. Zeroth order
+    without a head takes its slopes on the returned cut gradients."""
     backs: Literal["shared", "per_client", "none"]
     """The server's models: one for all, one for each client and averaged each round, or none."""
 
     @property
     def returns_cut_gradients(self) -> bool:
         """Does the server answer each upload with the gradient at the cut?"""
-        return self.front == "cut_gradients"
+        return self.front == "cut_gradients" or (self.front, self.head) == ("zeroth_order", "none")
 
     @property
     def uploads(self) -> bool:
@@ -48,12 +49,12 @@ class Method:
         """What a client builds and runs."""
         if self.front == "whole_model":
             return ("front", "back")
-        return ("front",) if self.front == "cut_gradients" else ("front", "auxiliary")
+        return ("front",) if self.returns_cut_gradients else ("front", "auxiliary")
 
     @property
     def has_local_loss(self) -> bool:
         """Do clients learn by a loss of their own? An aligned head's stands for the server's."""
-        return self.front in ("zeroth_order", "auxiliary_loss", "whole_model") and self.head != "aligned"
+        return self.client_learns and not self.returns_cut_gradients and self.head != "aligned"
 
     @property
     def client_learns(self) -> bool:
@@ -68,7 +69,8 @@ def method_of(spec: MethodSpec) -> Method:
     """The composition that the settings name."""
     match spec.name:
         case "heron":
-            return Method("zeroth_order", HEADS[spec.auxiliary_update], "shared")
+            head = "none" if spec.objective == "cut_gradient" else HEADS[spec.auxiliary_update]
+            return Method("zeroth_order", head, "shared")
         case "cse_fsl":
             return Method("auxiliary_loss", "joint", "shared")
         case "fsl_sage":

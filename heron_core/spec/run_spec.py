@@ -122,6 +122,10 @@ class MethodSpec(Settings):
     """The server trains on batches mixed of the clients: one upload of each participant is pooled, their rows are
     permuted (seeded) and cut into batches of the same size, so there are as many steps as before. false: one upload
     after the other (the paper's)."""
+    objective: Literal["auxiliary", "cut_gradient"] = "auxiliary"
+    """What heron's slopes are of. auxiliary: the loss of the client's own head. cut_gradient: the server's loss, along
+    the gradient at the cut that it returns for each upload, as in sflv2; the client has no head, and still runs nothing
+    but forward passes (HO-SFL)."""
     auxiliary_update: Literal["zo", "first_order", "server", "aligned"] = "first_order"
     """Who trains heron's head: first_order (the client by its exact gradient, on detached activations), zo (the
     paper's faithful mode: jointly with the front, by losses alone), server (on what it receives; sent down each round),

@@ -24,7 +24,15 @@ class Use:
 
 
 def _methods(only: str, uses: Callable[[MethodSpec], bool]) -> Use:
-    return Use(f"by {only}", lambda spec: uses(spec.method), lambda spec: f"by {spec.method.name}")
+    return Use(f"by {only}", lambda spec: uses(spec.method), lambda spec: f"by {_named(spec.method)}")
+
+
+def _named(method: MethodSpec) -> str:
+    return f'heron with objective = "{method.objective}"' if _on_cut_gradients(method) else method.name
+
+
+def _on_cut_gradients(method: MethodSpec) -> bool:
+    return method.name == "heron" and method.objective == "cut_gradient"
 
 
 def _where(setting: str, value: str) -> Use:
@@ -56,6 +64,10 @@ def _server_average(*names: str) -> Use:
 _ZO = _methods("heron", lambda m: m.name == "heron")
 _LEARNS = _methods("a method whose clients learn", lambda m: method_of(m).client_learns)
 _UPLOADS = _methods("a method that uploads activations", lambda m: method_of(m).uploads)
+_HEAD = _methods(
+    'a method that uploads activations, but for heron with objective = "cut_gradient"',
+    lambda m: method_of(m).uploads and not _on_cut_gradients(m),
+)
 _ONE_BACK = _methods(
     "a method whose server trains one back for all (sflv1 has one for each client, fedavg none)",
     lambda m: method_of(m).backs == "shared",
@@ -67,14 +79,18 @@ _ROBUST = Use(
 _EXPERIMENT = Use("with experiment data", lambda s: s.data.source != "client", lambda _: 'with data.source = "client"')
 USERS: Mapping[str, Use] = {
     "method.zo": _ZO,
-    "method.auxiliary_update": _ZO,
+    "method.objective": _ZO,
+    "method.auxiliary_update": _methods(
+        'heron with objective = "auxiliary"', lambda m: m.name == "heron" and not _on_cut_gradients(m)
+    ),
     "method.alignment": _methods(
         'fsl_sage, or heron with auxiliary_update = "aligned"', lambda m: method_of(m).head == "aligned"
     ),
     "method.moments": _LEARNS,
     "method.proximal": _LEARNS,
     "method.logit_adjustment": _methods(
-        "heron, cse_fsl and fedavg", lambda m: m.name in ("heron", "cse_fsl", "fedavg")
+        'heron with objective = "auxiliary", cse_fsl and fedavg',
+        lambda m: m.name in ("heron", "cse_fsl", "fedavg") and not _on_cut_gradients(m),
     ),
     "method.optimizer": _LEARNS,
     **_rule("method.optimizer"),
@@ -90,7 +106,7 @@ USERS: Mapping[str, Use] = {
     **_rule("server_optimizer"),
     "averaged_back": _ONE_BACK,
     "guard": _UPLOADS,
-    "model.auxiliary": _UPLOADS,
+    "model.auxiliary": _HEAD,
     "model.last_layers": _where("model.trainable", "last_n_layers"),
     "model.lora_rank": _where("model.trainable", "lora"),
     "model.weights_parts": Use(

@@ -22,8 +22,9 @@ class StepMacs:
     exact: int
     """With the gradients that the step needs: none for the network's input, nor for weights that do not move."""
     paper: int
-    """By the paper's convention: a backward pass is two forward passes. heron (q + 1)(F + H); cse_fsl and fsl_sage
-    3(F + H); sflv1 and sflv2 3F + H, though their clients have no head; fedavg 3 forward passes of the whole model."""
+    """By the paper's convention: a backward pass is two forward passes. heron (q + 1)(F + H), on the cut
+    gradient (q + 1) F; cse_fsl and fsl_sage 3(F + H); sflv1 and sflv2 3F + H, though their clients have no head;
+    fedavg 3 forward passes of the whole model."""
 
 
 def step_macs(method: MethodSpec, facts: ModelFacts) -> StepMacs:
@@ -74,7 +75,7 @@ def forward_passes(method: MethodSpec, facts: ModelFacts) -> float:
 
 
 def values_per_step(zo: ZoSpec) -> int:
-    """Losses at probes of one block: q, or 2q with central differences."""
+    """Probes of one block: q, or 2q with central differences."""
     return zo.num_directions * (2 if zo.difference == "central" else 1)
 
 
@@ -94,7 +95,7 @@ def _probe_macs(method: MethodSpec, facts: ModelFacts) -> int:
     values, rows = values_per_step(method.zo), method.batch_size
     front, head = facts.parts["front"], facts.parts["auxiliary"]
     if not method.zo.block_wise:
-        return values * rows * (front.macs + head.macs)
+        return values * sum(forward_macs(method, facts).values())
     return values * rows * sum(
         head.macs + sum(layer.macs for layer in front.layers if stage_of(layer.name, front.stages) >= stage)
         for stage in probed_stages(method, facts)

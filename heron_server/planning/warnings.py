@@ -48,7 +48,7 @@ def method_warnings(method: MethodSpec, rounds: int, facts: ModelFacts, change: 
         )
     if method.name != "heron":
         return
-    if change.rounding > MOST_ROUNDING:
+    if change.rounding > MOST_ROUNDING and not method_of(method).returns_cut_gradients:
         yield (
             f"method.zo.mu = {method.zo.mu:g} changes each weight by {number_text(change.rms, 3)} (RMS): float32 "
             f"rounding is about {percent_text(change.rounding)} of the loss difference for a gradient of norm 1; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from integration import reference_baselines as baselines
+from integration.reference_cut_slopes import heron_on_cut_gradients
 from integration.reference_estimators import heron
 
 from heron_core.spec.run_spec import RunSpec
@@ -18,4 +19,6 @@ def reference_run(spec: RunSpec, folder=None, shares=None) -> str:
 
     `shares`: each rank's training samples, where the clients bring their own.
     """
-    return LOOPS[spec.method.name](spec, folder, shares)
+    on_cut = spec.method.name == "heron" and spec.method.objective == "cut_gradient"
+    loop = heron_on_cut_gradients if on_cut else LOOPS[spec.method.name]
+    return loop(spec, folder, shares)

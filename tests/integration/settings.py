@@ -21,6 +21,10 @@ METHODS: dict[str, Tables] = {
     "heron, aligned head": {**HERON, "auxiliary_update": "aligned", "alignment": ALIGNMENT},
     "heron, micro-batches": {**JOINT, "micro_batch": 4, "zo": {"scope": "micro_batch", "normalise": True}},
     "heron, block by block": {**JOINT, "zo": {"block_wise": True}},
+    "heron, cut gradients": {
+        **HERON, "objective": "cut_gradient", "micro_batch": 4, "moments": "averaged", "mixing": True,
+        "zo": {"scope": "micro_batch", "num_directions": 4},
+    },
     "heron, sample by sample": {**HERON, "zo": {"scope": "sample"}},
 }
 """Name of the setting -> its method table."""

@@ -200,6 +200,26 @@ def test_steps_drawn_to_where_the_round_began_give_the_reference_bits(name: str)
     same_bits(method={**FAMILY[name], "proximal": 0.3})
 
 
+# -- slopes on the server's cut gradient ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "zo", "tables"),
+    [
+        ({"moments": "kept", "optimizer": SGD, "proximal": 0.3}, {}, {"model": {"norm": "batch"}}),
+        ({"micro_batch": 2}, {"num_directions": 2, "difference": "central"}, {}),
+        (
+            {"micro_batch": 4, "local_steps": 1, "mixing": True, "moments": "averaged"},
+            {"scope": "micro_batch", "num_directions": 2, "distribution": "rademacher", "normalise": True},
+            {"rounds": 3, "federation": {"clients": 4, "clients_per_round": 2}},
+        ),
+    ],
+    ids=["whole batch, batch norm", "one direction over micro-batches, central", "short rounds, mixed batches"],
+)
+def test_slopes_on_the_cut_gradient_give_the_reference_bits(method: Tables, zo: Tables, tables: Tables) -> None:
+    same_bits(method={"objective": "cut_gradient", **method}, zo=zo, **tables)
+
+
 # -- the aggregation rules ---------------------------------------------------------------------------------------
 
 ROBUST = (

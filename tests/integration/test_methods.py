@@ -15,7 +15,7 @@ CLIENTS, ROUNDS, STEPS, BATCH = 3, 2, 24, 16
 ACTIVATIONS_BYTES = 16 * 4 * 4 * 4
 """Of one sample at digits_cnn's default cut: float32 [16, 4, 4]."""
 LABEL_BYTES = 8
-RETURNING_CUT_GRADIENTS = ("sflv1", "sflv2", "sflv2, mixed batches")
+RETURNING_CUT_GRADIENTS = ("sflv1", "sflv2", "sflv2, mixed batches", "heron, cut gradients")
 
 
 @pytest.fixture(scope="module", params=METHODS)

@@ -42,6 +42,7 @@ def test_every_kind_of_task_gives_the_reference_bits(
         ("method.micro_batch=2",),
         ("method.micro_batch=4", "method.zo.scope=micro_batch", "method.moments=averaged"),
         ("method.name=cse_fsl", "method.micro_batch=4", "method.upload_period=2"),
+        ("method.objective=cut_gradient", "method.micro_batch=4", "method.zo.scope=micro_batch"),
         ("method.name=sflv1",),
         ("method.name=sflv2",),
         ("method.name=fedavg",),

@@ -126,6 +126,13 @@ class TorchBackend:
         losses_B = vector(modules.losses(outputs, batch.labels))
         return Forward(losses_B, [row_major(a) for a in activations] if keep_activations else [])
 
+    @torch.inference_mode()
+    def cut_activations(self, batch: MicroBatch) -> list[Array]:
+        """The activations [B, ...] of a training forward of the front alone. No graph."""
+        with self.modules.stream(batch.masks):
+            activations = self.modules.activations(batch.inputs)
+        return [row_major(a) for a in activations]
+
     def head_gradient(self, batch: MicroBatch, share_of: int, *, keep_activations: bool) -> tuple[Forward, Vector]:
         """As `forward`, and the head's gradient [H] of the losses' sum / `share_of`; the graph is the head's alone."""
         return head_gradient(self.modules, batch, share_of, keep_activations=keep_activations)

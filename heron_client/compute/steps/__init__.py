@@ -5,6 +5,7 @@ from __future__ import annotations
 from heron_client.compute.backend import FirstOrderBackend, lacks
 from heron_client.compute.client_state import ClientState
 from heron_client.compute.steps.cut_gradients import CutGradientStepper
+from heron_client.compute.steps.cut_slopes import CutSlopeStepper
 from heron_client.compute.steps.first_order import FirstOrderStepper
 from heron_client.compute.steps.frozen import FrozenStepper
 from heron_client.compute.steps.moving import Moving
@@ -22,6 +23,8 @@ def make_stepper(method: MethodSpec, seed: int, state: ClientState) -> Stepper:
     composition, backend = method_of(method), state.backend
     if composition.front == "none":
         return FrozenStepper(backend)
+    if composition.front == "zeroth_order" and composition.returns_cut_gradients:
+        return CutSlopeStepper(method.zo, seed, backend, Moving(state))
     if composition.front == "zeroth_order":
         return ZerothOrderStepper(method.zo, composition.head, seed, backend, Moving(state))
     if not isinstance(backend, FirstOrderBackend):

@@ -22,7 +22,8 @@ class CutGradientStepper:
         assert batch.sends, "upload_period is 1 where the cut gradients come back"
         cut = self._backend.cut_pass(micro_batch)
         self.forward_passes += 1
-        answer = yield cut.activations()
+        yield cut.activations()
+        answer = yield []
         assert answer is not None, "whoever drives a step answers it with its cut gradients"
         loss, gradients = answer
         gradient_D = cut.backward(gradients)

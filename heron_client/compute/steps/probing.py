@@ -58,6 +58,19 @@ class Probing:
             yield activations
         return losses_B
 
+    def base_at_cut(self, number: int) -> Generator[list[Array], CutGradients | None, list[Array]]:
+        """The floating-point tensors [B, ...] at the cut of that micro-batch at the base point; all leave at once."""
+        activations = self.cut_activations(number)
+        kept = floating_of(activations)
+        yield activations
+        return kept
+
+    def cut_activations(self, number: int) -> list[Array]:
+        """The cut's tensors [B, ...] of that micro-batch as the backend is, under the base forward's dropout masks."""
+        micro_batch = self.batch.micro_batches[number]
+        self.forward_rows += micro_batch.rows
+        return self.backend.cut_activations(micro_batch)
+
     def mean_loss_at(self, numbers: Sequence[int]) -> Callable[[Vector], float]:
         """The mean loss over these micro-batches as a function of the perturbed parameters [P].
 
@@ -119,3 +132,8 @@ class Probing:
         if self.zo.normalise:
             divide_by_spread(self.gradient_P, self.slopes)
         return self.gradient_P if self._gradient_H is None else np.concatenate([self.gradient_P, self._gradient_H])
+
+
+def floating_of(arrays: Sequence[Array]) -> list[Array]:
+    """Those of the cut's tensors for which a gradient comes back."""
+    return [array for array in arrays if array.dtype.kind == "f"]

@@ -14,9 +14,10 @@ from heron_client.uploads.upload import CutGradients
 from heron_core.arrays import Array
 
 Steps = Generator[list[Array], CutGradients | None, float]
-"""Yields the cut's tensors [rows, ...] of each micro-batch in order, and nothing at all where they are not sent; takes
-the cut gradients in answer to a step's last micro-batch where the method returns them; returns the batch's mean loss.
-Who takes a yielded list empties it, so that a suspended step holds none of its arrays."""
+"""Yields the cut's tensors [rows, ...] of each micro-batch in order, and nothing at all where they are not sent. Where
+the method returns cut gradients it yields an empty list after the last, once it has nothing left to compute without
+them, and takes them in answer to that. Returns the batch's mean loss.
+Who takes a yielded list empties it, so that a suspended step holds no array that it does not need."""
 
 
 class Stepper(Protocol):

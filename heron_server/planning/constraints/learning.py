@@ -42,7 +42,8 @@ def logit_adjustment(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
     if row.head == "aligned":
         yield f"{asked}, and an aligned head stands for the server's loss, which is never adjusted; set it to 0"
     elif not row.has_local_loss:
-        yield f"{asked} needs clients that learn by a loss of their own, with {method.name} they do not; set it to 0"
+        instead = f'objective = "{method.objective}"' if method.name == "heron" else method.name
+        yield f"{asked} needs clients that learn by a loss of their own, with {instead} they do not; set it to 0"
     if not facts.takes_prior:
         yield f"{asked} adds a client's class shares to the logits, the task {facts.task} has none; set it to 0"
 
@@ -72,21 +73,22 @@ def upload_period(method: MethodSpec) -> Iterator[str]:
 def cut_gradients(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
     """Methods in which the gradient at the cut comes back."""
     row = method_of(method)
-    if row.returns_cut_gradients and method.micro_batch_rows < method.batch_size:
+    if row.front == "cut_gradients" and method.micro_batch_rows < method.batch_size:
         yield (
             f"method.micro_batch = {method.micro_batch} cannot be used with {method.name}: the client waits for the "
             "gradient of the whole batch; remove it, or set 0"
         )
+    asked = 'objective = "cut_gradient"' if row.front == "zeroth_order" and row.head == "none" else method.name
     if row.returns_cut_gradients and method.upload_period > 1:
         yield (
-            f"method.upload_period = {method.upload_period} cannot be used with {method.name}: a step without an "
+            f"method.upload_period = {method.upload_period} cannot be used with {asked}: a step without an "
             "upload gets no gradient back; remove it, or set 1"
         )
     if not facts.gradient_bytes and (row.returns_cut_gradients or row.head == "aligned"):
         yield (
-            f"{method.name} needs gradients at the cut, and nothing is floating point there "
+            f"{asked} needs gradients at the cut, and nothing is floating point there "
             f"({', '.join(f'{s.name} {s.dtype}' for s in facts.activations)}); cut elsewhere, or take a method that "
-            "returns none, such as heron"
+            'returns none, such as heron with objective = "auxiliary"'
         )
 
 

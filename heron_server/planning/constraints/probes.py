@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heron_core.spec.methods import method_of
-from heron_core.spec.run_spec import MethodSpec
+from heron_core.spec.run_spec import MethodSpec, ZoSpec
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.macs import probed_stages
 
@@ -16,6 +16,8 @@ from heron_server.planning.macs import probed_stages
 def of_probes(method: MethodSpec, model_name: str, facts: ModelFacts) -> Iterator[str]:
     """Of directions, their scope and their normalisation."""
     zo, micro_batches = method.zo, method.batch_size // method.micro_batch_rows
+    if method_of(method).returns_cut_gradients:
+        yield from _on_cut_gradients(zo)
     if zo.block_wise:
         yield from _block_wise(method, model_name, facts)
     if zo.scope == "micro_batch" and micro_batches == 1:
@@ -30,6 +32,17 @@ def of_probes(method: MethodSpec, model_name: str, facts: ModelFacts) -> Iterato
         yield (
             f"method.zo.normalise divides by the spread of a step's slopes and needs two or more, here there is "
             f'{slopes}; raise num_directions, take scope = "micro_batch" or "sample", or remove it'
+        )
+
+
+def _on_cut_gradients(zo: ZoSpec) -> Iterator[str]:
+    asked, what = 'method.objective = "cut_gradient"', "compares whole passes of the front with the returned gradient"
+    if zo.block_wise:
+        yield f"{asked} {what}, method.zo.block_wise takes passes that begin inside it; remove one of the two"
+    if zo.scope == "sample":
+        yield (
+            f"{asked} {what}, at one set of parameters for each micro-batch; method.zo.scope = \"sample\" has one for "
+            'each sample: set scope = "micro_batch" with a small method.micro_batch, or "batch"'
         )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from heron_core.spec.methods import method_of
 from heron_core.spec.optimizer import schedule_text
-from heron_core.spec.run_spec import MethodSpec, ZoSpec
+from heron_core.spec.run_spec import MethodSpec
+from heron_core.wire.activation_codec import floating
 from heron_server.planning import macs
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.perturbation import Perturbation
 from heron_server.text.tables import Section
-from heron_server.text.units import macs_text, number_text, percent_text
+from heron_server.text.units import bytes_text, macs_text, number_text, percent_text
 
 
 def local_step_section(method: MethodSpec, rounds: int, facts: ModelFacts, change: Perturbation) -> Section:
@@ -30,7 +33,8 @@ def local_step_section(method: MethodSpec, rounds: int, facts: ModelFacts, chang
     if method.name == "heron":
         backward = f"{macs_text(3 * sum(parts.values()))} MACs, backward counted as two forward passes"
         rows += [("with backpropagation", backward), ("one direction for", _scope(method))]
-        rows += _perturbed(method.zo, change)
+        rows += _kept(method, facts) if method_of(method).returns_cut_gradients else []
+        rows += _perturbed(method, change)
     return Section(f"Local step of {method.batch_size} samples", rows)
 
 
@@ -55,10 +59,19 @@ def _scope(method: MethodSpec) -> str:
     return scopes[method.zo.scope]
 
 
-def _perturbed(zo: ZoSpec, change: Perturbation) -> list[tuple[str, str]]:
+def _kept(method: MethodSpec, facts: ModelFacts) -> list[tuple[str, str]]:
+    """Of the probes, while the client waits for the gradient at the cut."""
+    each = method.batch_size * sum(4 * prod(spec.shape) for spec in floating(facts.activations))
+    q = method.zo.num_directions
+    return [("kept until the answer", f"{bytes_text(q * each)}: how each of {q} directions moves the activations")]
+
+
+def _perturbed(method: MethodSpec, change: Perturbation) -> list[tuple[str, str]]:
+    zo, on_losses = method.zo, not method_of(method).returns_cut_gradients
+    rounding = f"about {percent_text(change.rounding)} of a loss difference (gradient of norm 1)"
     return [
         ("perturbed parameters", f"d = {change.size:,}"),
         ("perturbation", f"mu = {zo.mu:g} on {zo.distribution}: length {number_text(change.length, 3)}"),
         ("RMS change per weight", number_text(change.rms, 3)),
-        ("float32 rounding", f"about {percent_text(change.rounding)} of a loss difference (gradient of norm 1)"),
+        *([("float32 rounding", rounding)] if on_losses else []),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heron_core.spec.methods import method_of
+from heron_core.spec.methods import Method, method_of
 from heron_core.spec.run_spec import MethodSpec, ModelSpec
 from heron_server.planning.facts import ModelFacts
 from heron_server.text.figures import direction_text, name_text
@@ -15,6 +15,8 @@ FRONTS = {
     "whole_model": "backpropagation through the whole model",
     "none": "nothing: the control",
 }
+ON_CUT_GRADIENTS = Method("zeroth_order", "none", "shared")
+FROM_THE_CUT = "random probes along the gradient that the server returns, forward passes only"
 HEADS = {
     "joint": "what the front learns by, together with it",
     "detached": "its own gradient, on detached activations",
@@ -41,12 +43,16 @@ def model_section(name: str, model: ModelSpec, method: MethodSpec, facts: ModelF
         ("cut", f"after {model.cut}" if model.cut else "the family's default"),
         *(("" if i else "crosses the cut", f"{s.name} {s.batch_text(rows)}") for i, s in enumerate(facts.activations)),
         ("front", f"{front:,} parameters, normalisation: {_normalisation(model, facts)}"),
-        ("front learns by", FRONTS[row.front]),
+        ("front learns by", FRONTS[row.front] if row != ON_CUT_GRADIENTS else FROM_THE_CUT),
         ("trainable", f"{model.trainable}: {_moving(facts):,} of the front's {front:,} parameters"),
-        ("auxiliary head", described if "auxiliary" in row.client_parts else f"none with {method.name}"),
+        ("auxiliary head", described if "auxiliary" in row.client_parts else f"none with {_named(method)}"),
         *((("head learns by", HEADS[row.head]),) if "auxiliary" in row.client_parts else ()),
         ("back", f"{back:,} parameters, {beside}{BACKS[row.backs]}"),
     ])  # fmt: skip
+
+
+def _named(method: MethodSpec) -> str:
+    return f'objective = "{method.objective}"' if method.objective != "auxiliary" else method.name
 
 
 def _normalisation(model: ModelSpec, facts: ModelFacts) -> str:

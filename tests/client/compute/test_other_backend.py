@@ -70,6 +70,9 @@ class NumpyBackend:
         gradient_H = np.concatenate([(pull.T @ z).reshape(-1), pull.sum(0)])
         return Forward(losses_B, [z] if keep_activations else []), gradient_H
 
+    def cut_activations(self, batch: MicroBatch) -> list[Array]:
+        return self.evaluation_activations(batch.inputs)
+
     def evaluation_activations(self, inputs: tuple[Array, ...]) -> list[Array]:
         return [np.tanh(inputs[0] @ self._state["front.0.weight"].T + self._state["front.0.bias"])]
 

@@ -15,6 +15,7 @@ from heron_core.spec.unused import USERS, as_method, file_tables, refuse_unused,
 NAMES = get_args(MethodSpec.model_fields["name"].annotation)
 GIVEN: dict[str, Any] = {
     "method.zo": {"mu": 1e-3},
+    "method.objective": "auxiliary",
     "method.auxiliary_update": "zo",
     "method.alignment": {"every_rounds": 2},
     "method.moments": "kept",
@@ -35,7 +36,7 @@ ONE_BACK = {"averaged_back", "method.mixing"}
 LEARNS = {"federation.server_average", "method.proximal", "method.moments", "method.optimizer"}
 ADJUSTS = {"method.logit_adjustment"}
 USED = {
-    "heron": {"method.zo", "method.auxiliary_update"} | LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
+    "heron": {"method.zo", "method.objective", "method.auxiliary_update"} | LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
     "cse_fsl": LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
     "fsl_sage": {"method.alignment"} | LEARNS | UPLOADS | ONE_BACK,
     "sflv1": LEARNS | UPLOADS,
@@ -97,6 +98,20 @@ def test_a_setting_is_refused_where_the_method_does_not_use_it_even_at_its_defau
         return
     with pytest.raises(ConfigError, match=rf"run\.toml: {key}[a-z_.]* is not used by {name}, only by"):
         check(tables)
+
+
+@pytest.mark.parametrize("key", ["method.auxiliary_update", "method.logit_adjustment", "model.auxiliary"])
+def test_slopes_on_the_cut_gradient_refuse_what_is_for_a_head(key: str) -> None:
+    tables = nested({"method.objective": "cut_gradient", key: GIVEN[key]})
+    with pytest.raises(ConfigError, match=rf'{key} is not used by heron with objective = "cut_gradient", only by'):
+        check(tables)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "heron"])
+def test_another_method_drops_the_objective(name: str) -> None:
+    spec = as_method(validate(RunSpec, {"method": {"objective": "cut_gradient"}}, "run.toml"), name)
+    assert spec.method.objective == "auxiliary"
+    check(file_tables(spec))
 
 
 @pytest.mark.parametrize(("key", "value", "used", "unused"), ELSEWHERE)

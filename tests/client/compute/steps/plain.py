@@ -47,6 +47,7 @@ class Back:
 def drive(local: LocalRound, back: Back | None = None) -> list[Upload]:
     """Runs a round to its end; `back` answers the uploads that want gradients."""
     uploads, answer, seen = local.uploads(), None, []
+    whole: list[Upload] = []
     while True:
         try:
             upload = uploads.send(answer)
@@ -55,9 +56,10 @@ def drive(local: LocalRound, back: Back | None = None) -> list[Upload]:
         answer = None
         if upload is not None:
             seen.append(upload)
-            if upload.wants_gradients:
-                assert back is not None
-                answer = back.answer(upload.tensors["activations"], upload.tensors["labels"])
+            whole = [each for each in whole if each.step == upload.step] + [upload]
+        elif whole and whole[-1].wants_gradients:
+            assert back is not None
+            answer = back.answer(*(np.concatenate([u.tensors[n] for u in whole]) for n in ("activations", "labels")))
 
 
 class PlainClient:

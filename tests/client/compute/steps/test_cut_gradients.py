@@ -121,6 +121,7 @@ def test_the_graph_lives_until_the_answer_and_not_into_the_next_step() -> None:
             assert [ref for ref in alive[begun:] if ref() is not None], "of this step"
             with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
                 answer = back.answer(upload.tensors["activations"], upload.tensors["labels"])
+            assert next(uploads) is None, "it waits"
             del upload
 
 
@@ -132,6 +133,7 @@ def test_the_gradients_are_let_go_once_they_are_used() -> None:
     assert upload is not None
     answer = back.answer(upload.tensors["activations"], upload.tensors["labels"])
     held = weakref.ref(answer[1][0])
+    next(uploads)
     uploads.send(answer)
     gc.collect()
     assert held() is None and answer[1] == []
