@@ -42,8 +42,9 @@ class SweepFile(Settings):
     """Runs of each point, with seeds 0, 1, 2 and so on."""
     first_seed: int = 0
     """The first of them; fresh seeds for a final table."""
-    control: Flag = True
-    """Add the frozen control beside every point."""
+    control: Flag | str = True
+    """Beside every point: true, its own frozen control; or the variant of this label, which is the control of them all.
+    false: none."""
     ceiling: str = ""
     """Label of the variant that is the ceiling: the page says what share of the way to it from the control each point
     goes. Empty: no such column."""

@@ -117,16 +117,32 @@ def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:
     variants = file.variants or (Variant(label=str(name or "heron")),)
     if len({v.label for v in variants}) < len(variants):
         raise ConfigError(f"{path}: every variant needs a label of its own")
-    if file.ceiling and (file.ceiling not in {v.label for v in variants} or not file.control):
-        raise ConfigError(f'{path}: ceiling = "{file.ceiling}" must be a variant\'s label, with control = true; mend')
+    _check_labels(path, file, {v.label for v in variants})
     points = [
         _point(f"{path}, {variant.label}", path.parent, file, base, variant, dict(zip(file.axes, values, strict=True)))
         for variant in variants
         for values in product(*file.axes.values())
     ]
+    if isinstance(file.control, str):
+        _share_control(file.control, points)
     sweep = Sweep(path.stem, file, points)
     _check_axes(path, sweep)
     return sweep
+
+
+def _check_labels(path: Path, file: SweepFile, labels: set[str]) -> None:
+    if isinstance(file.control, str) and file.control not in labels:
+        raise ConfigError(f'{path}: control = "{file.control}" must be true, false or a variant\'s label; mend it')
+    if file.ceiling and (file.ceiling not in labels or not file.control):
+        raise ConfigError(f'{path}: ceiling = "{file.ceiling}" must be a variant\'s label, beside a control; mend it')
+
+
+def _share_control(label: str, points: list[Point]) -> None:
+    """The point of that label and of the same axes is the control of each other point."""
+    controls = {repr(point.axes): point.runs for point in points if point.label == label}
+    for point in points:
+        if point.label != label:
+            point.controls = controls[repr(point.axes)]
 
 
 def _point(
@@ -138,7 +154,7 @@ def _point(
     for seed in range(file.first_seed, file.first_seed + file.seeds):
         run = _run({**tables, "seed": seed}, origin)
         point.runs.append(run)
-        if file.control and run.spec.method.name != CONTROL:
+        if file.control is True and run.spec.method.name != CONTROL:
             point.controls.append(replace(run, spec=as_method(run.spec, CONTROL)))
     return point
 

@@ -59,3 +59,18 @@ def test_a_ceiling_that_is_no_variant_is_refused(tmp_path: Path) -> None:
     path.write_text('ceiling = "central"\n')
     with pytest.raises(ConfigError, match='ceiling = "central" must be a variant\'s label'):
         load_sweep(path)
+    path.write_text('control = "frozen"\n')
+    with pytest.raises(ConfigError, match='control = "frozen" must be true, false or a variant\'s label'):
+        load_sweep(path)
+
+
+def test_one_variant_may_be_the_control_of_all(tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    frozen = '[[variants]]\nlabel = "frozen"\nset = { "method.name" = "frozen" }\n[axes]\nrounds = [1, 2]\n'
+    path.write_text(TEXT + frozen)
+    path.write_text('control = "frozen"\n' + path.read_text())
+    points = {point.name: point for point in load_sweep(path).points}
+    assert points["heron, rounds = 2"].controls == points["frozen, rounds = 2"].runs
+    assert points["first order, rounds = 1"].controls == points["frozen, rounds = 1"].runs
+    assert not points["frozen, rounds = 1"].controls
+    assert len(load_sweep(path).runs) == 3 * 2 * 3
