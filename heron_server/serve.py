@@ -15,7 +15,7 @@ from heron_server.certs.choice import Guard, choose_guard
 from heron_server.config import ServerSettings, fitting_holdout
 from heron_server.metrics.figures import Summary
 from heron_server.metrics.observers import Observer, Observers
-from heron_server.planning.facts import ModelFacts
+from heron_server.planning.checks import CheckedRun
 from heron_server.run.clock import RunClock
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.failure import failing
@@ -48,26 +48,29 @@ def serve(
     spec, guard = fitting_holdout(spec, settings), choose_guard(settings, insecure)
     with failing(), Observers(observers) as told:
         trainer, checked = prepare(spec, settings)
-        return asyncio.run(_serve(spec, settings, directory, trainer, checked.facts, resume, told, guard))
+        return asyncio.run(_serve(spec, settings, directory, trainer, checked, resume, told, guard))
 
 
 async def _serve(
-    spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, facts: ModelFacts, resume: bool,
+    spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, checked: CheckedRun, resume: bool,
     observers: Observers, guard: Guard,
 ) -> Summary:
     stopped, post = asyncio.Event(), asyncio.get_running_loop().call_soon_threadsafe
     with signals.stopping(lambda: post(stopped.set)):  # before anything is written
-        return await _run(spec, settings, directory, trainer, facts, resume, observers, guard, stopped)
+        return await _run(spec, settings, directory, trainer, checked, resume, observers, guard, stopped)
 
 
 async def _run(
-    spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, facts: ModelFacts, resume: bool,
+    spec: RunSpec, settings: ServerSettings, directory: RunDir, trainer: Trainer, checked: CheckedRun, resume: bool,
     observers: Observers, guard: Guard, stopped: asyncio.Event,
 ) -> Summary:
     post = asyncio.get_running_loop().call_soon_threadsafe
     worker, clock = WorkerThread(post), RunClock()
     try:
-        coordinator = Coordinator(spec, settings, trainer, directory, worker, resume, observers, clock, facts.test_data)
+        coordinator = Coordinator(
+            spec, settings, trainer, directory, worker, resume, observers, clock, checked.facts.test_data,
+            checked.long_rounds,
+        )  # fmt: skip
         port, address = await listen(coordinator, settings.address, settings.reflection, guard)
         _ended.append(port)
         observers.listening(address, coordinator.run_id)
@@ -93,7 +96,7 @@ async def _run(
             f"stopped by a signal after round {done} of {spec.rounds}; {what} is saved in "
             f"{directory.path}: go on with --resume"
         )
-    return finish_run(coordinator, facts, directory)
+    return finish_run(coordinator, checked.facts, directory)
 
 
 def _save_what_is_done(coordinator: Coordinator) -> None:

@@ -100,8 +100,10 @@ def _simulated(
         directory = RunDir(folder, settings.keep_checkpoints)
         stack.callback(directory.close)
         trainer, checked = prepare(spec, settings)
-        own = checked.facts.test_data
-        coordinator = Coordinator(spec, settings, trainer, directory, InlineWorker(), resume, told, own_data=own)
+        coordinator = Coordinator(
+            spec, settings, trainer, directory, InlineWorker(), resume, told, own_data=checked.facts.test_data,
+            long_rounds=checked.long_rounds,
+        )  # fmt: skip
         try:
             build = partial(build_torch_backend, weights_folder=settings.start_from)
             _run_clients(coordinator, participants, around, stopped, build, losses)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.arrays import TensorSpec
-from heron_core.data.partition import dirichlet, iid, shards, whole_groups
+from heron_core.data.partition import class_histogram, dirichlet, iid, shards, whole_groups
 from heron_core.data.sensor import Sensor
 from heron_core.data.source import Source, Subset
 from heron_core.data.sources.holdout import groups_of, split_holdout
@@ -100,6 +100,12 @@ class Shares:
 def share_sizes(experiment: Experiment, spec: DataSpec, seed: int, clients: int) -> list[int]:
     """Training samples of each client by rank. Raises DataError if any part would be empty."""
     return [len(part) for part in _parts(experiment.train, spec, seed, clients)]
+
+
+def share_counts(experiment: Experiment, spec: DataSpec, seed: int, clients: int, classes: int) -> list[list[int]]:
+    """Training samples of each class, of each client by rank. Raises DataError if any part would be empty."""
+    labels = experiment.train.labels
+    return [class_histogram(labels[part], classes) for part in _parts(experiment.train, spec, seed, clients)]
 
 
 def _parts(train: Source, spec: DataSpec, seed: int, clients: int) -> list[NDArray[np.int64]]:

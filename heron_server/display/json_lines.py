@@ -28,6 +28,9 @@ class JsonDisplay(Observer):
     def note(self, text: str) -> None:
         self._event("note", text=text)
 
+    def warning(self, text: str) -> None:
+        self._event("warning", text=text)
+
     def listening(self, address: str, run_id: str) -> None:
         self._event("listening", address=address, run_id=run_id)
 

@@ -41,6 +41,9 @@ class RichDisplay(Observer):
     def note(self, text: str) -> None:
         self._console.print(Text(printable(text), style="dim"))
 
+    def warning(self, text: str) -> None:
+        self._console.print(Text(f"warning: {printable(text)}", style="yellow"))
+
     def listening(self, address: str, run_id: str) -> None:
         self._address = address
         self.note(f"listening on {address}, run {run_id}")

@@ -24,6 +24,11 @@ class Observer:
     def note(self, text: str) -> None:
         """A sentence for the operator: a client left, or was dropped from a round; a round was abandoned."""
 
+    def warning(self, text: str) -> None:
+        """Something of the run is probably not as it was meant, and what to do: each is said once, as a note unless
+        this is overridden."""
+        self.note(f"warning: {text}")
+
     def paused(self, why: str) -> None:
         """The disk is full: the run waits for space, and tries again by itself. A note says when it goes on."""
 
@@ -83,6 +88,9 @@ class Observers(Observer):
 
     def note(self, text: str) -> None:
         self._each(lambda observer: observer.note(text))
+
+    def warning(self, text: str) -> None:
+        self._each(lambda observer: observer.warning(text))
 
     def paused(self, why: str) -> None:
         self._each(lambda observer: observer.paused(why))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -27,6 +28,7 @@ from heron_server.planning.constraints.check import check_constraints
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.measuring import measure_model
 from heron_server.planning.memory import Item, check_memory_limit, server_memory
+from heron_server.planning.warnings.long_rounds import LongRounds, long_rounds
 from heron_server.uploads.scheduler import upload_slots
 
 
@@ -43,6 +45,8 @@ class CheckedRun:
     """What the server needs, the largest first."""
     test: Source | None
     """The server's own test set."""
+    long_rounds: LongRounds | None
+    """What to say where the clients' classes differ, and those of experiment data; None where rounds are short."""
 
 
 def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
@@ -56,6 +60,20 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
     model = build_split_model(spec.model, data_folder=settings.data_folder, weights_folder=settings.start_from)
     facts = measure_model(model, spec.seed, own=is_own(spec.model))
     device = resolve_device(settings.device)
+    slots, memory = _check_settings(spec, settings, facts)
+    test = load_test(spec, settings, facts)
+    if test is not None:
+        data.check_source(test, facts.inputs, facts.labels)
+    contract, known = _contract(spec, settings, test, facts), _test_data(spec, test, facts)
+    facts = replace(facts, contract=contract, test_data=known)
+    long = long_rounds(spec, partial(_is_accepted, settings, facts))
+    if long is not None:
+        long = replace(long, counts=_class_counts(spec, settings, facts.labels.classes))
+    return CheckedRun(model, facts, device, slots, memory, test, long)
+
+
+def _check_settings(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> tuple[int, list[Item]]:
+    """Whole uploads that the server holds at once, and its memory; raises ConfigError."""
     receives = method_of(spec.method).uploads or clients_evaluate(spec.data, settings)
     check_constraints(spec, settings, receives, facts)
     upload_bytes = spec.method.batch_size * facts.upload_bytes
@@ -65,12 +83,26 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
         averaged=spec.averaged_back.decay > 0, holds=settings.checkpoint_every > 1,
     )  # fmt: skip
     check_memory_limit(memory, settings.memory_limit)
-    test = load_test(spec, settings, facts)
-    if test is not None:
-        data.check_source(test, facts.inputs, facts.labels)
-    contract, known = _contract(spec, settings, test, facts), _test_data(spec, test, facts)
-    facts = replace(facts, contract=contract, test_data=known)
-    return CheckedRun(model, facts, device, slots, memory, test)
+    return slots, memory
+
+
+def _is_accepted(settings: ServerSettings, facts: ModelFacts, spec: RunSpec) -> bool:
+    try:
+        _check_settings(spec, settings, facts)
+    except ConfigError:
+        return False
+    return True
+
+
+def _class_counts(spec: RunSpec, settings: ServerSettings, classes: int) -> list[list[int]]:
+    """Samples of each class by rank; none where the server cannot know them."""
+    if spec.data.source == "client" or not classes:
+        return []
+    try:
+        experiment = data.load_experiment(spec.data, spec.seed, settings.data_folder)
+        return data.share_counts(experiment, spec.data, spec.seed, spec.federation.clients, classes)
+    except DataError:  # a server with another test set, or none, needs no such data
+        return []
 
 
 def _contract(

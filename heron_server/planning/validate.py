@@ -15,7 +15,7 @@ from heron_server.planning.sections.local_step import local_step_section
 from heron_server.planning.sections.model import model_section
 from heron_server.planning.sections.server import memory_section, server_section
 from heron_server.planning.sections.traffic import traffic_section
-from heron_server.planning.warnings import (
+from heron_server.planning.warnings.settings import (
     file_warnings,
     method_warnings,
     model_warnings,
@@ -37,6 +37,7 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
     moving = sum(parameter.size for parameter in perturbed(method, facts))
     change = perturbation(method.zo, moving, method.batch_size, facts.labels.count)
     sizes, missing = _share_sizes(spec, settings)
+    skewed = checked.long_rounds.warning(checked.long_rounds.counts) if checked.long_rounds else ""
     evaluated_by = evaluator(spec.data, checked.test)
     warnings = [
         *method_warnings(method, rounds, facts, change),
@@ -44,6 +45,7 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
         *file_warnings(spec.data),
         *(share_warnings(method, sizes) if sizes else ()),
         *([missing] if missing else ()),
+        *([skewed] if skewed else ()),
         *server_warnings(settings, evaluated_by is not None),
     ]
     return [

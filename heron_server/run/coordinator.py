@@ -25,6 +25,7 @@ from heron_core.wire.frames import Bulk
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observers
+from heron_server.planning.warnings.long_rounds import LongRounds
 from heron_server.rounds.admission import check_counts, check_join, rules
 from heron_server.rounds.gathering import Owners
 from heron_server.rounds.machine import Rounds
@@ -53,15 +54,14 @@ class Coordinator:
     def __init__(
         self, spec: RunSpec, settings: ServerSettings, trainer: Commands, run_dir: RunDir, worker: Worker,
         resume: bool = False, observers: Observers | None = None, clock: Callable[[], float] = monotonic,
-        own_data: DataFacts | None = None,
+        own_data: DataFacts | None = None, long_rounds: LongRounds | None = None,
     ) -> None:  # fmt: skip
-        """`own_data`: facts of the server's test set, where clients bring their own data and it has one."""
+        """`own_data`: facts of the server's test set, where clients bring their own; `long_rounds`: see `Journal`."""
         self.spec, self.trainer, self.settings, self.clock = spec, trainer, settings, clock
         first = trainer.client_tensors()
-        most_steps = spec.rounds * spec.method.local_steps
-        average = spec.federation.server_average
+        most_steps, average = spec.rounds * spec.method.local_steps, spec.federation.server_average
         self.states = ClientStates(spec.method, most_steps, first.tensors, first.buffers, average)
-        self._journal = Journal(spec, trainer.metrics, run_dir, observers or Observers(), clock)
+        self._journal = Journal(spec, trainer.metrics, run_dir, observers or Observers(), clock, long_rounds)
         self.ledger, self.records = self._journal.ledger, self._journal.records
         self.checkpoints = Checkpoints(run_dir, self.states, trainer, spec.rounds, settings.checkpoint_every)
         start = (self.checkpoints.resume if resume else self.checkpoints.begin)(spec, self._journal)

@@ -14,6 +14,7 @@ from heron_server.metrics.ledger import Ledger
 from heron_server.metrics.observers import Observers
 from heron_server.metrics.records import Records
 from heron_server.metrics.sparing import Sparing
+from heron_server.planning.warnings.long_rounds import LongRounds
 from heron_server.rounds.actions import OpenRound
 from heron_server.storage.facts import Facts
 from heron_server.storage.run_dir import RunDir
@@ -27,8 +28,9 @@ class Journal:
 
     def __init__(
         self, spec: RunSpec, metrics: Sequence[Metric], run_dir: RunDir, observers: Observers,
-        clock: Callable[[], float],
+        clock: Callable[[], float], long_rounds: LongRounds | None = None,
     ) -> None:  # fmt: skip
+        """`long_rounds`: what to say where the clients' classes differ: now if those are known, else once they are."""
         self._rounds, self._uploads_each = spec.rounds, uploads_per_round(spec.method)
         self._local_steps = spec.method.local_steps
         self._run_dir, self._observers = run_dir, observers
@@ -39,10 +41,15 @@ class Journal:
         """Bytes of the client state that each client has fetched whole to evaluate it, and may train on next."""
         self._present: set[str] = set()
         """Names of connected clients."""
+        self._long_rounds = long_rounds
+        """None where there is nothing to say, or no more."""
         self._paused = False
         """For want of space on the disk."""
         self.class_names: tuple[str, ...] = ()
         """The run's, in the order of the labels, once anybody knows them."""
+        if long_rounds is not None and long_rounds.counts:
+            self._look_at_classes(long_rounds.counts)
+            self._long_rounds = None
 
     def restore(self, facts: Facts) -> None:
         """Ledger and records of a checkpoint; the log on the disk becomes the same, for a crash may have come
@@ -149,3 +156,11 @@ class Journal:
         assert self._record is not None, "a round is evaluated before it is committed"
         self.stored()
         self._observers.round_done(self._record)
+        if self._long_rounds is not None:
+            self._look_at_classes([client["class_histogram"] for client in self.records.clients.values()])
+
+    def _look_at_classes(self, counts: Sequence[Sequence[int]]) -> None:
+        """Warns once of long rounds; `counts`: each client's samples of each class."""
+        if self._long_rounds is not None and (text := self._long_rounds.warning(counts)):
+            self._long_rounds = None
+            self._observers.warning(text)

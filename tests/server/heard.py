@@ -23,6 +23,9 @@ class Heard(Observer):
     def note(self, text: str) -> None:
         self.events.append(("note", text))
 
+    def warning(self, text: str) -> None:
+        self.events.append(("warning", text))
+
     def paused(self, why: str) -> None:
         self.events.append(("paused", why))
 

@@ -64,6 +64,16 @@ def test_the_stream_and_the_format_choose_the_display(monkeypatch: pytest.Monkey
     assert isinstance(make_display("text", Terminal()), PlainDisplay)
 
 
+def test_every_display_has_a_warning_in_its_own_way() -> None:
+    plain, live, lines, said = io.StringIO(), Terminal(), io.StringIO(), "warning: it learns?[2J nothing"
+    for display in (PlainDisplay(plain), RichDisplay(live), JsonDisplay(lines)):
+        display.warning("it learns\x1b[2J nothing")
+        display.close()
+    assert plain.getvalue().splitlines() == [said] and said in live.getvalue()
+    found = json.loads(lines.getvalue())
+    assert (found["event"], found["text"]) == ("warning", "it learns\x1b[2J nothing")
+
+
 def test_plain_display_writes_one_line_a_round_and_each_note() -> None:
     out, clock = io.StringIO(), Clock()
     display = PlainDisplay(out, clock)

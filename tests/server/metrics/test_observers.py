@@ -14,6 +14,7 @@ from heron_server.metrics.observers import Observer, Observers
 EVENTS: dict[str, Callable[[Observer], None]] = {
     "listening": lambda o: o.listening("127.0.0.1:4711", "run-1"),
     "note": lambda o: o.note("a left"),
+    "warning": lambda o: o.warning("it learns nothing"),
     "paused": lambda o: o.paused("the disk is full"),
     "client_joined": lambda o: o.client_joined("a"),
     "client_present": lambda o: o.client_present("a"),
