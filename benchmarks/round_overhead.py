@@ -3,16 +3,25 @@
 Both on the same cores, in turn; a round is the time between two commits, the first one left out. Then memory: the
 PSS of each client at work, and of the whole system, server and three clients, idle before the first round. With --tls
 the run over gRPC is made twice, in turn in plain text and under mutual TLS, and nothing is simulated.
+
+With --short something else: rounds of one local step, five client processes, a checkpoint after each round and after
+each 20th. A round's time (from one round's end to the next's) is divided by that of its steps together: the CPU seconds
+of all clients' local steps, divided by the cores on which they can run at once, and after them the CPU seconds of the
+server's steps, one after the other on one thread. Everything else is overhead: state, uploads and updates over gRPC,
+the average, the evaluation on the server, checkpoints, waiting. Where CPU went is printed beside it; other work on the
+same cores lengthens the round, and not its steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,12 +32,23 @@ from heron_client.compute.meter import proportional_bytes
 
 DEMO = REPO / "heron_server" / "demo.toml"
 CLIENTS = 3
+TIMED = Path(__file__).with_name("timed.py")
+SHORT = REPO / "benchmarks" / "sweeps" / "presets" / "scratch.toml"
+SHORT_CLIENTS, WARM_UP = 5, 5
+FRONTS: dict[str, dict[str, object]] = {
+    "scratch preset": {},
+    "cifar_cnn, a front of 55,904 weights": {
+        "model.name": "cifar_cnn", "model.input_shape": [1, 8, 8], "model.widths": [32, 64, 64],
+    },
+}  # fmt: skip
+Notes = list[dict[str, float]]
 
 
-def heron(module: str, *words: str, **settings: object) -> subprocess.Popen[bytes]:
+def heron(module: str, *words: str, timed: Path | None = None, **settings: object) -> subprocess.Popen[bytes]:
+    """`timed`: where the process notes what its rounds took."""
     sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", module, *words, *sets]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    start = ["-m", module] if timed is None else [str(TIMED), str(timed), module]
+    return subprocess.Popen([sys.executable, *start, *words, *sets], stdout=subprocess.DEVNULL)
 
 
 def free_port() -> int:
@@ -39,22 +59,37 @@ def free_port() -> int:
 
 
 class System:
-    """A server and three clients, each a process; they end with this block."""
+    """A server and its clients, each a process; they end with this block."""
 
-    def __init__(self, folder: Path, store: Any = None, **settings: object) -> None:
-        """`store`: of certificates; without it, plain text."""
-        self.port, self.folder, self._store = free_port(), folder, store
+    def __init__(
+        self, folder: Path, store: Any = None, run_file: Path = DEMO, clients: int = CLIENTS, timed: bool = False,
+        **settings: object,
+    ) -> None:  # fmt: skip
+        """`store`: of certificates; without it, plain text. `timed`: each process notes what its rounds took."""
+        self.port, self.folder, self._store, self._count = free_port(), folder, store, clients
+        self._timed = timed
         common = {"server.address": f"127.0.0.1:{self.port}", "server.run_dir": folder, **settings}
         common |= {"server.certs": store.server} if store else {}
-        self.server = heron("heron_server", "run", str(DEMO), **common)
+        self.server = heron("heron_server", "run", str(run_file), timed=self._notes("server"), **common)
         self.clients: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> System:
-        for i in range(CLIENTS):
+        for i in range(self._count):
             own = {"name": f"client-{i}", "server": f"127.0.0.1:{self.port}", "retry_for_s": 60}
             own |= {"certs": self._store.client(f"client-{i}")} if self._store else {}
-            self.clients.append(heron("heron_client", "run", "--once", "--log-level", "error", **own))
+            words, notes = ("run", "--once", "--log-level", "error"), self._notes(f"client-{i}")
+            self.clients.append(heron("heron_client", *words, timed=notes, **own))
         return self
+
+    def _notes(self, name: str) -> Path | None:
+        return self.folder.with_name(f"{name}.jsonl") if self._timed else None
+
+    def notes(self) -> tuple[Notes, list[Notes]]:
+        """Of the server and of each client, once they have ended: a line a round."""
+        texts = [self.folder.with_name(f"{name}.jsonl").read_text()
+                 for name in ("server", *(f"client-{i}" for i in range(self._count)))]  # fmt: skip
+        server, *clients = ([json.loads(line) for line in text.splitlines()] for text in texts)
+        return server, clients
 
     def __exit__(self, *_: object) -> None:
         for process in [*self.clients, self.server]:
@@ -128,14 +163,57 @@ def tls_cost(rounds: int, runs: int) -> None:
     verdict("mutual TLS / plain text, a round", median_ratio(tls, plain), 1.03)
 
 
+def short_rounds(rounds: int, runs: int) -> None:
+    """Rounds of one local step over the steps themselves, with a checkpoint after each and after each 20th."""
+    for front, settings in FRONTS.items():
+        rows, ratios = [], dict[int, list[float]]()
+        for every in (1, 20) * runs:
+            found = one_short_run(rounds, {**settings, "server.checkpoint_every": every})
+            ratios.setdefault(every, []).append(found["a round"] / found["its steps"])
+            rows.append([f"checkpoint_every = {every}", *(1e3 * value for value in found.values())])
+        print(f"\n{front}: {rounds} rounds of one local step, {SHORT_CLIENTS} clients over gRPC; ms a round")
+        table(["", *found], rows)
+        for every, each in ratios.items():
+            verdict(f"a round / its steps, checkpoint_every = {every}", median(each), 1.5)
+
+
+def one_short_run(rounds: int, settings: dict[str, object]) -> dict[str, float]:
+    """Seconds a round, without the first ones. The round's is a median, the others are CPU and means."""
+    common = {"rounds": rounds, "method.local_steps": 1, "federation.min_clients": SHORT_CLIENTS, **settings}
+    with tempfile.TemporaryDirectory() as name:
+        with System(Path(name) / "run", None, SHORT, SHORT_CLIENTS, timed=True, **common) as system:
+            if system.server.wait(600):
+                raise RuntimeError("the server has failed")
+            for client in system.clients:
+                client.wait(60)
+        server, clients = system.notes()
+
+    def mean(notes: Notes, what: str) -> float:
+        return (notes[-1][what] - notes[WARM_UP][what]) / (len(notes) - 1 - WARM_UP)
+
+    ends, cores = [note["at"] for note in server[WARM_UP:]], min(SHORT_CLIENTS, len(os.sched_getaffinity(0)))
+    local, trained = sum(mean(notes, "steps") for notes in clients), mean(server, "steps")
+    spent = {what: mean(server, what) for what in ("evaluation", "aggregation", "storing")}
+    all_cpu = mean(server, "all") + sum(mean(notes, "all") for notes in clients)
+    return {
+        "a round": median(b - a for a, b in pairwise(ends)),
+        "its steps": local / cores + trained, "local steps, CPU": local, "server's steps, CPU": trained, **spent,
+        "all CPU of the server": mean(server, "all"), "all CPU": all_cpu,
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--tls", action="store_true", help="what mutual TLS costs, and nothing else")
+    parser.add_argument("--short", action="store_true", help="rounds of one local step, and nothing else")
     args = parser.parse_args()
     rounds, runs = (4, 1) if args.quick else (args.rounds, args.runs)
+    if args.short:
+        short_rounds(*(20, 1) if args.quick else (10 * args.rounds, args.runs))
+        return
     if args.tls:
         tls_cost(rounds, runs)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from heron_client.transport.interface import Transport
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec, RunSpec
+from heron_core.wire.window import rows_together
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.macs import base_macs, step_macs
 from heron_simulator.faults import DroppingOut
@@ -33,7 +34,8 @@ class Conditions:
         return figures(
             self.recording, link_of(network), compute_of(network, method, facts),
             local_steps=method.local_steps, upload_period=method.upload_period, byte_budget=byte_budget,
-            upload_bytes=whole_bytes, window=window_of(whole_bytes // micro_batches_of(method)), mixing=method.mixing,
+            upload_bytes=whole_bytes, window=window_of(together_of(method, facts) * facts.upload_bytes),
+            mixing=method.mixing,
         )  # fmt: skip
 
 
@@ -53,20 +55,23 @@ def compute_of(network: NetworkSettings, method: MethodSpec, facts: ModelFacts) 
 
 
 def upload_shares(method: MethodSpec, facts: ModelFacts) -> tuple[float, ...]:
-    """Share of a local step's multiply-accumulates after which each micro-batch's activations leave.
+    """Share of a local step's multiply-accumulates after which activations leave: those of each micro-batch, or of the
+    last of several that travel together.
 
     Cut gradients: after the forward pass. Losses alone: after the micro-batch's base pass, and the probes of the
     micro-batches before it where each is probed before the next begins. Else: after all that there is to do for it.
     """
-    count, front = micro_batches_of(method), method_of(method).front
+    count, front = method.batch_size // method.micro_batch_rows, method_of(method).front
+    together = together_of(method, facts) // method.micro_batch_rows
+    last = range(together - 1, count, together)
     base = base_macs(method, facts) / step_macs(method, facts).exact
     if front not in ("zeroth_order", "cut_gradients"):
-        return tuple((number + 1) / count for number in range(count))
+        return tuple((number + 1) / count for number in last)
     if method.zo.scope == "batch":
-        return tuple(base * (number + 1) / count for number in range(count))
-    return tuple((number + base) / count for number in range(count))
+        return tuple(base * (number + 1) / count for number in last)
+    return tuple((number + base) / count for number in last)
 
 
-def micro_batches_of(method: MethodSpec) -> int:
-    """Micro-batches of one local step."""
-    return method.batch_size // method.micro_batch_rows
+def together_of(method: MethodSpec, facts: ModelFacts) -> int:
+    """Rows of an upload that travel together."""
+    return rows_together(method.batch_size, method.micro_batch_rows, facts.upload_bytes)

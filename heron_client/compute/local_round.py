@@ -23,6 +23,7 @@ from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec
 from heron_core.wire.activation_codec import codec_for, floating
 from heron_core.wire.codec import expected_batch
+from heron_core.wire.window import rows_together
 
 
 @dataclass
@@ -53,7 +54,12 @@ class LocalRound:
         self._returns_cut_gradients = method_of(method).returns_cut_gradients
         self._uploads, self._gradients = codec_for("uploads"), codec_for("cut_gradients")
         self._cut = state.backend.activations
-        self._names = [*(spec.name for spec in self._uploads.travels(self._cut)), state.backend.labels.tensor.name]
+        travels = (*self._uploads.travels(self._cut), state.backend.labels.tensor)
+        self._names = [spec.name for spec in travels]
+        row_bytes = sum(spec.bytes_per_sample for spec in travels)
+        self._rows_together = rows_together(method.batch_size, method.micro_batch_rows, row_bytes)
+        self._together: list[list[Array]] = []
+        """Small micro-batches that wait for those with which they travel."""
         self._stepper = make_stepper(method, seed, state)
         self._clock = _Stopwatch()
         self._sequence = 0
@@ -61,7 +67,7 @@ class LocalRound:
         self.figures = Figures()
 
     def uploads(self) -> Generator[Upload | None, CutGradients | None, None]:
-        """Runs the local steps: yields each upload, and None after a step that sends nothing.
+        """Runs the local steps: yields each upload, and None after a micro-batch or a step that sends nothing yet.
 
         After an upload that wants gradients it computes on without them as far as it can; the None that it then yields
         is answered with them, and their list is emptied. DataError: a loss is not finite.
@@ -97,19 +103,23 @@ class LocalRound:
             answer = None if came is None else self._decoded(came)
             number += 1
 
-    def _upload(self, batch: Batch, step: int, number: int, activations: list[Array]) -> Upload:
-        """Takes the activations out of their list: the suspended step shall not hold them."""
-        labels = batch.micro_batches[number].labels
-        tensors = dict(zip(self._names, [*self._uploads.encode(activations), labels], strict=True))
+    def _upload(self, batch: Batch, step: int, number: int, activations: list[Array]) -> Upload | None:
+        """None while the micro-batch waits for others. Takes the activations out of their list: the suspended step
+        shall not hold them."""
+        self._together.append([*self._uploads.encode(activations), batch.micro_batches[number].labels])
         length = length_of(self._cut, activations)
         activations.clear()
+        first, rows = number + 1 - len(self._together), self._method.micro_batch_rows
+        if len(self._together) * rows < self._rows_together:
+            return None
+        tensors = dict(zip(self._names, _joined(self._together), strict=True))
+        self._together = []
         waits = self._returns_cut_gradients and number == len(batch.micro_batches) - 1
         back = expected_batch(self._gradients.travels(floating(self._cut)), batch.rows, length) if waits else ()
         self._sequence += 1
         return Upload(
-            self._sequence - 1, step // self._method.upload_period, number * self._method.micro_batch_rows, batch.rows,
-            tensors, back,
-        )  # fmt: skip
+            self._sequence - 1, step // self._method.upload_period, first * rows, batch.rows, tensors, back
+        )
 
     def _decoded(self, came: CutGradients) -> CutGradients:
         """Takes the encoded gradients out of their list: whoever holds it shall not hold them."""
@@ -117,6 +127,13 @@ class LocalRound:
         gradients = self._gradients.decode(encoded, floating(self._cut), np.empty)
         encoded.clear()
         return loss, gradients
+
+
+def _joined(micro_batches: list[list[Array]]) -> list[Array]:
+    """Their tensors, row by row; one alone is handed on as it is."""
+    if len(micro_batches) == 1:
+        return micro_batches[0]
+    return [np.concatenate(parts) for parts in zip(*micro_batches, strict=True)]
 
 
 class _Stopwatch:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Literal
+
+PROPORTIONAL_EVERY_S = 5.0
+"""The kernel walks all pages of a process for it: milliseconds, which a round of one local step would feel."""
 
 
 def _field(path: str, name: str) -> int:
@@ -29,6 +35,20 @@ def peak_bytes() -> int:
 def proportional_bytes(process: int | Literal["self"] = "self") -> int:
     """PSS: resident, with pages shared by n processes counted as 1/n; 0 once the process has ended."""
     return _field(f"/proc/{process}/smaps_rollup", "Pss:")
+
+
+class Proportional:
+    """PSS of this process, asked for as often as you like: at most 5 s old."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._bytes, self._asked = 0, -inf
+
+    def __call__(self) -> int:
+        now = self._clock()
+        if now - self._asked > PROPORTIONAL_EVERY_S:
+            self._bytes, self._asked = proportional_bytes(), now
+        return self._bytes
 
 
 def reset_peak() -> bool:

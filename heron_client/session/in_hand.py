@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heron_client.compute.meter import PeakMeter, proportional_bytes
+from heron_client.compute.meter import PeakMeter
 from heron_client.session.session import Assignment
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_client.uploads.uploader import Uploader
@@ -53,12 +53,12 @@ class RoundInHand:
         """The cut gradients that the local round waited for are here."""
         self.answer, self.awaiting = gradients, None
 
-    def figures(self, class_histogram: list[int]) -> pb.ClientFigures:
-        """What the server is told of the local round, once all its steps are done."""
+    def figures(self, class_histogram: list[int], pss_bytes: int) -> pb.ClientFigures:
+        """What the server is told of the local round, once all its steps are done. `pss_bytes`: 0 if not measured."""
         found, meter = self.local.figures, self.meter
         return pb.ClientFigures(
             first_loss=found.losses[0], last_loss=found.losses[-1], mean_loss=sum(found.losses) / len(found.losses),
             forward_passes=found.forward_passes, step_seconds_median=found.step_seconds_median,
             peak_bytes=meter.peak_bytes() if meter else 0, loaded_bytes=meter.loaded_bytes if meter else 0,
-            pss_bytes=proportional_bytes() if meter else 0, class_histogram=class_histogram,
+            pss_bytes=pss_bytes, class_histogram=class_histogram,
         )  # fmt: skip

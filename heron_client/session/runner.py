@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from heron_client.compute.meter import PeakMeter
+from heron_client.compute.meter import PeakMeter, Proportional
 from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
 from heron_client.session.answers import LOST, check_assignment, check_session
@@ -57,7 +57,7 @@ class Runner:
         from heron_client.compute.backends.torch_backend import build_torch_backend
 
         self._settings, self._transport = settings, transport
-        self._measure, self._on_alive = measure_memory, on_alive
+        self._measure, self._on_alive, self._pss = measure_memory, on_alive, Proportional()
         self.session = Session()
         self._joining = Joining(settings, transport, instance_key, build or build_torch_backend, shares)
         self._work: RoundInHand | None = None
@@ -262,8 +262,8 @@ class Runner:
         assert workspace is not None
         header = pb.UpdateHeader(
             run_id=session.run_id, term=work.assignment.term, round=work.assignment.round,
-            session_id=session.session_id, num_samples=workspace.num_samples,
-            held_out_samples=workspace.num_held_out, figures=work.figures(workspace.class_histogram),
+            session_id=session.session_id, num_samples=workspace.num_samples, held_out_samples=workspace.num_held_out,
+            figures=work.figures(workspace.class_histogram, self._pss() if self._measure else 0),
         )  # fmt: skip
         self._transport.submit(header, work.local.update())
 

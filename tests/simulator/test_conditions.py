@@ -9,6 +9,7 @@ import tiny
 
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
+from heron_core.wire import window
 from heron_server.metrics.ledger import SESSION_UP_BYTES
 from heron_server.planning.measuring import measure_model
 from heron_simulator.conditions import Conditions, compute_of, upload_shares
@@ -81,9 +82,13 @@ def test_a_slow_network_makes_rounds_long_and_takes_no_time() -> None:
     ],
 )
 def test_activations_leave_once_what_comes_before_them_is_computed(
-    method: dict[str, Any], shares: tuple[float, ...]
+    method: dict[str, Any], shares: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert upload_shares(tiny.spec(method=method).method, measure_model(tiny.mlp(), 0)) == pytest.approx(shares)
+    """Where micro-batches travel together, that is what comes before the last of them."""
+    spec, facts = tiny.spec(method=method), measure_model(tiny.mlp(), 0)
+    assert upload_shares(spec.method, facts) == pytest.approx(shares[-1:])
+    monkeypatch.setattr(window, "TOGETHER_BYTES", 0)
+    assert upload_shares(spec.method, facts) == pytest.approx(shares)
 
 
 def test_a_step_takes_its_multiply_accumulates_or_what_the_settings_say() -> None:

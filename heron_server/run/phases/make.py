@@ -8,6 +8,7 @@ from functools import partial
 from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.activation_codec import Purpose, codec_for
+from heron_core.wire.window import rows_together
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
@@ -38,4 +39,5 @@ def make_phases(
 def _upload_shape(spec: RunSpec, trainer: Commands, purpose: Purpose) -> UploadShape:
     method, (*activations, labels) = spec.method, trainer.uploaded
     encoded = (*codec_for(purpose).travels(activations), labels)
-    return UploadShape(encoded, method.batch_size, method.micro_batch_rows)
+    row_bytes = sum(spec.bytes_per_sample for spec in encoded)
+    return UploadShape(encoded, method.batch_size, rows_together(method.batch_size, method.micro_batch_rows, row_bytes))

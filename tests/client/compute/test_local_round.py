@@ -19,6 +19,7 @@ from heron_core.device import to_inputs
 from heron_core.errors import DataError
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.run_spec import RunSpec
+from heron_core.wire import window
 
 
 def joint(**tables: Any) -> RunSpec:
@@ -211,7 +212,10 @@ def test_an_upload_is_the_base_forward_s_output_with_its_labels() -> None:
 @pytest.mark.parametrize(
     ("period", "steps"), [(1, [0, 1, 2, 3, 4, 5, 6]), (2, [1, 3, 5]), (3, [2, 5]), (7, [6]), (8, [])]
 )
-def test_every_kth_step_uploads_and_the_rest_of_a_round_does_not(period: int, steps: list[int]) -> None:
+def test_every_kth_step_uploads_and_the_rest_of_a_round_does_not(
+    period: int, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "TOGETHER_BYTES", 0)
     spec = joint(method={"local_steps": 7, "upload_period": period, "micro_batch": 2})
     model = tiny.mlp()
     ran = Ran(spec, model)
@@ -297,3 +301,22 @@ def test_a_perturbation_that_overflows_is_a_data_error() -> None:
     spec = joint(method={"zo": {"mu": 3e38, "distribution": "rademacher"}})
     with pytest.raises(DataError, match="round 1, step 0: the auxiliary loss must be finite"):
         Ran(spec, tiny.mlp())
+
+
+@pytest.mark.parametrize(("together_bytes", "rows"), [(0, 1), (2 * 32, 2), (3 * 32, 2), (1 << 16, 4)])
+def test_small_micro_batches_travel_together_and_nothing_else_changes(
+    together_bytes: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row is 24 bytes of activations and a label of 8."""
+    spec = joint(method={"local_steps": 2, "micro_batch": 1, "zo": {"scope": "micro_batch"}})
+    monkeypatch.setattr(window, "TOGETHER_BYTES", 0)
+    alone = Ran(spec, tiny.mlp())
+    monkeypatch.setattr(window, "TOGETHER_BYTES", together_bytes)
+    ran = Ran(spec, tiny.mlp())
+    assert [(u.sequence, u.step, u.row_start) for u in ran.uploads] == [
+        (number, number * rows // 4, number * rows % 4) for number in range(8 // rows)
+    ]
+    assert same(ran.state, alone.state)
+    for name in ("activations", "labels"):
+        sent = [np.concatenate([u.tensors[name] for u in each.uploads]) for each in (ran, alone)]
+        assert np.array_equal(*sent)

@@ -33,6 +33,17 @@ def test_resident_proportional_and_peak_bytes_are_plausible() -> None:
     assert meter.peak_bytes() >= resident * 0.9
 
 
+def test_the_proportional_size_is_asked_of_the_kernel_every_few_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = [100.0], iter([1, 2])
+    monkeypatch.setattr(meter, "proportional_bytes", lambda: next(asked))
+    pss = meter.Proportional(lambda: now[0])
+    assert [pss(), pss()] == [1, 1]
+    now[0] += meter.PROPORTIONAL_EVERY_S
+    assert pss() == 1
+    now[0] += 0.1
+    assert pss() == 2
+
+
 @linux
 def test_the_peak_is_counted_from_the_meter_s_making_and_outlives_what_made_it() -> None:
     # A small process of its own: of a large one the kernel may take away more file pages meanwhile than this counts.

@@ -12,6 +12,7 @@ from client.compute.made import same
 
 from heron_client.compute.backends import torch_backprop
 from heron_core.errors import DataError
+from heron_core.wire import window
 
 OPTIMIZERS = [{"name": "adam", "lr": 0.01}, {"name": "sgd", "lr": 0.1, "momentum": 0.9}, {"name": "sgd", "lr": 0.1}]
 METHODS = [
@@ -44,7 +45,10 @@ def test_a_round_gives_plain_torch_s_bits(name: str, parts: Any, moved: Any, nor
 
 
 @pytest.mark.parametrize(("name", "parts", "moved"), METHODS)
-def test_micro_batches_add_up_to_plain_torch_s_bits_with_their_own_masks(name: str, parts: Any, moved: Any) -> None:
+def test_micro_batches_add_up_to_plain_torch_s_bits_with_their_own_masks(
+    name: str, parts: Any, moved: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "TOGETHER_BYTES", 0)
     backend, local, rival, uploads = both(name, parts, moved, tiny.mlp(dropout=0.5), micro_batch=2)
     assert same(backend.state(), rival.state())
     assert local.figures.losses == rival.losses
