@@ -166,15 +166,23 @@ def tls_cost(rounds: int, runs: int) -> None:
 def short_rounds(rounds: int, runs: int) -> None:
     """Rounds of one local step over the steps themselves, with a checkpoint after each and after each 20th."""
     for front, settings in FRONTS.items():
-        rows, ratios = [], dict[int, list[float]]()
+        rows, ratios, bounds = [], dict[int, list[float]](), dict[int, list[float]]()
         for every in (1, 20) * runs:
             found = one_short_run(rounds, {**settings, "server.checkpoint_every": every})
             ratios.setdefault(every, []).append(found["a round"] / found["its steps"])
+            bounds.setdefault(every, []).append(found["all CPU"] / cores() / found["its steps"])
             rows.append([f"checkpoint_every = {every}", *(1e3 * value for value in found.values())])
         print(f"\n{front}: {rounds} rounds of one local step, {SHORT_CLIENTS} clients over gRPC; ms a round")
         table(["", *found], rows)
         for every, each in ratios.items():
             verdict(f"a round / its steps, checkpoint_every = {every}", median(each), 1.5)
+            print(f"  all CPU on {cores()} cores / its steps, what other work on them does not lengthen: "
+                  f"{median(bounds[every]):.3f}", flush=True)  # fmt: skip
+
+
+def cores() -> int:
+    """On which clients can compute at once."""
+    return min(SHORT_CLIENTS, len(os.sched_getaffinity(0)))
 
 
 def one_short_run(rounds: int, settings: dict[str, object]) -> dict[str, float]:
@@ -191,13 +199,13 @@ def one_short_run(rounds: int, settings: dict[str, object]) -> dict[str, float]:
     def mean(notes: Notes, what: str) -> float:
         return (notes[-1][what] - notes[WARM_UP][what]) / (len(notes) - 1 - WARM_UP)
 
-    ends, cores = [note["at"] for note in server[WARM_UP:]], min(SHORT_CLIENTS, len(os.sched_getaffinity(0)))
+    ends = [note["at"] for note in server[WARM_UP:]]
     local, trained = sum(mean(notes, "steps") for notes in clients), mean(server, "steps")
     spent = {what: mean(server, what) for what in ("evaluation", "aggregation", "storing")}
     all_cpu = mean(server, "all") + sum(mean(notes, "all") for notes in clients)
     return {
         "a round": median(b - a for a, b in pairwise(ends)),
-        "its steps": local / cores + trained, "local steps, CPU": local, "server's steps, CPU": trained, **spent,
+        "its steps": local / cores() + trained, "local steps, CPU": local, "server's steps, CPU": trained, **spent,
         "all CPU of the server": mean(server, "all"), "all CPU": all_cpu,
     }  # fmt: skip
 

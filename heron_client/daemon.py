@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -36,6 +37,7 @@ def run_daemon(settings: ClientSettings, *, once: bool, insecure: bool = False) 
     stop = threading.Event()
     try:
         runner = Runner(settings, transport, key, on_alive=alive)  # loads torch: a signal meanwhile ends the process
+        gc.freeze()  # what is loaded by now stays: a full collection would walk all of it, within a round
         with signals.stopping(stop.set):
             while not stop.is_set():
                 _drive(runner, alive, stop)

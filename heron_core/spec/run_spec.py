@@ -113,8 +113,8 @@ class MethodSpec(Settings):
     batch_size: Positive = 32
     """B: samples per local step."""
     micro_batch: Count = 0
-    """Run forwards in micro-batches of this many samples and send each at once, small ones together up to 64 KiB; bounds
-    the peak. 0: whole batch."""
+    """Run forwards in micro-batches of this many samples and send each at once, small ones together up to 64 KiB;
+    bounds the peak. 0: whole batch."""
     ghost_batch_norm: Flag = False
     """Allow micro_batch with BatchNorm: statistics are then per micro-batch, a different computation."""
     upload_period: Positive = 1

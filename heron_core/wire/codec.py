@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -41,13 +42,20 @@ assert set(DTYPES) == {value for value in pb.DType.values() if value}, "a DType 
 assert sys.byteorder == "little", "the wire is little-endian; big-endian hosts need byte swaps here"
 
 
+@lru_cache(maxsize=64)
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """NumPy makes it anew each time, in Python, and each message needs it of each tensor."""
+    return dtype.name
+
+
 def manifest_of(arrays: Mapping[str, Array]) -> pb.Manifest:
     """What `arrays` are; raises ModelError for a dtype the wire does not know: they are the sender's own."""
     manifest = pb.Manifest()
     for name, array in arrays.items():
-        if array.dtype.name not in CODES:
+        code = CODES.get(dtype_name(array.dtype))
+        if code is None:
             raise ModelError(f"tensor {name} has dtype {array.dtype}; the wire carries {', '.join(sorted(CODES))}")
-        manifest.tensors.add(name=name, dtype=pb.DType.ValueType(CODES[array.dtype.name]), shape=array.shape)
+        manifest.tensors.add(name=name, dtype=pb.DType.ValueType(code), shape=array.shape)
     return manifest
 
 
@@ -100,7 +108,7 @@ def check_manifest(manifest: pb.Manifest, expected: Expected, origin: str) -> No
         )
     for meta, (name, dtype, shape) in zip(manifest.tensors, expected, strict=True):
         known = DTYPES.get(meta.dtype)
-        got = known.name if known is not None else f"dtype code {meta.dtype}"
+        got = dtype_name(known) if known is not None else f"dtype code {meta.dtype}"
         if got != dtype or tuple(meta.shape) != shape:
             raise TensorError(
                 f"{origin}: tensor {name} must be {dtype} {list(shape)}, got {got} {_sizes(meta.shape)}; "
@@ -170,7 +178,7 @@ def announced(manifest: pb.Manifest, origin: str) -> list[tuple[str, str, tuple[
                 f"{origin}: tensor {meta.name[:64]} must have a known dtype and a possible shape, got dtype code "
                 f"{meta.dtype}, shape {_sizes(meta.shape)}; check that both sides run the same Heron"
             )
-    return [(meta.name, DTYPES[meta.dtype].name, tuple(meta.shape)) for meta in manifest.tensors]
+    return [(meta.name, dtype_name(DTYPES[meta.dtype]), tuple(meta.shape)) for meta in manifest.tensors]
 
 
 def expected_batch(specs: Sequence[TensorSpec], rows: int, length: int = 0) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -185,7 +193,7 @@ def empty_arrays(expected: Expected) -> dict[str, Array]:
 
 def expected_of(arrays: Mapping[str, Array]) -> list[tuple[str, str, tuple[int, ...]]]:
     """(name, dtype, shape) of these arrays."""
-    return [(name, array.dtype.name, tuple(array.shape)) for name, array in arrays.items()]
+    return [(name, dtype_name(array.dtype), tuple(array.shape)) for name, array in arrays.items()]
 
 
 def expected_bytes(expected: Expected) -> int:
