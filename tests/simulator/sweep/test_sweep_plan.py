@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,13 @@ def trained_here(run: Run) -> set[str]:
     return {run.spec.model.weights}
 
 
+def data_absent(run: Run) -> str:
+    """The experiment's file or folder, where it is not there."""
+    name = {"arrays": run.spec.data.file, "cifar10": "cifar10"}.get(run.spec.data.source, "")
+    folder = run.server.data_folder or os.environ.get("HERON_DATA")
+    return "" if not name or (folder and (Path(folder) / name).exists()) else name
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_run_of_a_sweep_here_could_start(path: Path) -> None:
     found = load_sweep(path)
@@ -139,6 +147,9 @@ def test_every_run_of_a_sweep_here_could_start(path: Path) -> None:
     missing = {run.spec.model.weights for run in first.values()} - {""} - trained_here(found.points[0].runs[0])
     if missing:
         pytest.skip(f"begins with weights that another run trains: {', '.join(missing)}, in $HERON_DATA")
+    absent = data_absent(found.points[0].runs[0])
+    if absent:
+        pytest.skip(f"{absent} is not in $HERON_DATA (see benchmarks/public_data.py)")
     checked = [check_run(run.spec, run.server) for run in first.values()]
     shares = {(run.spec.data, run.spec.federation, run.spec.method.batch_size, run.spec.seed): run
               for run in found.runs.values() if run.spec.data.partition != "iid"}  # fmt: skip
