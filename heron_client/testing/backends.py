@@ -36,6 +36,7 @@ def check_backend(backend: Backend) -> Report:
     checks.run("a probe at the base point gives the base point's losses", under.check_probe_at_base)
     checks.run("an evaluation changes nothing", under.check_evaluation)
     checks.run("no autograd graph is kept", under.check_no_graph)
+    checks.run("the front alone does what a forward pass does to activations and buffers", under.check_front_alone)
     return checks.report()
 
 
@@ -121,6 +122,16 @@ class _UnderCheck:
             _same({spec.name: again}, {spec.name: array}, "the same evaluation again")
         _same(self._backend.state(), self._state, "the state after an evaluation")
         _same(_named(self._forward()), _named(base), "a forward pass after an evaluation")
+
+    def check_front_alone(self) -> None:
+        alone, moved = self._backend.cut_activations(self._batch), self._backend.buffers()
+        self._backend.restore_buffers(self._buffers)
+        whole = self._backend.forward(self._batch, keep_activations=True).activations
+        wanted = self._backend.buffers()
+        self._backend.restore_buffers(self._buffers)
+        for spec, array, other in zip(self._backend.activations, alone, whole, strict=True):
+            _same({spec.name: array}, {spec.name: other}, "what cut_activations gives")
+        _same(moved, wanted, "the buffers after cut_activations")
 
     def check_no_graph(self) -> None:
         before = _tensors_with_a_graph()

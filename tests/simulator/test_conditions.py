@@ -79,6 +79,7 @@ def test_a_slow_network_makes_rounds_long_and_takes_no_time() -> None:
         ({"name": "cse_fsl", "micro_batch": 2}, (1 / 2, 1)),
         ({"name": "fsl_sage", "micro_batch": 1}, (1 / 4, 2 / 4, 3 / 4, 1)),
         ({"name": "sflv2"}, (30 / 60,)),
+        ({"objective": "cut_gradient", "zo": {"num_directions": 3}}, (1 / 4,)),
     ],
 )
 def test_activations_leave_once_what_comes_before_them_is_computed(

@@ -85,6 +85,16 @@ def test_cut_gradients_keep_a_client_from_computing_on() -> None:
     assert seconds(bound, link=link, compute=Compute(3.0, (1 / 3,)), steps=2) == pytest.approx(2 * (3 + 6) + 1)
 
 
+def test_what_a_client_can_compute_without_the_cut_gradients_hides_behind_them() -> None:
+    link = Link(up_bit_per_s=8.0, down_bit_per_s=8.0)
+    bound = Sent(uploads=[[3], [3]], gradients=[3, 3], update=1)
+    # For each step: 1 s computed, up 3 and down 3 while the other 2 s are computed.
+    compute = Compute(3.0, (1 / 3,), answer_share=1.0)
+    assert seconds(bound, link=link, compute=compute, steps=2) == pytest.approx(2 * (1 + 6) + 1)
+    long = Compute(12.0, (1 / 12,), answer_share=1.0)
+    assert seconds(bound, link=link, compute=long, steps=2) == pytest.approx(2 * 12 + 1)
+
+
 def test_server_takes_uploads_one_at_a_time() -> None:
     assert seconds(sent(2), sent(2), compute=Compute(server_step_s=10.0), steps=2) == 6.0 + 4 * 10.0
 

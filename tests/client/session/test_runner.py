@@ -96,11 +96,12 @@ def test_an_idle_client_holds_nothing_of_a_round_that_ended_without_it() -> None
 
 
 def spec_of(name: str) -> RunSpec:
+    method = {"objective": name, "micro_batch": 2} if name == "cut_gradient" else {"name": name}
     return RunSpec.model_validate(
         {
             "rounds": 2,
             "model": {"name": "mlp", "input_shape": [1, 8, 8], "widths": [8, 8]},
-            "method": {"name": name, "local_steps": 3, "batch_size": 4},
+            "method": {**method, "local_steps": 3, "batch_size": 4},
             "federation": {"clients": 2},
         }
     )
@@ -156,7 +157,7 @@ def simulated(name: str, breaks: tuple[int, ...] = ()) -> tuple[str, list[Wrappe
     return simulate(spec_of(name), around=around).summary["model_sha256"], wrapped
 
 
-@pytest.mark.parametrize("name", ["sflv1", "sflv2"])
+@pytest.mark.parametrize("name", ["sflv1", "sflv2", "cut_gradient"])
 def test_a_stream_that_breaks_before_the_cut_gradients_came_costs_nothing_but_time(name: str) -> None:
     undisturbed, calm = simulated(name)
     sha256, broken = simulated(name, breaks=(0, 1, 2))

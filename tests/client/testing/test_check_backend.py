@@ -42,7 +42,7 @@ def test_torch_s_backend_keeps_the_contract_and_ends_as_it_began(model: str, met
     subject = backend(model=MODELS[model], name=method)
     before = subject.state()
     report = check_backend(subject)
-    assert report.subject == "TorchBackend" and len(report.passed) == 9
+    assert report.subject == "TorchBackend" and len(report.passed) == 10
     assert same(subject.state(), before)
 
 
@@ -128,6 +128,11 @@ class KeepsItsGraph(TorchBackend):
         return found
 
 
+class RunsItsFrontAsInEvaluation(TorchBackend):
+    def cut_activations(self, batch: MicroBatch) -> list[Array]:
+        return self.evaluation_activations(batch.inputs)
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -140,6 +145,7 @@ class KeepsItsGraph(TorchBackend):
         (SendsChannelsLast, "activations must be row-major"),
         (DriftsAfterAProbe, r"a probe at the base point must have the same bits, losses differs at \[0\]"),
         (StaysInEvaluationMode, "a forward pass after an evaluation must have the same bits, losses differs"),
+        (RunsItsFrontAsInEvaluation, "what cut_activations gives must have the same bits, activations differs at"),
         (KeepsItsGraph, r"a forward pass must keep no autograd graph, \d tensors have one"),
     ],
 )

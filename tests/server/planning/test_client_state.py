@@ -27,6 +27,7 @@ def bytes_of(spec: RunSpec) -> StateBytes:
         ({"name": "heron", "auxiliary_update": "server"}, FRONT, FRONT + HEAD, 2 * FRONT),
         ({"name": "fsl_sage"}, FRONT, FRONT + HEAD, 2 * FRONT),
         ({"name": "sflv2"}, FRONT, FRONT, 2 * FRONT),
+        ({"objective": "cut_gradient"}, FRONT, FRONT, 2 * FRONT),
         ({"name": "frozen"}, 0, FRONT + HEAD, FRONT),
     ],
 )

@@ -12,6 +12,7 @@ from heron_server.config import ServerSettings
 from heron_server.planning.validate import describe
 
 JOINT = {"auxiliary_update": "zo"}
+ON_CUT = {"objective": "cut_gradient"}
 MICRO = {"batch_size": 32, "micro_batch": 8}
 
 
@@ -42,6 +43,16 @@ MICRO = {"batch_size": 32, "micro_batch": 8}
         ({"method": {"name": "fsl_sage", "logit_adjustment": 1.0}}, "an aligned head stands for the server's loss"),
         ({"method": {"name": "sflv2", **MICRO}}, "micro_batch = 8 cannot be used with sflv2"),
         ({"method": {"name": "sflv1", "upload_period": 2}}, "upload_period = 2 cannot be used with sflv1"),
+        (
+            {"method": {**ON_CUT, "upload_period": 2}},
+            'upload_period = 2 cannot be used with objective = "cut_gradient": a step without an upload',
+        ),
+        ({"method": {**ON_CUT, "zo": {"block_wise": True}}}, "takes passes that begin inside it; remove one"),
+        ({"method": {**ON_CUT, "zo": {"scope": "sample"}}}, r'one set of parameters .* set scope = "micro_batch"'),
+        (
+            {"method": {**ON_CUT, "logit_adjustment": 1.0}},
+            r'a loss of their own, with objective = "cut_gradient" they do not',
+        ),
         (
             {"federation": {"clients": 10, "aggregation": "bulyan", "hostile": 2}},
             'aggregation = "bulyan" with hostile = 2 needs 11 clients in a round, here there are 10; lower hostile',
@@ -108,6 +119,7 @@ def test_what_a_kill_costs_between_rare_checkpoints_is_said() -> None:
         {"method": {"zo": {"block_wise": True, "normalise": True}}},
         {"method": {"zo": {"num_directions": 2, "normalise": True, "difference": "central"}}},
         {"method": {"name": "sflv2", "batch_size": 32, "micro_batch": 32}},
+        {"method": {**ON_CUT, **MICRO, "mixing": True, "zo": {"scope": "micro_batch", "normalise": True}}},
         {"method": {"name": "fedavg", "logit_adjustment": 1.0}},
         {"federation": {"clients": 7, "min_clients": 7, "aggregation": "median", "hostile": 3}},
         {"federation": {"clients": 20, "clients_per_round": 8, "min_clients": 7, "aggregation": "bulyan",

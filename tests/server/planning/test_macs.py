@@ -35,6 +35,7 @@ def test_the_papers_forward_passes() -> None:
         ({**HERON, "zo": {"difference": "central"}}, 59.844, 59.844),
         ({**HERON, "auxiliary_update": "server"}, 39.896, 39.896),
         ({"name": "heron"}, 40.064, 40.232),
+        ({"objective": "cut_gradient", "zo": {"num_directions": 4}}, 98.902, 98.902),
         ({"name": "cse_fsl"}, 59.391, 59.844),
         ({"name": "fsl_sage"}, 59.224, 59.844),
         ({"name": "sflv1"}, 58.888, 59.509),

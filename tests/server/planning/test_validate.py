@@ -57,6 +57,15 @@ def test_every_method_is_described_by_what_it_does(name: str) -> None:
     assert ("alignment buffers" in text) == ("aligned heads" in text) == (name == "fsl_sage")
 
 
+def test_slopes_on_the_cut_gradient_are_described_by_what_is_kept_for_them() -> None:
+    method = {"objective": "cut_gradient", "local_steps": 4, "zo": {"num_directions": 3, "mu": 1e-6}}
+    text = "\n".join(lines(describe(digits(method=method), ServerSettings(device="cpu"))))
+    assert "front learns by random probes along the gradient that the server returns" in text
+    assert 'auxiliary head none with objective = "cut_gradient"' in text and "cut gradients down" in text
+    assert "kept until the answer 96.00 KiB: how each of 3 directions moves the activations" in text
+    assert "loss difference" not in text, "what rounding does to a difference of losses is said for losses alone"
+
+
 def test_drawn_clients_are_what_a_round_is_charged_for() -> None:
     spec = digits(federation={"clients": 6, "clients_per_round": 2}, method={"local_steps": 2, "batch_size": 16})
     text = lines(describe(spec, ServerSettings(device="cpu")))

@@ -18,6 +18,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "heron, joint head": {"auxiliary_update": "zo"},
     "heron, server's head": {"auxiliary_update": "server", "moments": "kept"},
     "heron, aligned heads": {"auxiliary_update": "aligned", "alignment": ALIGNED},
+    "heron, cut gradients": {"objective": "cut_gradient", "moments": "averaged", "mixing": True},
     "cse_fsl": {"name": "cse_fsl"},
     "fsl_sage": {"name": "fsl_sage", "alignment": ALIGNED, "moments": "kept"},
     "sflv1": {"name": "sflv1"},
