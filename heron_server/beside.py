@@ -5,31 +5,28 @@ Every claim about clients is read beside clients that never train, so the contro
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
-from heron_core.config import written
-from heron_core.errors import ConfigError, Internal
+from heron_core.errors import ConfigError
 from heron_core.json_text import to_json
 from heron_core.models.names import nearest
-from heron_core.process.children import at_once, ending, kept_folder, let_go, start_child
+from heron_core.process.children import at_once
 from heron_core.spec.run_spec import MethodSpec, RunSpec
-from heron_core.spec.unused import as_method, file_tables
+from heron_core.spec.unused import as_method
 from heron_server.config import ServerSettings
+from heron_server.control import CONTROL, Control, behind_text
+from heron_server.display.choose import make_display
 from heron_server.display.report import print_final_table
+from heron_server.metrics.behind import behind
 from heron_server.metrics.figures import Summary
 from heron_server.planning.checks import check_run
-from heron_server.text.toml import to_toml
+from heron_server.simulated import simulated
 
-CONTROL = "frozen"
 METHODS: tuple[str, ...] = get_args(MethodSpec.model_fields["name"].annotation)
-OF_THE_SERVICE = {"address", "certs", "tokens", "insecure", "run_dir", "reflection"}
-"""Settings of [server] that a simulated run has no use for."""
 
 
 def methods_beside(spec: RunSpec, control: bool, compare: str) -> list[str]:
@@ -60,16 +57,31 @@ def runs_beside(spec: RunSpec, settings: ServerSettings, control: bool, compare:
 
 def show_beside(
     summary: Summary, specs: Sequence[RunSpec], settings: ServerSettings, log_format: str, *,
-    simulate: Mapping[str, object] | None = None, client_files: Sequence[Path] = (),
+    simulate: Mapping[str, object] | None = None, client_files: Sequence[Path] = (), controls: Sequence[Control] = (),
 ) -> None:  # fmt: skip
-    """Simulates the runs and shows one table of all; where one fails, of those that did not, and then raises."""
-    if specs and log_format == "text":
-        print(announcement([spec.method.name for spec in specs]), flush=True)
+    """Simulates the runs and shows one table of all; where one fails, of those that did not, and then raises.
+
+    `controls`: of the first of them, where it has begun. Where it is better, a warning says so, unless it did already.
+    """
+    control = next((each for each in controls if each.has_begun), None)
+    left = [spec.method.name for spec in (specs if control is None else specs[1:])]
+    if log_format == "text" and (left or control is not None):
+        print(announcement(left) if left else "Now the rest of the control.", flush=True)
     summaries = [summary]
     try:
-        summaries += _summaries(specs, settings, simulate or {}, client_files)
+        summaries += _summaries(specs, settings, simulate or {}, client_files, control)
     finally:
         show(summaries, log_format)
+    _warn(summaries, log_format, control)
+
+
+def _warn(summaries: Sequence[Summary], log_format: str, control: Control | None) -> None:
+    """Of a control that is better, the second of them if there is one."""
+    said = control is not None and control.said
+    if said or len(summaries) < 2 or summaries[1]["method"] != CONTROL:
+        return
+    if found := behind(summaries[0]["history"], summaries[1]["history"], summaries[0]["rounds"]):
+        make_display(log_format, sys.stdout).warning(behind_text(found, summaries[0]["method"]))
 
 
 def show(summaries: Sequence[Summary], log_format: str) -> None:
@@ -90,49 +102,18 @@ def announcement(methods: Sequence[str]) -> str:
 
 
 def _summaries(
-    specs: Sequence[RunSpec], settings: ServerSettings, simulate: Mapping[str, object], client_files: Sequence[Path]
-) -> Iterator[Summary]:
+    specs: Sequence[RunSpec], settings: ServerSettings, simulate: Mapping[str, object], client_files: Sequence[Path],
+    control: Control | None,
+) -> Iterator[Summary]:  # fmt: skip
     """In order, as many runs at a time as the cores carry."""
 
     def summary_of(spec: RunSpec) -> Summary:
-        return _simulated(spec, settings, simulate, client_files)
+        with simulated(spec, settings, simulate, client_files) as run:
+            return run.summary()
 
     threads = max((max(spec.threads.client, spec.threads.server) for spec in specs), default=1)
     with ThreadPoolExecutor(at_once(threads), thread_name_prefix="heron-beside") as pool:
-        yield from pool.map(summary_of, specs)
-
-
-def _simulated(
-    spec: RunSpec, settings: ServerSettings, simulate: Mapping[str, object], client_files: Sequence[Path]
-) -> Summary:
-    """The run's summary, by a process of its own.
-
-    Where that fails, what it said goes to stderr, and SystemExit has its exit code; Internal: it was killed.
-    """
-    with kept_folder("heron-beside-") as kept:
-        run_file, run_dir, said = (kept.path / name for name in ("run.toml", "run", "said.txt"))
-        run_file.write_text(to_toml(tables_beside(spec, settings, run_dir, simulate)), encoding="utf-8")
-        clients = [word for path in client_files for word in ("--client", str(path.absolute()))]
-        command = ("-m", "heron_simulator", str(run_file), "--log-format", "json", *clients)
-        with said.open("wb") as stderr:
-            child = start_child(*command, stdout=subprocess.DEVNULL, stderr=stderr, folder=kept)
-            try:
-                code = child.wait()
-            finally:
-                let_go(child)
-        name = spec.method.name
-        if code < 0:
-            raise Internal(f"the process that ran {name}: {ending(code)}; the run before it is saved")
-        if code:
-            print(f"{name}: {said.read_text(encoding='utf-8', errors='replace')}", end="", file=sys.stderr)
-            sys.exit(code)
-        summary: Summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-        return summary
-
-
-def tables_beside(
-    spec: RunSpec, settings: ServerSettings, run_dir: Path, simulate: Mapping[str, object]
-) -> dict[str, object]:
-    """A run file that means the same wherever it lies."""
-    server = {**settings.model_dump(exclude=OF_THE_SERVICE), "run_dir": run_dir}
-    return {**file_tables(spec), "server": written(server), "simulate": dict(simulate)}
+        left = pool.map(summary_of, specs if control is None else specs[1:])
+        if control is not None:
+            yield control.summary()
+        yield from left

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from heron_core.config import text_of
 from heron_core.process.children import ending, let_go, start_child
-from heron_server.beside import CONTROL, runs_beside, show_beside
+from heron_server.beside import runs_beside, show_beside
 from heron_server.config import load_run_file
+from heron_server.control import CONTROL
 from heron_server.display.choose import make_display
 from heron_server.going_back import going_back
 from heron_server.launch import clear_run_dir

@@ -12,6 +12,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_core.trust.addresses import is_loopback
 from heron_server.beside import runs_beside, show_beside
 from heron_server.config import ServerSettings
+from heron_server.control import control_beside
 from heron_server.display.choose import make_display
 from heron_server.going_back import going_back
 from heron_server.metrics.figures import Summary
@@ -37,7 +38,7 @@ def run_server(
     """Serves the run and prints the final table. `resume_after`: goes back to the checkpoint after so many rounds.
 
     `control`, and each method of `compare` (commas between them): simulates the same run with clients that never train,
-    and with those methods, once it is over.
+    and with those methods: the control beside it where there is a core for that, the others once it is over.
     """
     others = runs_beside(spec, settings, control, compare)
     if others and spec.data.source == "client":
@@ -46,14 +47,16 @@ def run_server(
         print(INSECURE.format(settings.address), file=sys.stderr, flush=True)
     gc.freeze()  # what is loaded by now stays: a full collection would walk it for more than 0.1 s, within a round
     folder, resume = run_dir_of(spec, settings), resume or resume_after is not None
-    with failing(), going_back(folder, spec, resume_after):
-        directory = RunDir(folder, settings.keep_checkpoints)
-        try:
-            displays = [make_display(log_format, sys.stdout)]
-            summary = serve(spec, settings, directory, resume=resume, observers=displays, insecure=insecure)
-        finally:
-            directory.close()
-    show_beside(summary, others, settings, log_format)
+    display = make_display(log_format, sys.stdout)
+    with control_beside(spec, others, settings, display) as controls:
+        with failing(), going_back(folder, spec, resume_after):
+            directory = RunDir(folder, settings.keep_checkpoints)
+            try:
+                told = [display, *controls]
+                summary = serve(spec, settings, directory, resume=resume, observers=told, insecure=insecure)
+            finally:
+                directory.close()
+        show_beside(summary, others, settings, log_format, controls=controls)
     return summary
 
 

@@ -10,6 +10,7 @@ from heron_client.config import ClientSettings
 from heron_core.config import load_tables
 from heron_server.beside import runs_beside, show_beside
 from heron_server.config import load_run_file
+from heron_server.control import control_beside
 from heron_server.display.choose import make_display
 from heron_server.going_back import going_back
 from heron_server.storage.run_dir import run_dir_of
@@ -36,16 +37,19 @@ def run_simulation(
     tables = [load_tables(ClientSettings, path) for path in client_files]
     others = runs_beside(spec, settings, control, compare)
     folder, resume = run_dir_of(spec, settings), resume or resume_after is not None
-    with going_back(folder, spec, resume_after):
-        result = simulate(
-            spec, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables), run_dir=folder,
-            resume=resume, observers=[make_display(log_format, sys.stdout)], around=conditions.around,
+    display, conditions_beside = make_display(log_format, sys.stdout), wanted.model_dump(mode="json")
+    with control_beside(spec, others, settings, display, conditions_beside, client_files) as controls:
+        with going_back(folder, spec, resume_after):
+            result = simulate(
+                spec, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables), run_dir=folder,
+                resume=resume, observers=[display, *controls], around=conditions.around,
+            )  # fmt: skip
+        if wanted.network != NetworkSettings() and log_format == "text":
+            print(network_line(conditions.figures(result.facts, settings.byte_budget).round_s))
+        show_beside(
+            result.summary, others, settings, log_format, simulate=conditions_beside, client_files=client_files,
+            controls=controls,
         )  # fmt: skip
-    if wanted.network != NetworkSettings() and log_format == "text":
-        print(network_line(conditions.figures(result.facts, settings.byte_budget).round_s))
-    show_beside(
-        result.summary, others, settings, log_format, simulate=wanted.model_dump(mode="json"), client_files=client_files
-    )
 
 
 def network_line(round_s: Sequence[float]) -> str:

@@ -56,6 +56,8 @@ class RoundRecord(Evaluation):
     client_loss_last: float | None
     server_loss: float | None
     """Mean over the round's uploads."""
+    samples: NotRequired[int]
+    """That were evaluated; absent in rounds of an earlier version."""
     quarantined: int
     """Uploads that the back was not trained on, because their loss was an outlier."""
 

@@ -82,6 +82,7 @@ class Records:
             "client_loss_first": _mean([f.first_loss for f in figures]),
             "client_loss_last": _mean([f.last_loss for f in figures]),
             "server_loss": self.server_loss,
+            "samples": counts.samples,
             "quarantined": self.quarantined,
             "metric": found["metric"],
             "metrics": found["metrics"],

@@ -19,8 +19,9 @@ from heron_core.config import load_tables, validate
 from heron_core.errors import ConfigError, DataError
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import as_method
-from heron_server.beside import CONTROL, methods_beside
+from heron_server.beside import methods_beside
 from heron_server.config import ServerSettings, load_run_file
+from heron_server.control import CONTROL
 from heron_server.planning.checks import check_run
 from heron_server.storage.run_dir import run_dir_of
 from heron_server.text.tables import Section, print_sections

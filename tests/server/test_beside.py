@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from server.heard import Heard
+from server.made_records import round_record
 
 from heron_core.errors import ConfigError, DataError, Internal
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import as_method
-from heron_server.beside import announcement, methods_beside, runs_beside, show, show_beside, tables_beside
+from heron_server.beside import announcement, methods_beside, runs_beside, show, show_beside
 from heron_server.config import ServerSettings, load_run_file
+from heron_server.control import control_beside
 from heron_server.launch import run_server
+from heron_server.simulated import tables_beside
 from heron_server.text.toml import to_toml
 from heron_simulator.settings import load_simulate_settings
 from heron_simulator.simulator import simulate
@@ -65,14 +71,38 @@ def test_a_server_has_no_data_of_its_clients_to_simulate_with(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-def test_one_table_has_the_run_its_control_and_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_table_has_the_run_its_control_and_the_others(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec, settings = heron(), ServerSettings()
-    show_beside(simulate(spec).summary, runs_beside(spec, settings, False, "cse_fsl"), settings, "text")
+    monkeypatch.setattr("heron_server.control.at_once", lambda threads: 2)
+    others, heard = runs_beside(spec, settings, False, "cse_fsl"), Heard()
+    with control_beside(spec, others, settings, heard) as controls:
+        summary = simulate(spec, observers=controls).summary
+        show_beside(summary, others, settings, "text", controls=controls)
+    assert heard.of("note") == [("note", "the control, clients that never train, is simulated beside the run")]
     out = capsys.readouterr().out
-    assert "clients that never train, and with cse_fsl (in the simulator)" in out
+    assert "Now the same run with cse_fsl (in the simulator)" in out
     assert ["heron", "frozen", "cse_fsl"] in [line.split() for line in out.splitlines()]
     for name in ("frozen", "cse_fsl"):
         assert simulate(as_method(spec, name)).summary["model_sha256"] in out, name
+
+
+def test_a_control_that_could_not_run_beside_it_is_compared_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def summary(method: str, accuracy: float) -> Any:
+        history = [round_record(number, accuracy, samples=1000) for number in range(1, 13)]
+        return {"method": method, "rounds": 12, "history": history}
+
+    monkeypatch.setattr("heron_server.beside.simulated", lambda *_: nullcontext(SimpleNamespace(
+        summary=lambda: summary("frozen", 0.8)
+    )))  # fmt: skip
+    for own, lines in ((0.6, 1), (0.8, 0)):
+        show_beside(summary("heron", own), [as_method(heron(), "frozen")], ServerSettings(), "json")
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        warnings = [event["text"] for event in events if event["event"] == "warning"]
+        assert len(warnings) == lines and all("ahead after round 12" in text for text in warnings)
 
 
 def test_programs_get_an_object_for_each_run_beside_the_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,6 +148,8 @@ def test_one_that_is_killed_is_no_success(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 @pytest.mark.parametrize(("methods", "said"), [
+    (["frozen", "cse_fsl"], "Now the control: the same run with clients that never train, and with cse_fsl (in the "
+     "simulator)."),
     (["frozen"], "Now the control: the same run with clients that never train (in the simulator)."),
     (["sflv2", "fedavg"], "Now the same run with sflv2, fedavg (in the simulator)."),
 ])  # fmt: skip

@@ -75,7 +75,7 @@ def test_a_round_s_record_says_what_was_counted_and_measured() -> None:
         "client_loss_last": 1.0, "server_loss": None, "quarantined": 0,
         "metric": {"name": "accuracy", "value": 0.5, "higher_is_better": True, "is_share": True},
         "metrics": {"accuracy": 0.5}, "auxiliary_metrics": {"accuracy": 0.4},
-        "trained_accuracy": None, "trained_metrics": {},
+        "trained_accuracy": None, "trained_metrics": {}, "samples": 10,
     }  # fmt: skip
     assert (second["participants"], second["dropped"], second["dropped_reasons"]) == (1, 1, {"b": "late"})
     assert second["client_loss"] == 0.5 and second["server_loss"] == 0.25
