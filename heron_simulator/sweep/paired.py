@@ -12,8 +12,8 @@ from heron_simulator.sweep.store import number
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """Student's t at 97.5 % for 1, 2, ... degrees of freedom; the last also stands for more."""
 NO_GAP = 2.0
-"""Where the ceiling is nearer to the control than so many standard deviations of the difference, the front does not
-matter."""
+"""Where the ceiling is nearer to the control than so many standard deviations of the difference, the share says so: the
+front hardly matters there, or matters very differently from seed to seed."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,10 @@ def text(found: Paired | None) -> str:
 
 
 def share_text(found: Paired | None, ceiling: Paired | None) -> str:
-    """`74 %` of the way from the control to the ceiling, or that there is no way to speak of."""
+    """`74 %` of the way from the control to the ceiling, or that there is none."""
     if found is None or ceiling is None:
         return "-"
-    if ceiling.mean <= NO_GAP * ceiling.deviation or ceiling.mean <= 0:
+    if ceiling.mean <= 0:
         return "the front does not matter"
-    return f"{100 * found.mean / ceiling.mean:.0f} %"
+    within = ceiling.mean <= NO_GAP * ceiling.deviation
+    return f"{100 * found.mean / ceiling.mean:.0f} %{', of a gap under twice its spread' if within else ''}"

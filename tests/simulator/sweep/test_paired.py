@@ -32,9 +32,10 @@ def test_the_interval_is_students_over_the_seeds() -> None:
     assert text(None) == "-"
 
 
-def test_a_gap_within_its_spread_is_no_gap() -> None:
+def test_a_share_of_a_gap_within_its_spread_says_so() -> None:
     assert share_text(Paired((0.01, 0.03)), Paired((0.04, 0.041))) == "49 %"
-    for ceiling in (Paired((0.04, -0.01)), Paired((-0.04, -0.04)), Paired((0.0, 0.0))):
+    assert share_text(Paired((0.01, 0.03)), Paired((0.09, -0.01))) == "50 %, of a gap under twice its spread"
+    for ceiling in (Paired((-0.04, -0.04)), Paired((0.0, 0.0))):
         assert share_text(Paired((0.01, 0.03)), ceiling) == "the front does not matter"
 
 
