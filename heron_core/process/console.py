@@ -10,7 +10,7 @@ from typing import NoReturn
 from heron_core.errors import MEANINGS, ConfigError, HeronError, RunFailed, meaning_of
 from heron_core.process.libraries import fault_of
 from heron_core.process.open_files import raise_limit
-from heron_core.process.signals import AT_ONCE, leaving
+from heron_core.process.signals import AT_ONCE, last_line, leaving
 
 EXIT_CODES = """Exit codes: 0 done, 2 usage or config, 3 cannot reach or was refused by the peer, 4 data or model error,
 5 interrupted with state saved, 6 a part of the program or its storage failed, the last checkpoint is usable,
@@ -43,7 +43,8 @@ def run_command(program: str, command: Callable[[], object]) -> NoReturn:
         command()
         code = 0
     except HeronError as error:
-        print(f"{program}: {in_one_line(str(error))}", file=sys.stderr)
+        with last_line():
+            print(f"{program}: {in_one_line(str(error))}", file=sys.stderr)
         code = meaning_of(error).exit_code
     except Exception as error:
         if fault := fault_of(error):

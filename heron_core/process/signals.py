@@ -31,6 +31,8 @@ STOP_WITHIN_S = 4.0
 """From the first signal to the end of the process, whatever does not stop."""
 LEAVE_WITHIN_S = 5.0
 """From the end of a command to the end of its process."""
+SPEAK_WITHIN_S = 1.0
+"""A process that ends at once waits no longer than this for the command's own last line."""
 SHOW_CURSOR = b"\x1b[?25h"
 WITH_PARENT = "HERON_ENDS_WITH_STANDARD_INPUT"
 """In the environment of a process that ends when its standard input does."""
@@ -53,6 +55,10 @@ class Signals:
         """Empty: nothing is installed, and the process is a user's own."""
         self._code: int | None = None
         """The command's exit code, once it is over."""
+        self._mouth = threading.Lock()
+        """Held by whoever says why the process ends; one that ends it at once keeps it."""
+        self._told_why = False
+        """Has the command itself said why it ends?"""
         self._unfinished: set[Path] = set()
         self.limit: float | None = None
         """By which moment on the monotonic clock the process must have ended."""
@@ -94,6 +100,13 @@ class Signals:
         finally:
             path.unlink(missing_ok=True)
             self._unfinished.discard(path)
+
+    @contextmanager
+    def last_line(self) -> Iterator[None]:
+        """Around the line by which a command says why it ends: a second Ctrl-C just then adds none of its own."""
+        with self._mouth:
+            yield
+            self._told_why = True
 
     # -- what happens --------------------------------------------------------------------------------------------
 
@@ -157,7 +170,9 @@ class Signals:
         """Ends the process as it stands, and says why; without a line, silently."""
         self._leave_nothing_unfinished()
         if line:
-            self._say(line)
+            self._mouth.acquire(timeout=SPEAK_WITHIN_S)
+            if not (self._told_why and code == AT_ONCE):
+                self._say(line)
             if os.isatty(1):
                 _write(1, SHOW_CURSOR)
         self._exit(code)
@@ -235,4 +250,4 @@ def _write(stream: int, data: bytes) -> None:
 _process = Signals()
 install, end_with_parent = _process.install, _process.end_with_parent
 stopping, on_user_signal = _process.stopping, _process.on_user_signal
-leaving, in_the_making = _process.leaving, _process.in_the_making
+leaving, in_the_making, last_line = _process.leaving, _process.in_the_making, _process.last_line

@@ -173,3 +173,16 @@ def loaded_at_the_start() -> set[str]:
     command = [sys.executable, "-c", "import sys; print(*sys.modules)"]
     out = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S).stdout
     return {name.partition(".")[0] for name in out.split()}
+
+
+def test_a_second_ctrl_c_adds_no_line_to_the_commands_own(capfd: pytest.CaptureFixture[str]) -> None:
+    signals, codes = made()
+    with signals.stopping(lambda: None):
+        signals.take(INT)
+        with signals.last_line():
+            second = threading.Thread(target=signals.take, args=(INT,))
+            second.start()
+            print("stopped by a signal")
+        second.join(PATIENCE_S)
+    assert codes == [130]
+    assert capfd.readouterr() == ("stopped by a signal\n", "")
