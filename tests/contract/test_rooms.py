@@ -33,6 +33,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"core: spec": ("heron_core.spec",), "core: trust": ("heron_core.trust",), "core: wire": ("heron_core.wire",)},
     {
         "core: data": ("heron_core.data",),
+        "core: graphs": ("heron_core.graphs",),
         "core: tasks": ("heron_core.models.tasks",),
         "core: lean passes and names": (
             "heron_core.models.digest",
@@ -68,6 +69,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     },
     {
         "client: backends and arithmetic": ("heron_client.compute",),
+        "server: graphs": ("heron_server.graphs",),
         "server: uploads": ("heron_server.uploads",),
         "server: aggregation": ("heron_server.aggregation",),
         "server: rounds": ("heron_server.rounds",),

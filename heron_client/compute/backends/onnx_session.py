@@ -1,0 +1,63 @@
+"""One graph in ONNX Runtime: a function from named arrays to named arrays, on as many threads as the run says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from heron_core.arrays import Array
+from heron_core.errors import ConfigError, ModelError
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """What is the machine's own: none of it changes a bit of the results."""
+
+    arena: bool = True
+    """Keep freed memory for later passes. Without it each map comes from the C library, which gives less of it back."""
+    memory_pattern: bool = False
+    """Plan one block of memory for each batch shape after its first pass."""
+
+
+class OnnxSession:
+    """A graph that is ready to run."""
+
+    def __init__(self, name: str, graph: bytes, threads: int, options: OnnxOptions) -> None:
+        """ConfigError: ONNX Runtime is not installed. ModelError: it cannot run this graph."""
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ConfigError(
+                "a client without torch needs onnxruntime, which is not installed here; pip install 'heron-sfl[onnx]'"
+            ) from None
+        given = onnxruntime.SessionOptions()
+        given.intra_op_num_threads, given.inter_op_num_threads = threads, 1
+        given.enable_cpu_mem_arena, given.enable_mem_pattern = options.arena, options.memory_pattern
+        given.log_severity_level = 3  # errors: they are raised as well
+        given.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(graph, given, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its kinds have no base of their own
+            raise ModelError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot run the server's {name}: {_first_line(error)}; "
+                "install a newer one, or torch"
+            ) from error
+        self._name = name
+        self._only = onnxruntime.RunOptions()
+        self._only.only_execute_path_to_fetches = True
+        self._takes = [each.name for each in self._session.get_inputs()]
+
+    def run(self, given: Mapping[str, Array], wanted: Sequence[str]) -> list[Array]:
+        """The outputs `wanted`, row-major, each the caller's own. Of `given` it takes what the graph has as inputs."""
+        try:
+            taken = {name: given[name] for name in self._takes}
+            found: list[Array] = self._session.run(list(wanted), taken, self._only)
+        except KeyError as error:
+            raise ModelError(f"the server's {self._name} takes {error}, which its manifest does not name") from None
+        except Exception as error:
+            raise ModelError(f"the server's {self._name} cannot be run: {_first_line(error)}") from error
+        return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:500]

@@ -1,0 +1,71 @@
+"""Tensors to trace a pass with, and to compare its graph on: random inputs, labels, masks, and parameters off their
+beginnings.
+
+Shape letters: B samples, T the length of their sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from heron_core.arrays import TensorSpec
+from heron_core.graphs.manifest import Mask
+from heron_core.models.lint.batches import example_inputs, example_labels
+from heron_core.models.split_model import SplitModel
+from heron_core.streams import generator
+from heron_server.graphs.tracing import Open
+
+TRACED_ROWS = 7
+"""No size that a layer is likely to have: it stands for B in a mask's shape."""
+
+
+def inputs_of(model: SplitModel, rows: int) -> dict[str, Tensor]:
+    """[rows, ...], at their longest."""
+    inputs = zip(model.inputs, example_inputs(model.inputs, rows), strict=True)
+    return {f"inputs.{spec.name}": torch.from_numpy(array) for spec, array in inputs}
+
+
+def labels_of(model: SplitModel, rows: int) -> dict[str, Tensor]:
+    """[rows, ...]."""
+    return {"labels": torch.from_numpy(example_labels(model.task.labels, rows))}
+
+
+def opened_of(model: SplitModel) -> dict[str, Open]:
+    """Which dimensions of a batch are left open."""
+    specs = {f"inputs.{spec.name}": spec for spec in model.inputs} | {"labels": model.task.labels.tensor}
+    return {name: _open(spec) for name, spec in specs.items()}
+
+
+def _open(spec: TensorSpec) -> Open:
+    return ("B", "T") if spec.variable else ("B",)
+
+
+def masks_of(masks: Sequence[Mask], rows: int) -> dict[str, Tensor]:
+    """One draw of each."""
+    shapes = [(mask.times * rows, *mask.shape) for mask in masks]
+    return {
+        f"masks.{i}": torch.from_numpy(generator(0, "example", "mask", i).random(shape) >= mask.drops)
+        for i, (mask, shape) in enumerate(zip(masks, shapes, strict=True))
+    }
+
+
+def moved_away(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each floating-point tensor a little above what it is: a scale of 1 or a shift of 0 would hide a fault, and a
+    variance stays positive."""
+    return {name: _moved(name, tensor) for name, tensor in held.items()}
+
+
+def _moved(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor.detach().clone()
+    rng = generator(0, "example", "moved", name)
+    return tensor.detach() + torch.from_numpy(rng.random(tuple(tensor.shape))).to(tensor.dtype) * 0.1
+
+
+def prior_of(classes: int) -> dict[str, Tensor]:
+    """A log prior [K] where the graph takes one."""
+    rng = generator(0, "example", "prior")
+    return {"log_prior": torch.from_numpy(rng.standard_normal(classes).astype("float32"))} if classes else {}

@@ -1,0 +1,94 @@
+"""A pass as a graph of torch operations, with the number of rows left open.
+
+Shape letters: B samples of a batch, T the length of its sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+from torch._dynamo.source import ConstantSource
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+from heron_core.errors import ModelError
+from heron_core.own_code import said_by
+from heron_server.graphs.passes import Pass
+
+Open = tuple[str, ...]
+"""Of an input: the names of its first dimensions that are left open, such as ("B",) or ("B", "T")."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph of torch operations and its ends in order."""
+
+    graph: fx.GraphModule
+    inputs: dict[str, Tensor]
+    """Examples."""
+    opened: Mapping[str, Open]
+    outputs: tuple[str, ...]
+
+
+def trace(run: Pass, examples: Mapping[str, Tensor], opened: Mapping[str, Open]) -> Traced:
+    """`run` as a graph of these inputs. ModelError: it cannot be one, because what it computes depends on values."""
+    outputs: list[str] = []
+
+    def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
+        found = run(dict(zip(examples, tensors, strict=True)))
+        outputs[:] = found
+        return tuple(found.values())
+
+    with exporting(), torch.no_grad():
+        graph = make_fx(flat)(*stand_ins(examples, opened).values())
+    _refuse_own_draws(graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return Traced(graph, dict(examples), opened, tuple(outputs))
+
+
+def stand_ins(examples: Mapping[str, Tensor], opened: Mapping[str, Open]) -> dict[str, Tensor]:
+    """Tensors without values; dimensions that are left open and have the same size are the same unknown."""
+    fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+
+    def stand_in(name: str, tensor: Tensor) -> Tensor:
+        many = len(opened.get(name, ()))
+        kinds = [DimDynamic.DUCK] * many + [DimDynamic.STATIC] * (tensor.dim() - many)
+        context: StatelessSymbolicContext[..., object] = StatelessSymbolicContext(
+            kinds, constraint_sizes=[None] * tensor.dim()
+        )
+        return fake.from_tensor(tensor, symbolic_context=context, source=ConstantSource(name))
+
+    return {name: stand_in(name, tensor) for name, tensor in examples.items()}
+
+
+class exporting:  # noqa: N801
+    """Around what torch does for an export: its errors become a ModelError that names the model's own line."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ModelError):
+            raise ModelError(
+                f"the model cannot be exported for clients without torch: {said_by(error)[:1000]}; a pass must compute "
+                "the same operations whatever the values are, of those that ONNX has; or give every client torch"
+            ) from error
+
+
+def _refuse_own_draws(graph: fx.GraphModule) -> None:
+    """What draws random numbers by itself would be a constant of the graph, or another number each time."""
+    found = sorted({str(n.target) for n in graph.graph.nodes if _draws(n)})
+    if found:
+        raise ModelError(
+            f"a training pass of the model draws random numbers by {', '.join(found)}, which a client without torch "
+            "cannot repeat; use nn.Dropout, or give every client torch"
+        )
+
+
+def _draws(node: fx.Node) -> bool:
+    tags: Sequence[object] = getattr(node.target, "tags", ())
+    return torch.Tag.nondeterministic_seeded in tags

@@ -1,0 +1,97 @@
+"""The formulas that export exactly are torch's own functions, and what cannot be exported is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from heron_core.arrays import TensorSpec
+from heron_core.errors import ConfigError, ModelError
+from heron_core.models.split_model import SplitModel
+from heron_core.models.tasks.classification import Classification
+from heron_server.graphs.compare import TOLERANCE
+from heron_server.graphs.examples import TRACED_ROWS, inputs_of
+from heron_server.graphs.export import refuse_backpropagation
+from heron_server.graphs.rewriting import Formulas, GivenMasks
+from heron_server.graphs.tracing import trace
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (5, 3, 6), (2, 3, 4, 5)])
+def test_batch_norm_by_mean_and_variance_moves_the_running_statistics_as_torch_does(shape: tuple[int, ...]) -> None:
+    x, channels = torch.randn(shape) * 3 + 1, shape[1]
+    by_torch, by_formula = (
+        [torch.ones(channels) * 0.3, torch.ones(channels) * 2, torch.randn(channels), torch.randn(channels)]
+        for _ in range(2)
+    )
+    by_formula[2:] = by_torch[2:]
+    wanted = F.batch_norm(x, *by_torch, training=True, momentum=0.2)
+    with Formulas():
+        found = F.batch_norm(x, *by_formula, training=True, momentum=0.2)
+    for one, other in zip([found, *by_formula], [wanted, *by_torch], strict=True):
+        torch.testing.assert_close(one, other, rtol=TOLERANCE, atol=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("function", [F.cross_entropy, F.nll_loss])
+def test_cross_entropy_by_logsumexp_has_torch_s_losses_and_gradient(function: Any, reduction: str) -> None:
+    labels = torch.tensor([[0, 2], [-100, 1], [1, 1]])
+    logits = (torch.randn(3, 3, 2) * 50).requires_grad_()
+    wanted = function(logits, labels, reduction=reduction)
+    (slope,) = torch.autograd.grad(wanted.sum(), logits)
+    with Formulas():
+        found = function(logits, labels, reduction=reduction)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), logits)[0], slope, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_takes_the_given_mask_and_leaves_evaluation_alone() -> None:
+    asked: list[tuple[tuple[int, ...], float]] = []
+
+    def draw(shape: tuple[int, ...], p: float) -> Tensor:
+        asked.append((shape, p))
+        return torch.zeros(shape, dtype=torch.bool).index_fill(0, torch.tensor([0]), True)
+
+    x = torch.ones(2, 3, 4, 4)
+    with GivenMasks(draw):
+        assert torch.equal(nn.Dropout(0.25).eval()(x), x)
+        dropped, whole_maps = nn.Dropout(0.25)(x), nn.Dropout2d(0.5)(x)
+    assert asked == [((2, 3, 4, 4), 0.25), ((2, 3, 1, 1), 0.5)]
+    assert torch.equal(dropped[0], x[0] / 0.75) and torch.equal(whole_maps[0], x[0] * 2)
+    assert not dropped[1].any() and not whole_maps[1].any()
+
+
+class Draws(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.rand_like(x)
+
+
+class Looks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(("layer", "said"), [(Draws, "random numbers by aten.rand_like"), (Looks, "in forward")])
+def test_what_cannot_be_a_graph_is_refused(layer: type[nn.Module], said: str) -> None:
+    model = SplitModel(
+        layer, lambda: nn.Linear(5, 3), lambda: nn.Linear(5, 3), (TensorSpec("input", (5,)),),
+        (TensorSpec("activations", (5,)),), Classification(3),
+    )  # fmt: skip
+    module, examples = layer(), inputs_of(model, TRACED_ROWS)
+    with pytest.raises(ModelError, match=said):
+        trace(lambda named: {"activations": module(named["inputs.input"])}, examples, {"inputs.input": ("B",)})
+
+
+@pytest.mark.parametrize("method", ["cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg"])
+def test_a_method_that_backpropagates_through_the_front_is_refused(method: str) -> None:
+    with pytest.raises(ConfigError, match=f'"{method}" needs the gradient of the front'):
+        refuse_backpropagation(tiny.spec(method={"name": method, "local_steps": 4, "batch_size": 4}))
+
+
+def test_heron_and_its_control_are_not() -> None:
+    for method in ("heron", "frozen"):
+        refuse_backpropagation(tiny.spec(method={"name": method}))
