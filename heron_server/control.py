@@ -104,8 +104,8 @@ def behind_text(found: Behind, method: str) -> str:
     own, control, noise = (value_text(value, found.is_share) for value in (found.own, found.control, found.noise))
     return (
         f"clients that never train are ahead after round {found.round}: {name_text(found.name)} {control}, {method} "
-        f"{own} (means of {RECENT} rounds; {noise} would be noise, {ERRORS:g} standard errors); search the learning "
-        "rates of both as hard (heron-simulate --tune RUN.toml --compare cse_fsl); if first order is not ahead of "
-        "them either, what clients learn does not matter at this cut: cut later or narrower, or take "
+        f"{own} (means of {RECENT} evaluations; {noise} would be noise, {ERRORS:g} standard errors); search the "
+        "learning rates of both as hard (heron-simulate --tune RUN.toml --compare cse_fsl); if first order is not "
+        "ahead of them either, what clients learn does not matter at this cut: cut later or narrower, or take "
         f'method.name = "{CONTROL}"'
     )

@@ -227,6 +227,10 @@ class RunSpec(Settings):
     """Names every random stream, together with round, rank, step and direction."""
     rounds: Positive = 10
     """T: rounds of the run."""
+    evaluate_every: Positive = 1
+    """The model is evaluated after each so many rounds and after the last; the records of other rounds have no accuracy
+    and no loss of an evaluation. No weight depends on it. A checkpoint stays as the best one only where its round was
+    evaluated."""
     model: ModelSpec = ModelSpec()
     data: DataSpec = DataSpec()
     method: MethodSpec = MethodSpec()

@@ -8,7 +8,7 @@ from heron_server.text.units import number_text, percent_text
 
 
 def results(record: RoundRecord) -> list[str]:
-    """The evaluation's figures; without an evaluation, the server's training loss."""
+    """The figures of the round's evaluation; without one, the server's training loss."""
     metric, majority = record["metric"], record["majority_accuracy"]
     if metric["value"] is None:
         return [f"server loss {number_text(record['server_loss'])}", "not evaluated"]

@@ -33,6 +33,8 @@ class RichDisplay(Observer):
         self._present = 0
         self._clients = ClientLine()
         self._last: RoundRecord | None = None
+        self._evaluated: RoundRecord | None = None
+        """The last round that was."""
         self._live: Live | None = None
         self._closed = False
         self._paused = False
@@ -78,6 +80,8 @@ class RichDisplay(Observer):
 
     def round_done(self, record: RoundRecord) -> None:
         self._last, self._paused = record, False
+        if record["metric"]["value"] is not None:
+            self._evaluated = record
         self._clients.round_done()
         self._pace.round_done()
 
@@ -122,9 +126,16 @@ class RichDisplay(Observer):
 
     def _facts(self) -> list[str]:
         facts = ["paused: the disk is full"] if self._paused else []
-        facts += results(self._last) if self._last is not None else []
+        facts += self._results()
         if not self._done:
             facts.append(clients_text(self._present))
         if self._pace.upload_rate is not None:
             facts.append(rate_text(self._pace.upload_rate))
         return facts
+
+    def _results(self) -> list[str]:
+        """What is known of the model: where not each round is evaluated, of an earlier round."""
+        last, evaluated = self._last, self._evaluated
+        if last is None or evaluated is None or last is evaluated:
+            return [] if last is None else results(last)
+        return [f"after round {evaluated['round']}:", *results(evaluated)]

@@ -54,7 +54,8 @@ def check_counts(header: pb.UpdateHeader, name: str, classes: int) -> None:
 def rules(spec: RunSpec, settings: ServerSettings) -> Rules:
     """The rounds machine's numbers. A pool of mixed uploads holds no more clients than the run is planned for."""
     return Rules(
-        rounds=spec.rounds, clients=spec.federation.clients, min_clients=spec.federation.min_clients,
+        rounds=spec.rounds, evaluate_every=spec.evaluate_every,
+        clients=spec.federation.clients, min_clients=spec.federation.min_clients,
         per_round=spec.federation.participants if spec.method.mixing else spec.federation.clients_per_round,
         order=lambda number, ranks: generator(spec.seed, "participants", "round", number).permutation(ranks).tolist(),
         open_ended=spec.data.source == "client", quorum=settings.quorum, round_deadline_s=settings.round_deadline_s,

@@ -64,6 +64,8 @@ class RoundInProgress:
     def aggregated(self, now: float) -> list[Action]:
         """The round's client state is there, the round not yet over."""
         self._require(Phase.AGGREGATING)
+        if not self.rules.evaluates(self.rounds_done + 1):
+            return self._commit()
         self.phase, self._since = Phase.EVALUATING, now
         return [Evaluate(tuple(name for name in self.lineup.counted if self.members.is_connected(name)))]
 
@@ -90,10 +92,13 @@ class RoundInProgress:
     def evaluated(self) -> list[Action]:
         """The round's client state is evaluated."""
         self._require(Phase.EVALUATING)
-        self.phase, self._since = Phase.COMMITTING, inf
-        return [Commit()]
+        return self._commit()
 
     # -- transitions ---------------------------------------------------------------------------------------------
+
+    def _commit(self) -> list[Action]:
+        self.phase, self._since = Phase.COMMITTING, inf
+        return [Commit()]
 
     def _require(self, *phases: Phase) -> None:
         if self.phase not in phases:

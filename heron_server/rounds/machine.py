@@ -11,7 +11,7 @@ phase        waits for                                  leaves it by
 GATHERING    clients                                    all are here, or the wait is over with enough -> TRAINING
 TRAINING     every participant's update                 all in -> AGGREGATING; too few left -> RESTORING
 RESTORING    the driver to go back to the last round    restored, with a higher term -> GATHERING
-AGGREGATING  the driver's average                       aggregated -> EVALUATING
+AGGREGATING  the driver's average                       aggregated -> EVALUATING, or COMMITTING between evaluations
 EVALUATING   the driver's or the clients' counts        evaluated -> COMMITTING
 COMMITTING   the driver to store what is due            committed -> TRAINING, GATHERING or FINISHED
 PAUSED       space on the disk, in either of the two      tried again -> COMMITTING or RESTORING

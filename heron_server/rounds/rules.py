@@ -13,6 +13,8 @@ class Rules:
     rounds: int
     clients: int
     min_clients: int
+    evaluate_every: int = 1
+    """Rounds from one evaluation to the next; the last round has one in any case."""
     per_round: int = 0
     """Clients drawn for each round, of those who are there. 0: all of them."""
     order: Callable[[int, int], Sequence[int]] = lambda number, ranks: range(ranks)
@@ -29,3 +31,7 @@ class Rules:
     """How long a full disk may stop the run."""
     abandoned_pause_s: float = 0.0
     """Before a round that was abandoned begins again; doubled each time in a row, 60 s at most."""
+
+    def evaluates(self, number: int) -> bool:
+        """Does this round end with an evaluation?"""
+        return number % self.evaluate_every == 0 or number >= self.rounds

@@ -147,13 +147,13 @@ class Journal:
             uploads = "upload was" if count == 1 else "uploads were"
             self.note(f"{count} {uploads} not trained on in round {number}: {name}'s loss was an outlier")
 
-    def evaluated(self, number: int, names: Sequence[str], counts: Counts, now: float) -> None:
-        """Makes the round's record, before its checkpoint, which holds it too."""
+    def round_made(self, number: int, names: Sequence[str], counts: Counts, now: float) -> None:
+        """Makes the round's record, before its checkpoint, which holds it too. `counts`: of its evaluation, if any."""
         self._record = self.records.round_done(number, list(names), counts, now)
 
     def committed(self) -> None:
         """The round is over, its line in the log: only now observers hear of it."""
-        assert self._record is not None, "a round is evaluated before it is committed"
+        assert self._record is not None, "a round has its record before it is committed"
         self.stored()
         self._observers.round_done(self._record)
         if self._long_rounds is not None:

@@ -161,7 +161,7 @@ class Loop:
             case SkipEvaluation(name):
                 phases.skip_evaluation(name)
             case Commit():
-                self._journal.evaluated(number, rounds.lineup.counted, phases.counts, self._clock())
+                self._journal.round_made(number, rounds.lineup.counted, phases.counts, self._clock())
                 start = Start(self._run_id, number, dict(rounds.table), dict(rounds.owners.keys))
                 phases.commit(facts(start, self._journal))
             case Restore(reason):

@@ -82,6 +82,8 @@ class RunDir:
                 f"in {self.path} {done} rounds are done, rounds = {spec.rounds} is fewer; raise it, or take back those "
                 f"after it with --resume-after {spec.rounds}"
             )
+        if spec.rounds == done:
+            _check_ends(checkpoint.facts, spec.evaluate_every)
         if spec.rounds != frozen.rounds:
             self._freeze(spec)
         if spec.rounds > done:
@@ -220,6 +222,18 @@ class RunDir:
     def close(self) -> None:
         """Another server may work in this folder now."""
         self._lock.close()
+
+
+def _check_ends(facts: Facts, every: int) -> None:
+    """CheckpointError where the run would be over with a round that was not evaluated."""
+    done, history = facts["rounds_done"], facts["records"]["history"]
+    if done % every and history[-1]["metric"]["value"] is None:
+        before = done - done % every
+        raise CheckpointError(
+            f"round {done} was not evaluated (evaluate_every = {every}), and a run that ends with it would have no "
+            f"figure; set rounds to {done + 1} or more"
+            + (f", or to {before} and take back what came after with --resume-after {before}" if before else "")
+        )
 
 
 def _differences(was: Mapping[str, object], now: Mapping[str, object], prefix: str = "") -> list[str]:

@@ -76,14 +76,19 @@ def _by_round(axes: Axes, gathered: Sequence[Gathered]) -> None:
     controls = {id(g.controls[0]): g.controls for g in gathered if g.controls}
     curves += [("frozen control", rows, "--") for rows in list(controls.values())[:1]]
     for (name, rows, style), colour in zip(curves, _colours(len(curves)), strict=True):
-        texts = [str(row["accuracy_by_round"]).split() for row in rows]
-        rounds = list(zip(*([float(t) for t in text] for text in texts if "None" not in text), strict=False))
-        if rounds:
-            x = range(1, len(rounds) + 1)
+        evaluated = [found for row in rows if (found := _evaluated(str(row["accuracy_by_round"])))]
+        x = [number for number in evaluated[0] if all(number in each for each in evaluated)] if evaluated else []
+        if x:
+            rounds = [[each[number] for each in evaluated] for number in x]
             colour = DARK if style == "--" else colour
             axes.plot(x, [mean(values) for values in rounds], style, color=colour, label=name, linewidth=1.6)
             low, high = [min(v) for v in rounds], [max(v) for v in rounds]
             axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _evaluated(accuracy_by_round: str) -> dict[int, float]:
+    """Round -> accuracy, of the rounds that were evaluated."""
+    return {number: float(text) for number, text in enumerate(accuracy_by_round.split(), 1) if text != "None"}
 
 
 def _line_of(sweep: Sweep, g: Gathered) -> str:

@@ -59,7 +59,8 @@ def test_a_control_that_is_ahead_is_said_once_with_both_figures_and_the_rule(bes
     assert said == [0] * 7 + [1] * 5, "five rounds after the first quarter"
     assert beside.begun == 1 and beside.control.said
     text = beside.warnings[0]
-    assert "never train are ahead after round 8: accuracy 80.00 %, heron 60.00 % (means of 5 rounds; 4.00 %" in text
+    assert "never train are ahead after round 8: accuracy 80.00 %, heron 60.00 %" in text
+    assert "(means of 5 evaluations; 4.00 %" in text
     assert "--tune RUN.toml --compare cse_fsl" in text
 
 

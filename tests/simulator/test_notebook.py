@@ -60,6 +60,15 @@ def test_a_cut_module_its_factory_and_one_without_a_name_are_the_same_model() ->
     assert found[0].confusion is None and found[0].accuracy_by_class == {}  # clients evaluated
 
 
+def test_the_weights_are_the_same_however_rarely_clients_evaluate() -> None:
+    run, data = {**RUN, "rounds": 3}, [arrays(0), arrays(1)]
+    each, rare = (simulate({**run, "evaluate_every": n}, model=tiny.mlp(), data=data).summary for n in (1, 3))
+    assert rare["model_sha256"] == each["model_sha256"] and rare["accuracy"] == each["accuracy"] is not None
+    assert [record["samples"] for record in rare["history"]] == [0, 0, each["history"][2]["samples"]]
+    assert 3 * rare["ledger"]["evaluation_up"] == each["ledger"]["evaluation_up"]
+    assert rare["ledger"]["client_state_down"] == each["ledger"]["client_state_down"], "none is fetched twice"
+
+
 def test_the_same_bits_as_by_names_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "by_name.py").write_text("import tiny\ndef model(): return tiny.mlp()\n")
     monkeypatch.syspath_prepend(tmp_path)

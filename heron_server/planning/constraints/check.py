@@ -29,6 +29,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *learning.cut_gradients(spec.method, facts),
         *(probes.of_probes(spec.method, spec.model.name, facts) if is_zeroth_order else ()),
         *data.evaluation(spec.data.validation, settings),
+        *data.evaluations(spec, settings),
         *(data.holdout(spec.data) if not settings.names_test_set else ()),
         *federation.hostile(spec.federation),
         *checkpoints.rare(spec, settings.checkpoint_every),

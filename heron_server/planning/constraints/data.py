@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from heron_core.class_names import listed
 from heron_core.spec.data import DataSpec
 from heron_core.spec.methods import method_of
-from heron_core.spec.run_spec import MethodSpec
+from heron_core.spec.run_spec import MethodSpec, RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.facts import ModelFacts
 
@@ -80,6 +80,23 @@ def evaluation(validation: float, settings: ServerSettings) -> Iterator[str]:
         yield (
             f"data.validation = {validation:g} sets training samples apart for evaluation, but "
             f'server.test_data = "{settings.test_data}" names another test set; remove one of the two'
+        )
+
+
+def evaluations(spec: RunSpec, settings: ServerSettings) -> Iterator[str]:
+    """Rare ones: one falls within the run, and somebody evaluates."""
+    every, chosen = spec.evaluate_every, spec.data
+    by_clients = chosen.source == "client" and max(chosen.holdout, chosen.validation) > 0
+    by_server = settings.names_test_set or (chosen.source != "client" and settings.test_data != "none")
+    if every > spec.rounds:
+        yield (
+            f"evaluate_every = {every} is more than rounds = {spec.rounds}: no evaluation would fall within the run "
+            "but the one after its last round, which there is anyway; lower it"
+        )
+    if every > 1 and not by_clients and not by_server:
+        yield (
+            f"evaluate_every = {every}, and nobody evaluates; remove it, or set server.test_data, or data.holdout with "
+            'data.source = "client"'
         )
 
 

@@ -27,7 +27,7 @@ def data_section(chosen: DataSpec, sizes: Sequence[int], test: Source | None, cl
 
 
 def evaluator(chosen: DataSpec, test: Source | None) -> str | None:
-    """Who evaluates after each round, in words; None: nobody."""
+    """Who evaluates, in words; None: nobody."""
     if test is not None:
         return f"by the server, on {VALIDATION if chosen.validation else 'its own'} {len(test):,} samples"
     if chosen.source == "client" and chosen.validation:

@@ -38,9 +38,14 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
         *(received if uploads else [("uploads", f"none with {method.name}")]),
         ("aggregation", _aggregation(spec.federation)),
         ("a slow client", str(patience(spec, settings))),
-        ("evaluation", evaluator or "none"),
+        ("evaluation", _evaluation(evaluator, spec.evaluate_every)),
         *_checkpoints(settings.checkpoint_every),
     ])  # fmt: skip
+
+
+def _evaluation(evaluator: str | None, every: int) -> str:
+    rare = "" if every == 1 else f", after every {_ordinal(every)}round and the last"
+    return f"{evaluator}{rare}" if evaluator else "none"
 
 
 def _checkpoints(every: int) -> list[tuple[str, str]]:

@@ -46,7 +46,7 @@ class Phases:
         self.uploads: Uploads | None = None
         """Those of the phase in progress, if it takes any."""
         self.counts = Counts()
-        """Of the round's evaluation."""
+        """Of the round's evaluation; nothing where the round has none."""
         self.try_again: Callable[[], None]
         """What commit or restore last began, once more."""
 
@@ -55,7 +55,7 @@ class Phases:
     def train(self, opened: OpenRound, ranks: Mapping[str, int]) -> None:
         """Opens a round for uploads and updates; `ranks`: by name, of all who take part."""
         self._training = Training(opened, ranks, self._desk, self._trainer)
-        self.uploads = self._training.uploads
+        self.uploads, self.counts = self._training.uploads, Counts()
 
     def has_update(self, name: str) -> bool:
         """Is the client's update of this round here?"""

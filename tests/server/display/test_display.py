@@ -102,6 +102,16 @@ def test_plain_line_without_an_evaluation_shows_the_servers_loss() -> None:
     assert "server loss 0.5  not evaluated  3 clients  1 dropped" in out.getvalue()
 
 
+def test_the_live_display_keeps_the_last_evaluation_and_says_of_which_round_it_is() -> None:
+    live = Terminal()
+    display = RichDisplay(live)
+    display.round_began(1, 9, NAMES, 50)
+    display.round_done(round_record(1))
+    display.round_done(round_record(2, metric=judged("accuracy", None)))
+    display.close()
+    assert "after round 1:  accuracy 84.12 %" in live.getvalue() and "not evaluated" not in live.getvalue()
+
+
 @pytest.mark.parametrize(
     ("metric", "said"),
     [

@@ -45,6 +45,17 @@ def test_only_rounds_that_both_have_done_and_measured_are_compared() -> None:
     assert behind(control, own, 12) is None
 
 
+def test_where_not_each_round_is_evaluated_those_that_are_get_compared() -> None:
+    def every_third(value: float) -> list[RoundRecord]:
+        return history(None if number % 3 else value for number in range(1, 31))
+
+    own, control = every_third(0.6), every_third(0.8)
+    first = next(n for n in range(1, 31) if behind(own[:n], control, 30))
+    assert first == 21, "the fifth evaluation after the first quarter of 30 rounds"
+    found = behind(own[:22], control, 30)
+    assert found is not None and (found.round, found.control) == (21, pytest.approx(0.8))
+
+
 def test_a_figure_that_is_lower_where_it_is_better_has_the_noise_of_its_rounds() -> None:
     def losses(values: Iterable[float]) -> list[RoundRecord]:
         each = enumerate(values, 1)

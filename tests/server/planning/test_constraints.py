@@ -103,6 +103,31 @@ def test_rare_checkpoints_are_refused_where_a_kill_would_cost_too_much(
         describe(digits(**tables), ServerSettings(device="cpu", checkpoint_every=every))
 
 
+OWN = {"source": "client"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "settings", "words"),
+    [
+        ({"rounds": 4, "evaluate_every": 5}, {}, "evaluate_every = 5 is more than rounds = 4: no evaluation would"),
+        ({"evaluate_every": 2}, {"test_data": "none"}, "evaluate_every = 2, and nobody evaluates; remove it, or set"),
+        ({"evaluate_every": 2, "data": {**OWN, "holdout": 0.0}}, {}, "evaluate_every = 2, and nobody evaluates"),
+    ],
+)
+def test_rare_evaluations_are_refused_where_there_would_be_none(
+    tables: dict[str, Any], settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        describe(digits(**tables), ServerSettings(device="cpu", **settings))
+
+
+def test_who_evaluates_and_when_is_said() -> None:
+    settings = ServerSettings(device="cpu")
+    assert "samples, after every 5th round and the last\n" in describe(digits(evaluate_every=5), settings)
+    by_clients = describe(digits(evaluate_every=3, data={**OWN, "holdout": 0.2}), settings)
+    assert "of their own samples, held out, after every 3rd round and the last\n" in by_clients
+
+
 def test_what_a_kill_costs_between_rare_checkpoints_is_said() -> None:
     assert "checkpoints" not in describe(digits(rounds=4), ServerSettings(device="cpu")).partition("Run directory")[0]
     said = describe(digits(rounds=4), ServerSettings(device="cpu", checkpoint_every=4))

@@ -36,7 +36,7 @@ class AnySequence(RuleBasedStateMachine):
         per_round = min(clients, per_round)
         self.rounds = Rounds(Rules(
             3, clients, min(clients, min_clients, per_round or clients), per_round=per_round, quorum=quorum,
-            start_wait_s=start_wait_s, round_deadline_s=100, abandoned_pause_s=pause_s,
+            start_wait_s=start_wait_s, round_deadline_s=100, abandoned_pause_s=pause_s, evaluate_every=1 + clients % 2,
         ))  # fmt: skip
         self.now, self.serial, self.sessions = 0.0, 0, dict[str, str]()
         self.open: OpenRound | None = None

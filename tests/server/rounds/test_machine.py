@@ -45,6 +45,19 @@ def test_only_clients_that_count_and_are_here_are_asked_to_evaluate() -> None:
     assert rounds.client_evaluated("b") == [Commit()]
 
 
+def test_a_round_between_two_evaluations_is_committed_at_once() -> None:
+    rounds = training(rounds=3, evaluate_every=2)
+    submit_all(rounds)
+    assert rounds.aggregated(0) == [Commit()] and rounds.phase is Phase.COMMITTING
+    rounds.committed(0)
+    for _ in range(2):  # the second of each two, and the last
+        submit_all(rounds)
+        assert kinds(rounds.aggregated(0)) == ["Evaluate"]
+        rounds.evaluated()
+        rounds.committed(0)
+    assert rounds.phase is Phase.FINISHED
+
+
 def evaluating(**rules: Any) -> Rounds:
     rounds = training(**rules)
     submit_all(rounds)

@@ -32,7 +32,7 @@ PLACES = {
     "a report told to the machine": lambda s: (s.coordinator._rounds, "aggregated"),
     "an action performed inside an RPC": lambda s: (s.coordinator._phases, "aggregate"),
     "a command's completion": lambda s: (s.coordinator._phases, "_committed"),
-    "a record made": lambda s: (s.coordinator._journal, "evaluated"),
+    "a record made": lambda s: (s.coordinator._journal, "round_made"),
     "a command on the worker": lambda s: (s.trainer, "end_round"),
     "a client's uploads taken": lambda s: (s.coordinator._phases._desk, "open"),
 }

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from heron_core.errors import RunDirectoryBusy
 from heron_core.version import __version__
 from heron_simulator.sweep.command import write
-from heron_simulator.sweep.figures import csv_rows, gather, spread_of
+from heron_simulator.sweep.figures import Gathered, csv_rows, gather, spread_of
 from heron_simulator.sweep.page import command_of
+from heron_simulator.sweep.picture import _by_round
 from heron_simulator.sweep.plan import Sweep, load_sweep
 from heron_simulator.sweep.pool import without_machine
-from heron_simulator.sweep.store import Store, read_csv, write_csv
+from heron_simulator.sweep.store import Row, Store, read_csv, write_csv
 
 TEXT = """
 title = "Length | of mu"
@@ -143,3 +146,12 @@ def test_neither_command_nor_reason_names_a_place_of_this_machine(tmp_path: Path
     assert command_of(Path("sweeps/mu.toml"), ["seeds=5"]).endswith("--sweep sweeps/mu.toml --set 'seeds=5'")
     assert str(tmp_path) not in command_of(tmp_path / "mu.toml", [])
     assert without_machine(f"not in {Path.home()}/x nor in {tmp_path}/y", tmp_path) == "not in ~/x nor in <run>/y"
+
+
+def test_accuracy_over_the_rounds_is_drawn_of_those_that_were_evaluated() -> None:
+    axes = Figure().subplots()
+    point: Any = SimpleNamespace(name="each third")
+    rows: list[Row] = [{"accuracy_by_round": f"None None {a} None None {a} None"} for a in (0.5, 0.7)]
+    _by_round(axes, [Gathered(point, rows, [{"accuracy_by_round": "None None"}], [], [], frozenset())])
+    (line,) = axes.get_lines()
+    assert list(line.get_xdata()) == [3, 6] and list(line.get_ydata()) == [pytest.approx(0.6)] * 2
