@@ -5,7 +5,7 @@ can only run inference implements it and nothing else. The three interfaces afte
 what needs one of them refuses a backend without it.
 
 Shape suffixes: B samples of a micro-batch, D parameters that the client's optimiser moves, P those that are perturbed,
-H the head's.
+H those whose gradient is exact: the head's.
 """
 
 from __future__ import annotations
@@ -136,9 +136,11 @@ class Backend(Protocol):
         ...
 
     def head_gradient(self, batch: MicroBatch, share_of: int, *, keep_activations: bool) -> tuple[Forward, Vector]:
-        """As `forward`, and the head's exact gradient [H] of the losses' sum / `share_of`; none of the front's.
+        """As `forward`, and the head's exact gradient [H] of the losses' sum / `share_of`.
 
-        Where the run trains the head by it (method.auxiliary_update = "first_order"); H as in `moved`.
+        Where the run trains the head by it (method.auxiliary_update = "first_order"); H as in `moved`. None of the
+        front's, unless the run sets method.zo.exact_stages, which asks for a `StagedBackend`: then H begins with the
+        parameters of so many of the front's last stages.
         """
         ...
 
@@ -200,7 +202,7 @@ class StageInputs(Protocol):
 
 @runtime_checkable
 class StagedBackend(Protocol):
-    """Forward passes that begin inside the front, for method.zo.block_wise."""
+    """Passes that begin inside the front, for method.zo.block_wise and method.zo.exact_stages."""
 
     def num_stages(self) -> int:
         """Of the front. The head counts as one more, after the last. ModelError: the front is not made of stages."""
@@ -220,7 +222,7 @@ class PerSampleBackend(Protocol):
     """Forward passes in which each sample has its own parameters, for method.zo.scope = "sample"."""
 
     def per_sample_losses(self) -> Callable[[MicroBatch, Matrix], Vector]:
-        """Losses [B] at each sample's own values [B, P] of the front's parameters that move; the present ones stay.
+        """Losses [B] at each sample's own values [B, P] of the front's perturbed parameters; the present ones stay.
 
         ModelError: one of them cannot differ from sample to sample.
         """

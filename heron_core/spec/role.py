@@ -20,6 +20,8 @@ class Role:
     """Of a trainable parameter such as `front.conv1.weight`: does the client's optimiser move it?"""
     exact: Callable[[str], bool]
     """Of a parameter that moves: is its gradient exact, so that a graph is built for it?"""
+    exact_stages: int
+    """How many of the front's last stages have an exact gradient, whatever `exact` says of their parameters."""
     keeps_statistics: bool
     """Does the front normalise by its running statistics in training too, and never move them?"""
     seed: int
@@ -30,9 +32,11 @@ def role_of(spec: RunSpec) -> Role:
     """The one that the settings give to every client."""
     method = method_of(spec.method)
     keeps = not method.client_learns and spec.method.running_statistics == "keep"
+    stages = spec.method.zo.exact_stages if method.front == "zeroth_order" else 0
     return Role(
-        method.client_parts, partial(moves, spec.method), partial(_exact, method), keeps, spec.seed, spec.threads.client
-    )
+        method.client_parts, partial(moves, spec.method), partial(_exact, method), stages, keeps, spec.seed,
+        spec.threads.client,
+    )  # fmt: skip
 
 
 def _exact(method: Method, name: str) -> bool:

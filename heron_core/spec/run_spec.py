@@ -88,6 +88,9 @@ class ZoSpec(Settings):
     """Divide the gradient by the standard deviation of its slopes (FZOO); needs two directions a step or more."""
     block_wise: Flag = False
     """One direction for each stage of the front in turn, its probe from the activations that the prefix gave before."""
+    exact_stages: Count = 0
+    """How many of the front's last stages get their exact gradient together with the head: backpropagation through
+    these alone, one micro-batch at a time. Only the stages below them are perturbed. 0: none, as in the paper."""
 
 
 class AlignmentSpec(Settings):

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from heron_core.models.families.stages import stage_of
 from heron_core.spec.methods import Place, goes_up, method_of, moment_tensors, place_of
 from heron_core.spec.run_spec import MethodSpec
 from heron_server.planning.facts import ModelFacts, TensorFacts
@@ -81,6 +82,14 @@ def state_bytes(state: Iterable[StateTensor]) -> StateBytes:
 
 
 def perturbed(method: MethodSpec, facts: ModelFacts) -> tuple[TensorFacts, ...]:
-    """The parameters that a zeroth-order client's probes perturb: the front's, and the head's where they move it."""
-    joint = method_of(method).head == "joint"
-    return facts.parts["front"].trainable + (facts.parts["auxiliary"].trainable if joint else ())
+    """The parameters that a zeroth-order client's probes perturb: the front's, but for its last stages with an exact
+    gradient, and the head's where probes move it."""
+    joint, front = method_of(method).head == "joint", facts.parts["front"]
+    below = [p for p in front.trainable if stage_of(p.name, front.stages) < first_exact_stage(method, facts)]
+    return (*below, *(facts.parts["auxiliary"].trainable if joint else ()))
+
+
+def first_exact_stage(method: MethodSpec, facts: ModelFacts) -> int:
+    """Number of the front's first stage with an exact gradient; above all stages' numbers, where none has."""
+    stages, exact = facts.parts["front"].stages, method.zo.exact_stages
+    return len(stages) + 1 if not exact else max(0, len(stages) - exact)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from heron_core.models.families.stages import stage_of
 from heron_core.spec.methods import Part, method_of
 from heron_core.spec.run_spec import MethodSpec, ZoSpec
-from heron_server.planning.client_state import perturbed
+from heron_server.planning.client_state import first_exact_stage, perturbed
 from heron_server.planning.facts import Layer, ModelFacts
 
 
@@ -39,7 +39,9 @@ def step_macs(method: MethodSpec, facts: ModelFacts) -> StepMacs:
             probed = forward + _probe_macs(method, facts)
             if row.head != "detached":
                 return StepMacs(probed, probed)
-            return StepMacs(probed + rows * _backward(facts, "auxiliary"), probed + 2 * macs["auxiliary"])
+            tail = _exact_tail(method, facts)
+            exact, doubled = _total_backward(tail), 2 * sum(layer.macs for layer in tail)
+            return StepMacs(probed + rows * exact, probed + rows * doubled)
         case "cut_gradients":
             head = rows * facts.parts["auxiliary"].macs
             return StepMacs(forward + rows * _backward(facts, "front"), 3 * forward + head)
@@ -57,7 +59,7 @@ def forward_macs(method: MethodSpec, facts: ModelFacts) -> dict[Part, int]:
 def base_macs(method: MethodSpec, facts: ModelFacts) -> int:
     """Over one batch, of what a client computes before its activations leave: the front, and the head with its own
     gradient where it has one."""
-    own_gradient = _backward(facts, "auxiliary") if method_of(method).head == "detached" else 0
+    own_gradient = _total_backward(_exact_tail(method, facts)) if method_of(method).head == "detached" else 0
     return sum(forward_macs(method, facts).values()) + method.batch_size * own_gradient
 
 
@@ -100,6 +102,15 @@ def _probe_macs(method: MethodSpec, facts: ModelFacts) -> int:
         head.macs + sum(layer.macs for layer in front.layers if stage_of(layer.name, front.stages) >= stage)
         for stage in probed_stages(method, facts)
     )  # fmt: skip
+
+
+def _exact_tail(method: MethodSpec, facts: ModelFacts) -> list[Layer]:
+    """Layers whose gradient is exact: the front's last stages that have one, and the head. Their input needs none."""
+    front, head, first = facts.parts["front"], list(facts.parts["auxiliary"].layers), first_exact_stage(method, facts)
+    exact = [layer for layer in front.layers if stage_of(layer.name, front.stages) >= first]
+    if not exact:
+        return head
+    return _chained([replace(exact[0], passes_on=False), *exact[1:], *head], frozen_head=False)
 
 
 def _backward(facts: ModelFacts, part: Part) -> int:

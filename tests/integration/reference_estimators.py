@@ -65,8 +65,8 @@ def estimate(run, c, round_, m):
     """The local step's gradient, and the base forward's activations and labels."""
     zo, q, mu = run.method.zo, run.method.zo.num_directions, run.method.zo.mu
     detached = run.method.auxiliary_update == "first_order"
-    inner = list(c.net["auxiliary"].parameters())
-    params = c.params[: -len(inner)] if detached else c.params
+    inner = moving(c, exact_stages(run, c)) if detached else []
+    params = c.params[: len(c.params) - len(inner)]
     theta_F = c.theta[: sum(p.numel() for p in params)].clone()
     scale = float(len(theta_F)) if zo.distribution == "sphere" else 1.0
     step = ("round", round_, "client", c.rank, "step", m)
@@ -95,8 +95,8 @@ def estimate(run, c, round_, m):
         rows = sum(map(len, base))
         saved = kept_buffers(c.net)
         if detached:
-            for z, (_, (_, y)) in zip(found, group, strict=True):
-                exact = added(exact, head_gradient(run, c, z, y))
+            for z, (_, (x, y)) in zip(found, group, strict=True):
+                exact = added(exact, exact_gradient(run, c, x, z, y))
         for j in range(q):
             path = (*step, "direction", j) if zo.scope == "batch" else (*step, "direction", j, "piece", p)
             if zo.block_wise:
@@ -142,13 +142,40 @@ def added(total, more):
     return more if total is None else total.add_(more)
 
 
-def head_gradient(run, c, z, y):
-    """The head's own gradient of the batch's mean loss on detached activations."""
-    head = c.net["auxiliary"]
-    head.requires_grad_(True)
+def moving(c, modules):
+    """Their parameters that the optimiser moves."""
+    moved = {id(p) for p in c.params}
+    return [p for module in modules for p in module.parameters() if id(p) in moved]
+
+
+def exact_stages(run, c):
+    """The front's last stages that have an exact gradient, and the head."""
+    front, head = c.net["front"], c.net["auxiliary"]
+    exact = run.method.zo.exact_stages
+    return [*(front.get_submodule(name) for name in list(front._rows)[-exact:]), head] if exact else [head]
+
+
+def exact_gradient(run, c, x, z, y):
+    """That of the batch's mean loss: the head's own on detached activations, or that of stages from their input on."""
+    *stages, head = exact_stages(run, c)
+    own = moving(c, (*stages, head))
+    saved = kept_buffers(c.net)
+    if stages:
+        with torch.no_grad():
+            (given,) = x
+            for name in list(c.net["front"]._rows)[: -len(stages)]:
+                given = c.net["front"].get_submodule(name)(given.clone())
+    for p in own:
+        p.requires_grad_(True)
+    if stages:
+        for stage in stages:
+            given = stage(given)
+        z = (given,)
     loss = run.client_losses(c, head(*z), y).sum() / run.method.batch_size
-    gradient = flat(torch.autograd.grad(loss, list(head.parameters())))
-    head.requires_grad_(False)
+    gradient = flat(torch.autograd.grad(loss, own))
+    for p in own:
+        p.requires_grad_(False)
+    restore_buffers(c.net, saved)
     return gradient
 
 

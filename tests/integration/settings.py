@@ -14,7 +14,7 @@ ALIGNMENT: Tables = {"every_rounds": 1, "buffer_samples": 64, "passes": 20, "lr"
 METHODS: dict[str, Tables] = {
     **{name: {"name": name} for name in LOOPS},
     "fsl_sage": {"name": "fsl_sage", "alignment": ALIGNMENT},
-    "heron, first-order head": {**HERON, "moments": "averaged", "logit_adjustment": 1.0},
+    "heron, first-order head": {**HERON, "moments": "averaged", "logit_adjustment": 1.0, "zo": {"exact_stages": 1}},
     "heron, joint head": JOINT,
     "heron, server's head": {**HERON, "auxiliary_update": "server", "moments": "kept", "proximal": 0.01},
     "sflv2, mixed batches": {"name": "sflv2", "mixing": True},

@@ -352,6 +352,22 @@ def test_one_direction_for_each_block_in_micro_batches_gives_the_reference_bits(
 
 
 @pytest.mark.parametrize(
+    ("zo", "norm", "trainable"),
+    [
+        ({"scope": "micro_batch"}, "group", "all"),
+        ({"exact_stages": 2, "num_directions": 2}, "batch", "all"),
+        ({"block_wise": True}, "group", "all"),
+        ({"scope": "sample"}, "group", "norm"),
+    ],
+    ids=["micro_batch", "two stages", "blocks", "sample"],
+)
+def test_an_exact_gradient_of_the_last_stages_gives_the_reference_bits(zo: Tables, norm: str, trainable: str) -> None:
+    method = {"micro_batch": 4, "moments": "averaged", "ghost_batch_norm": norm == "batch"}
+    model = {"cut": "conv3", "norm": norm, "trainable": trainable}
+    same_bits(method=method, zo={"exact_stages": 1, **zo}, model=model)
+
+
+@pytest.mark.parametrize(
     ("method", "zo"),
     [
         ({}, {"num_directions": 3}),

@@ -15,7 +15,7 @@ from heron_client.compute.backend import CutPass, Forward, Matrix, MicroBatch, S
 from heron_client.compute.backends.torch_backprop import TorchCutPass, head_gradient, loss_gradient
 from heron_client.compute.backends.torch_modules import TorchModules, row_major, vector
 from heron_client.compute.backends.torch_per_sample import PerSample
-from heron_client.compute.backends.torch_stages import TorchStageInputs, trunk_of
+from heron_client.compute.backends.torch_stages import TorchStageInputs
 from heron_client.config import ClientSettings
 from heron_core.arrays import Array, TensorSpec
 from heron_core.device import resolve_device
@@ -134,7 +134,7 @@ class TorchBackend:
         return [row_major(a) for a in activations]
 
     def head_gradient(self, batch: MicroBatch, share_of: int, *, keep_activations: bool) -> tuple[Forward, Vector]:
-        """As `forward`, and the head's gradient [H] of the losses' sum / `share_of`; the graph is the head's alone."""
+        """As `forward`, and the exact gradient [H] of the losses' sum / `share_of`; the graph begins where H does."""
         return head_gradient(self.modules, batch, share_of, keep_activations=keep_activations)
 
     @torch.inference_mode()
@@ -163,11 +163,11 @@ class TorchBackend:
 
     def num_stages(self) -> int:
         """Of the front, without the head. ModelError: the front is not made of stages."""
-        return len(trunk_of(self.modules.front).stages)
+        return len(self.modules.trunk.stages)
 
     def stage_of(self, name: str) -> int:
         """Which stage a parameter belongs to; the head is the one after the last."""
-        return stage_of(name, trunk_of(self.modules.front).stages)
+        return stage_of(name, self.modules.trunk.stages)
 
     def stage_inputs(self, stages: Collection[int]) -> StageInputs:
         """An empty store for what these stages are given."""
@@ -179,7 +179,8 @@ class TorchBackend:
         ModelError: one of them cannot differ from sample to sample.
         """
         modules = self.modules
-        own = PerSample(modules.front, [name for name in modules.moved if name.startswith("front.")])
+        perturbed = [n for n, p in modules.moved.items() if n.startswith("front.") and not p.requires_grad]
+        own = PerSample(modules.front, perturbed)
 
         def losses(batch: MicroBatch, theta_BP: Matrix) -> Vector:
             with own.parameters(modules.own(theta_BP)):

@@ -36,13 +36,16 @@ def loss_gradient(
 def head_gradient(
     modules: TorchModules, batch: MicroBatch, share_of: int, *, keep_activations: bool
 ) -> tuple[Forward, Vector]:
-    """The same with the head's gradient [H] alone: the graph begins at the detached activations."""
+    """The same with the gradient [H] of the head, after that of the front's last stages where the run wants it exact.
+
+    The graph begins at the input of the first of these, which is detached.
+    """
     with modules.stream(batch.masks):
-        activations = modules.activations(batch.inputs)
+        activations = modules.activations_with_graph(batch.inputs)
         with torch.enable_grad():
             losses_B = modules.losses(modules.head(*activations), batch.labels)
             share = losses_B.sum() / share_of
-    gradient_H = _gradient([share], modules.moved_parameters("auxiliary."))
+    gradient_H = _gradient([share], modules.exact_parameters())
     kept = [row_major(a) for a in activations] if keep_activations else []
     return Forward(vector(losses_B), kept), gradient_H
 

@@ -16,6 +16,7 @@ from heron_client.compute.backend import Vector
 from heron_core.arrays import Array
 from heron_core.device import to_inputs, use_threads
 from heron_core.errors import ModelError
+from heron_core.models.families.stages import Trunk, stage_of
 from heron_core.models.split_model import SplitModel, Tensors, activations_of, movable
 from heron_core.models.tasks.task import TakesPrior
 from heron_core.own_code import naming_users_code
@@ -43,7 +44,7 @@ class TorchModules:
         self._as_built = {n: b.clone() for n, b in self.all_buffers.items() if n not in self.buffers}
         self.moved = {n: p for n, p in self.trainable.items() if role.moves(n)}
         for name, parameter in self.moved.items():
-            parameter.requires_grad_(role.exact(name))
+            parameter.requires_grad_(role.exact(name) or self._in_exact_stage(name))
 
     def reset_local_buffers(self) -> None:
         """Buffers that do not travel are as built again: a local round depends on nothing that came before it."""
@@ -59,6 +60,41 @@ class TorchModules:
     def moved_parameters(self, prefix: str = "") -> list[nn.Parameter]:
         """Of those that the optimiser moves, in theta's order, the ones so named."""
         return [parameter for name, parameter in self.moved.items() if name.startswith(prefix)]
+
+    def exact_parameters(self) -> list[nn.Parameter]:
+        """Of those that the optimiser moves, in theta's order, the ones whose gradient is exact."""
+        return [parameter for parameter in self.moved.values() if parameter.requires_grad]
+
+    @property
+    def trunk(self) -> Trunk:
+        """The front as one made of stages. ModelError: it is not."""
+        if not isinstance(self.front, Trunk):
+            raise ModelError(
+                "method.zo.block_wise and exact_stages need a front made of stages, as the built-in families have, "
+                f"this one is a {type(self.front).__name__}; set them to false and 0"
+            )
+        return self.front
+
+    @property
+    def first_exact(self) -> int:
+        """The number of the front's first stage whose gradient is exact, where the run has such stages."""
+        return max(0, len(self.trunk.stages) - self._role.exact_stages)
+
+    def _in_exact_stage(self, name: str) -> bool:
+        if not self._role.exact_stages or not isinstance(self.front, Trunk) or not name.startswith("front."):
+            return False
+        return stage_of(name, self.front.stages) >= self.first_exact
+
+    @torch.no_grad()
+    def activations_with_graph(self, inputs: tuple[Array, ...]) -> Tensors:
+        """As `activations`, with the graph of the stages whose gradient is exact; without one where there are none."""
+        if not self._role.exact_stages:
+            return self.activations(inputs)
+        with users_model():
+            (x,) = to_inputs(inputs, self._device, self.model.channels_last)
+            given = self.trunk.run_from(0, x, self.first_exact)
+            with torch.enable_grad():
+                return (self.trunk.run_from(self.first_exact, given),)
 
     def activations(self, inputs: tuple[Array, ...]) -> Tensors:
         """What the front gives for the model's inputs [B, ...]."""

@@ -11,25 +11,13 @@ from torch import Tensor, nn
 
 from heron_client.compute.backend import MicroBatch, Vector
 from heron_client.compute.backends.torch_modules import TorchModules, vector
-from heron_core.errors import ModelError
-from heron_core.models.families.stages import Trunk
-
-
-def trunk_of(front: nn.Module) -> Trunk:
-    """The front as one made of stages; ModelError where it is not."""
-    if not isinstance(front, Trunk):
-        raise ModelError(
-            f"method.zo.block_wise needs a front made of stages, as the built-in families have, this one is a "
-            f"{type(front).__name__}; set it to false"
-        )
-    return front
 
 
 class TorchStageInputs:
     """What `stages` were given, for each micro-batch so far. The head's number, the last, stands for the output."""
 
     def __init__(self, modules: TorchModules, stages: Collection[int]) -> None:
-        self._modules, self._trunk, self._stages = modules, trunk_of(modules.front), stages
+        self._modules, self._trunk, self._stages = modules, modules.trunk, stages
         self._given: list[dict[int, Tensor]] = []
 
     @contextmanager

@@ -31,7 +31,8 @@ class Probing:
     def __init__(
         self, zo: ZoSpec, seed: int, backend: Backend, theta_P: Vector, batch: Batch, *, exact_head: bool
     ) -> None:
-        """`exact_head`: the base forward gives the head's own gradient too, and only the front is perturbed."""
+        """`theta_P`: the parameters that are perturbed. `exact_head`: the base forward also gives the exact gradient
+        of those after them, which end with the head's."""
         self.zo, self.backend, self.batch = zo, backend, batch
         self.theta_P = theta_P
         self.gradient_P = np.zeros_like(theta_P)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from heron_client.compute.backend import Backend
+from heron_client.compute.backend import Backend, StagedBackend, lacks
 from heron_client.compute.batch import Batch
 from heron_client.compute.steps.block_wise import each_block
 from heron_client.compute.steps.moving import Moving
@@ -29,6 +29,7 @@ class ZerothOrderStepper:
         self._zo, self._head, self._seed = zo, head, seed
         self._backend, self._moving = backend, moving
         self._estimator = estimator_of(zo)
+        self._perturbed = sum(size for name, size in backend.moved if self._perturbs(name))
         self.forward_passes = 0.0
 
     def step(self, batch: Batch) -> Steps:
@@ -41,13 +42,20 @@ class ZerothOrderStepper:
         return loss
 
     def probing(self, batch: Batch) -> Probing:
-        """The step's, at theta as it is now: all of it is perturbed where the head moves jointly, else the front's."""
-        theta_D = self._moving.theta_D
-        front = sum(size for name, size in self._backend.moved if name.startswith("front."))
-        theta_P = theta_D if self._head == "joint" else theta_D[:front]
-        return Probing(
-            self._zo, self._seed, self._backend, theta_P, batch, exact_head=self._head == "detached"
-        )
+        """The step's, at theta as it is now; what is perturbed comes first in it."""
+        theta_P = self._moving.theta_D[: self._perturbed]
+        return Probing(self._zo, self._seed, self._backend, theta_P, batch, exact_head=self._head == "detached")
+
+    def _perturbs(self, name: str) -> bool:
+        """The head's where it moves jointly; the front's, but for those of its last stages with an exact gradient."""
+        if not name.startswith("front."):
+            return self._head == "joint"
+        backend, exact = self._backend, self._zo.exact_stages
+        if not exact:
+            return True
+        if not isinstance(backend, StagedBackend):
+            raise lacks(backend, "backpropagate through its last stages", f"method.zo.exact_stages = {exact}")
+        return backend.stage_of(name) < backend.num_stages() - exact
 
     def moments(self) -> dict[str, Array]:
         """The optimiser's."""

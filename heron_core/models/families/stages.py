@@ -110,14 +110,17 @@ class Trunk(nn.Module):
         """[B, *input] to [B, *last stage's shape]."""
         return self.run_from(0, x)
 
-    def run_from(self, first: int, x: Tensor) -> Tensor:
-        """The output from the input of stage number `first`; that of none, with as many as there are stages."""
-        if not self._per_sample and self.training:
-            return self._run(x, first, whole=True)
-        return in_pieces(lambda piece: self._run(piece, first), x, max(FEWEST_ROWS, min(self._rows.values())))
+    def run_from(self, first: int, x: Tensor, stop: int | None = None) -> Tensor:
+        """The output from the input of stage number `first`; that of none, with as many as there are stages.
 
-    def _run(self, x: Tensor, first: int, whole: bool = False) -> Tensor:
-        for name, rows in list(self._rows.items())[first:]:
+        `stop`: what the stage of this number is given, instead of the output.
+        """
+        if not self._per_sample and self.training:
+            return self._run(x, first, stop, whole=True)
+        return in_pieces(lambda piece: self._run(piece, first, stop), x, max(FEWEST_ROWS, min(self._rows.values())))
+
+    def _run(self, x: Tensor, first: int, stop: int | None, whole: bool = False) -> Tensor:
+        for name, rows in list(self._rows.items())[first:stop]:
             stage = self.get_submodule(name)
             x = stage(x) if whole else in_pieces(stage, x, rows)
         return x

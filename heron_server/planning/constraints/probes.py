@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec, ZoSpec
+from heron_server.planning.client_state import perturbed
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.macs import probed_stages
 
@@ -20,6 +21,8 @@ def of_probes(method: MethodSpec, model_name: str, facts: ModelFacts) -> Iterato
         yield from _on_cut_gradients(zo)
     if zo.block_wise:
         yield from _block_wise(method, model_name, facts)
+    if zo.exact_stages:
+        yield from _exact_stages(method, model_name, facts)
     if zo.scope == "micro_batch" and micro_batches == 1:
         yield (
             'method.zo.scope = "micro_batch" with one micro-batch a step is scope = "batch"; set method.micro_batch '
@@ -57,6 +60,25 @@ def _block_wise(method: MethodSpec, model_name: str, facts: ModelFacts) -> Itera
         yield (
             f"method.zo.block_wise needs a front made of stages, as the built-in families have, that of "
             f"{model_name} is a {front.kind}; remove it"
+        )
+
+
+def _exact_stages(method: MethodSpec, model_name: str, facts: ModelFacts) -> Iterator[str]:
+    exact, front = method.zo.exact_stages, facts.parts["front"]
+    if method_of(method).head != "detached":
+        lacking = f'auxiliary_update = "{method.auxiliary_update}" does not have; set it to "first_order"'
+        if method_of(method).returns_cut_gradients:
+            lacking = 'objective = "cut_gradient" does not have, for it has no head; remove the objective'
+        yield f"method.zo.exact_stages needs the head's exact gradient, which {lacking}, or set exact_stages to 0"
+    if not front.stages:
+        yield (
+            "method.zo.exact_stages needs a front made of stages, as the built-in families have, that of "
+            f"{model_name} is a {front.kind}; set it to 0"
+        )
+    elif not perturbed(method, facts):
+        yield (
+            f"method.zo.exact_stages = {exact} leaves nothing to perturb: of the front's {len(front.stages)} stages "
+            'none below has a trainable parameter; lower it, or take method.name = "cse_fsl", which backpropagates'
         )
 
 

@@ -34,7 +34,7 @@ def local_step_section(method: MethodSpec, rounds: int, facts: ModelFacts, chang
         backward = f"{macs_text(3 * sum(parts.values()))} MACs, backward counted as two forward passes"
         rows += [("with backpropagation", backward), ("one direction for", _scope(method))]
         rows += _kept(method, facts) if method_of(method).returns_cut_gradients else []
-        rows += _perturbed(method, change)
+        rows += _exact(method, facts) + _perturbed(method, change)
     return Section(f"Local step of {method.batch_size} samples", rows)
 
 
@@ -64,6 +64,14 @@ def _kept(method: MethodSpec, facts: ModelFacts) -> list[tuple[str, str]]:
     each = method.batch_size * sum(4 * prod(spec.shape) for spec in floating(facts.activations))
     q = method.zo.num_directions
     return [("kept until the answer", f"{bytes_text(q * each)}: how each of {q} directions moves the activations")]
+
+
+def _exact(method: MethodSpec, facts: ModelFacts) -> list[tuple[str, str]]:
+    """Whose gradient needs no probe."""
+    if method_of(method).head != "detached":
+        return []
+    stages = facts.parts["front"].stages[len(facts.parts["front"].stages) - method.zo.exact_stages :]
+    return [("exact gradient", ", ".join([*stages, "the head"]))] if stages else []
 
 
 def _perturbed(method: MethodSpec, change: Perturbation) -> list[tuple[str, str]]:

@@ -119,6 +119,7 @@ def test_its_round_is_torch_s_but_for_rounding(head: str, zo: dict[str, Any], op
         ({"name": "cse_fsl"}, 'method.name = "cse_fsl"'),
         ({"name": "sflv2"}, 'method.name = "sflv2"'),
         ({"zo": {"block_wise": True}}, "method.zo.block_wise = true"),
+        ({"zo": {"exact_stages": 1}}, "method.zo.exact_stages = 1"),
         ({"zo": {"scope": "sample"}}, 'method.zo.scope = "sample"'),
     ],
 )

@@ -50,3 +50,8 @@ def test_moments_that_persist_travel_too_and_reset_ones_do_not() -> None:
 def test_a_head_is_perturbed_only_where_zeroth_order_moves_it(head: str, size: int) -> None:
     spec = paper(auxiliary_update=head)
     assert sum(parameter.size for parameter in perturbed(spec.method, facts_of(spec))) == size
+
+
+def test_stages_with_an_exact_gradient_are_not_perturbed() -> None:
+    spec = paper(name="heron", zo={"exact_stages": 1})
+    assert {p.name.split(".")[1] for p in perturbed(spec.method, facts_of(spec))} == {"stem"}

@@ -27,6 +27,12 @@ MICRO = {"batch_size": 32, "micro_batch": 8}
         ({"method": {"zo": {"scope": "micro_batch"}}}, "with one micro-batch a step"),
         ({"method": {"zo": {"scope": "micro_batch"}, "batch_size": 8, "micro_batch": 8}}, "with one micro-batch"),
         ({"method": {"zo": {"scope": "micro_batch", "block_wise": True}, **MICRO}}, "remove one of the two"),
+        (
+            {"method": {"zo": {"exact_stages": 1}, **JOINT}},
+            'exact gradient, which auxiliary_update = "zo" does not have',
+        ),
+        ({"method": {**ON_CUT, "zo": {"exact_stages": 1}}}, "no head; remove the objective, or set exact_stages to 0"),
+        ({"method": {"zo": {"exact_stages": 2}}}, "leaves nothing to perturb: of the front's 2 stages none below"),
         ({"method": {"zo": {"normalise": True}}}, "needs two or more, here there is 1; raise num_directions"),
         ({"method": {"name": "sflv2", "logit_adjustment": 1.0}}, "by a loss of their own, with sflv2 they do not"),
         ({"method": {"name": "frozen", "logit_adjustment": 0.5}}, "logit_adjustment = 0.5 needs clients that learn"),
@@ -142,6 +148,7 @@ def test_what_a_kill_costs_between_rare_checkpoints_is_said() -> None:
         {"method": {"zo": {"scope": "sample", "normalise": True}}, "model": {"trainable": "norm"}},
         {"method": {"zo": {"scope": "micro_batch", "normalise": True}, **MICRO}},
         {"method": {"zo": {"block_wise": True, "normalise": True}}},
+        {"method": {"zo": {"exact_stages": 1}}},
         {"method": {"zo": {"num_directions": 2, "normalise": True, "difference": "central"}}},
         {"method": {"name": "sflv2", "batch_size": 32, "micro_batch": 32}},
         {"method": {**ON_CUT, **MICRO, "mixing": True, "zo": {"scope": "micro_batch", "normalise": True}}},
@@ -156,7 +163,10 @@ def test_what_fits_together_is_described(tables: dict[str, Any]) -> None:
     describe(digits(**tables), ServerSettings(device="cpu"))
 
 
-def test_block_wise_directions_want_a_front_of_stages(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("zo", [{"block_wise": True}, {"exact_stages": 1}], ids=str)
+def test_what_goes_stage_by_stage_wants_a_front_of_stages(
+    zo: dict[str, Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code = (
         "from torch import nn\nfrom heron_core.models import CutModule\n"
         "def net():\n    whole = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))\n"
@@ -164,7 +174,7 @@ def test_block_wise_directions_want_a_front_of_stages(tmp_path: Any, monkeypatch
     )
     (tmp_path / "plain_net.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    spec = digits(model={"name": "plain_net:net"}, method={"zo": {"block_wise": True}})
+    spec = digits(model={"name": "plain_net:net"}, method={"zo": zo})
     with pytest.raises(ConfigError, match=r"needs a front made of stages.*that of plain_net:net is a "):
         describe(spec, ServerSettings(device="cpu"))
 

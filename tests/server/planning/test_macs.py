@@ -64,6 +64,15 @@ def test_block_wise_probes_start_where_their_stage_does() -> None:
     assert macs_of(paper(**HERON, zo={"block_wise": True})).exact == (stem + deep + head) * 2 + (deep + head) + head
 
 
+def test_an_exact_stage_costs_its_own_backward_pass_and_the_head_s_whole_one() -> None:
+    parts = facts_of(paper()).parts
+    stem, first, second = (256 * layer.macs for layer in parts["front"].layers)
+    head = 256 * parts["auxiliary"].macs
+    macs = macs_of(paper(name="heron", zo={"exact_stages": 1}))
+    assert macs.exact == 2 * (stem + first + second + head) + first + 2 * second + 2 * head
+    assert macs.paper == 2 * (stem + first + second + head) + 2 * (first + second + head)
+
+
 @pytest.mark.parametrize(
     ("method", "passes"),
     [

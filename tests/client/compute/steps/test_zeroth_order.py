@@ -319,6 +319,21 @@ def test_the_detached_head_s_gradient_is_autograd_s_to_the_bit() -> None:
     assert np.array_equal(probing.gradient()[len(probing.theta_P) :], want.numpy())
 
 
+def test_the_last_stage_s_exact_gradient_is_autograd_s_from_its_input_on_and_no_graph_begins_below() -> None:
+    spec, model = spec_for("micro_batch", exact_stages=1), trunk()
+    probing = estimated(spec, model)
+    below, last = (getattr(modules_of(probing), f"hidden{number}") for number in (1, 2))
+    assert [any(p.requires_grad for p in stage.parameters()) for stage in (below, last)] == [False, True]
+    assert len(probing.theta_P) == 28 and len(probing.slopes) == 2
+    front, head = model.build("front", 0).train(), model.build("auxiliary", 0).train()
+    pairs = zip(*((m.inputs[0], m.labels) for m in probing.batch.micro_batches), strict=True)
+    x, y = (torch.from_numpy(np.concatenate(pieces)) for pieces in pairs)
+    losses = model.task.losses(head(front(x)), y)
+    own = [*front.get_submodule("hidden2").parameters(), *head.parameters()]
+    want = torch.cat([g.reshape(-1) for g in torch.autograd.grad(losses.mean(), own)])
+    torch.testing.assert_close(torch.from_numpy(probing.gradient()[28:]), want, rtol=1e-5, atol=1e-7)
+
+
 def test_a_block_s_slope_is_that_of_a_whole_pass_with_the_block_alone_perturbed() -> None:
     spec, model = spec_for("blocks", "zo", num_directions=2), trunk()
     probing = estimated(spec, model)
@@ -354,7 +369,7 @@ def test_weights_that_cannot_differ_from_sample_to_sample_are_named() -> None:
 
 
 def test_blocks_need_a_front_made_of_stages() -> None:
-    with pytest.raises(ModelError, match=r"block_wise needs a front made of stages.*Sequential"):
+    with pytest.raises(ModelError, match=r"block_wise and exact_stages need a front made of stages.*Sequential"):
         estimated(spec_for("blocks"), tiny.mlp())
 
 
