@@ -10,11 +10,14 @@ from time import perf_counter
 import numpy as np
 
 from heron_client.check_data import check_samples
+from heron_client.compute.backend import Backend, ModelBackend
+from heron_client.compute.backends.choice import kind_of
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.meter import PeakMeter, resident_bytes
 from heron_client.compute.workspace import Workspace, load_own_data
 from heron_client.config import ClientSettings
 from heron_client.session.answers import check_times, class_names_of, run_spec_of
+from heron_client.session.building import Building
 from heron_client.session.joining import doubts_of, join_request
 from heron_client.transport.grpc_transport import GrpcTransport
 from heron_client.transport.trust import Trust
@@ -35,7 +38,7 @@ def run_check(settings: ClientSettings, say: Callable[[str], None], insecure: bo
     say(f"software     {software_here(settings)}")
     if other := other_software(settings, reply):
         say(f"             {other}")
-    trial = Trial(settings, run_spec_of(reply), class_names_of(reply))
+    trial = trial_of(settings, trust, reply)
     trial.check_data(say)
     say(f"data         {trial.load_data()}")
     if trial.facts is not None:
@@ -52,9 +55,7 @@ def run_check(settings: ClientSettings, say: Callable[[str], None], insecure: bo
 
 def software_here(settings: ClientSettings) -> Software:
     """What computes at this client."""
-    from heron_client.compute.backends.torch_backend import device_kind  # torch
-
-    return Software.here(device_kind(settings))
+    return Software.here(kind_of(settings))
 
 
 def other_software(settings: ClientSettings, reply: pb.JoinReply) -> str:
@@ -77,6 +78,20 @@ def ask_server(
     return reply
 
 
+def trial_of(settings: ClientSettings, trust: Trust, reply: pb.JoinReply) -> Trial:
+    """One local step of the server's run, with its graphs where this client has no torch. Raises ModelError,
+    ConfigError, or PeerError."""
+    spec = run_spec_of(reply)
+    one_step = {"method": spec.method.model_copy(update={"local_steps": 1, "upload_period": 1})}
+    spec = spec.model_copy(update=one_step)
+    transport = GrpcTransport(settings.server, settings.rpc_deadline_s, trust)
+    try:
+        building = Building(settings, transport)
+        return Trial(settings, spec, building.backend(spec, reply.graphs), building.said, class_names_of(reply))
+    finally:
+        transport.close()
+
+
 @dataclass(frozen=True)
 class OneStep:
     """What one local step took."""
@@ -97,16 +112,14 @@ class OneStep:
 class Trial:
     """One local step of a run, tried on this machine by itself."""
 
-    def __init__(self, settings: ClientSettings, spec: RunSpec, class_names: Sequence[str] = ()) -> None:
-        """Builds the client's parts; `class_names`: the run's, as far as they are known. Raises ModelError or
-        ConfigError."""
-        from heron_client.compute.backends.torch_backend import build_torch_backend  # torch
-
-        one_step = {"method": spec.method.model_copy(update={"local_steps": 1, "upload_period": 1})}
-        self._settings, self._spec = settings, spec.model_copy(update=one_step)
-        self._backend = build_torch_backend(settings, self._spec)
+    def __init__(
+        self, settings: ClientSettings, spec: RunSpec, backend: Backend, runtime: str, class_names: Sequence[str] = ()
+    ) -> None:
+        """`runtime`: what runs the model, such as `torch 2.10.0`; `class_names`: the run's, as far as they are known.
+        Raises ModelError."""
+        self._settings, self._spec, self._backend, self._runtime = settings, spec, backend, runtime
         self._class_names = class_names
-        self.warnings = self._backend.lint() if ":" in spec.model.name else ()
+        self.warnings = backend.lint() if isinstance(backend, ModelBackend) and ":" in spec.model.name else ()
         """Of a user's own model: what is probably not meant."""
         self._own: Source | None = None
         self._workspace: Workspace | None = None
@@ -118,15 +131,16 @@ class Trial:
 
     @property
     def task(self) -> str:
-        """Its name and its labels."""
-        task = self._backend.modules.model.task
-        return f"{task.name}: labels {task.labels}"
+        """Its labels, and its name where the model is known here."""
+        name = f"{self._backend.task_name}: " if isinstance(self._backend, ModelBackend) else ""
+        return f"{name}labels {self._backend.labels}"
 
     @property
     def model(self) -> str:
         """What runs where."""
         method = self._spec.method
-        return f"{self._spec.model.name} on {self._settings.device}, {method.name}, batch {method.batch_size}"
+        where = f"{self._settings.device} by {self._runtime}"
+        return f"{self._spec.model.name} on {where}, {method.name}, batch {method.batch_size}"
 
     def check_data(self, say: Callable[[str], None]) -> None:
         """Opens every sample of own data once, and says what is in them. Raises DataError, after all that is wrong."""

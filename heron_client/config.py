@@ -47,7 +47,11 @@ class ClientSettings(Settings):
     state_dir: LocalPath | None = None
     """Folder that keeps this client's identity over restarts. Empty: a new identity each start."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    """auto, cpu, cuda or cuda:1."""
+    """auto, cpu, cuda or cuda:1. Where torch runs the model; ONNX Runtime takes auto or cpu."""
+    backend: Literal["auto", "torch", "onnx"] = "auto"
+    """What runs the model. torch: built here, from this machine's own code. onnx: ONNX Runtime, by graphs that the
+    server exports (its server.graphs), without torch and without the model's code. auto: torch where it is installed,
+    else onnx."""
     allow_model_code: tuple[str, ...] = ()
     """Names `package.module:factory` that a run spec may make this client import."""
     python_path: tuple[LocalPath, ...] = ()

@@ -54,6 +54,9 @@ class ServerSettings(Settings):
     start_from: LocalPath | None = None
     """The `model` folder of an earlier run, whose front, head and back this one begins with (`--from`). The run spec's
     model.weights, weights_sha256 and weights_parts follow from it."""
+    graphs: Flag = False
+    """Export what clients run as ONNX graphs, for clients with backend = "onnx", which need neither torch nor the
+    model's code. Each graph is compared with torch first. It takes seconds, and the export extra."""
     check_inputs: Literal["refuse", "warn", "off"] = "refuse"
     """Clients with their own data are compared with the test set here, else with the first of them: a range or spread
     that cannot be the same scale is refused, or only said in the log like smaller differences (warn), or not looked at

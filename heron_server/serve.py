@@ -69,7 +69,7 @@ async def _run(
     try:
         coordinator = Coordinator(
             spec, settings, trainer, directory, worker, resume, observers, clock, checked.facts.test_data,
-            checked.long_rounds,
+            checked.long_rounds, checked.graphs,
         )  # fmt: skip
         port, address = await listen(coordinator, settings.address, settings.reflection, guard)
         _ended.append(port)

@@ -34,15 +34,16 @@ def run_simulation(
     if clients is not None:
         spec = with_clients(spec, clients)
     conditions = Conditions(spec, wanted)
-    tables = [load_tables(ClientSettings, path) for path in client_files]
+    tables = [{"backend": wanted.backend, **load_tables(ClientSettings, path)} for path in client_files]
     others = runs_beside(spec, settings, control, compare)
     folder, resume = run_dir_of(spec, settings), resume or resume_after is not None
     display, conditions_beside = make_display(log_format, sys.stdout), wanted.model_dump(mode="json")
     with control_beside(spec, others, settings, display, conditions_beside, client_files) as controls:
         with going_back(folder, spec, resume_after):
             result = simulate(
-                spec, settings=settings, client_settings=tables if len(tables) > 1 else dict(*tables), run_dir=folder,
-                resume=resume, observers=[display, *controls], around=conditions.around,
+                spec, settings=settings, run_dir=folder, resume=resume,
+                client_settings=tables if len(tables) > 1 else dict(*tables or [{"backend": wanted.backend}]),
+                observers=[display, *controls], around=conditions.around,
             )  # fmt: skip
         if wanted.network != NetworkSettings() and log_format == "text":
             print(network_line(conditions.figures(result.facts, settings.byte_budget).round_s))

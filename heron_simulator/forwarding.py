@@ -31,6 +31,9 @@ class Forwarding(Transport):
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
         return self._inner.fetch_model(request, accept)
 
+    def fetch_graphs(self, request: pb.FetchGraphsRequest, accept: Accept) -> dict[str, Array]:
+        return self._inner.fetch_graphs(request, accept)
+
     def open_push(self, opening: split.FrameHeader) -> PushStream:
         return self._inner.open_push(opening)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from heron_core.config import load_tables, validate
 from heron_core.spec.kinds import Fraction, NonNegative, Settings
@@ -31,6 +32,8 @@ class NetworkSettings(Settings):
 class SimulateSettings(Settings):
     dropout: Fraction = 0.0
     """Chance that a participant vanishes at the start of a round and is back for the next (seeded)."""
+    backend: Literal["auto", "torch", "onnx"] = "auto"
+    """What runs the model at each client whose own file does not say. onnx: graphs, as at clients without torch."""
     network: NetworkSettings = NetworkSettings()
     """Links on a virtual clock: the summary says how long each round would have taken."""
 

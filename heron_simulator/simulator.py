@@ -96,13 +96,14 @@ def _simulated(
         stack.enter_context(signals.stopping(stopped.set))
         told = stack.enter_context(Observers(observers))
         folder = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heron-")))
-        settings = settings.model_copy(update={"run_dir": folder, **NO_DEADLINES})
+        offers = settings.graphs or any(client.backend == "onnx" for client in participants)
+        settings = settings.model_copy(update={"run_dir": folder, "graphs": offers, **NO_DEADLINES})
         directory = RunDir(folder, settings.keep_checkpoints)
         stack.callback(directory.close)
         trainer, checked = prepare(spec, settings)
         coordinator = Coordinator(
             spec, settings, trainer, directory, InlineWorker(), resume, told, own_data=checked.facts.test_data,
-            long_rounds=checked.long_rounds,
+            long_rounds=checked.long_rounds, graphs=checked.graphs,
         )  # fmt: skip
         try:
             build = partial(build_torch_backend, weights_folder=settings.start_from)

@@ -1,7 +1,7 @@
 """What a local step needs of a machine-learning runtime, in NumPy terms.
 
 `Backend` is all that zeroth order asks for: forward passes, and the exact gradient of the head alone. A runtime that
-can only run inference implements it and nothing else. The three interfaces after it are for runtimes that can do more;
+can only run inference implements it and nothing else. The interfaces after it are for runtimes that can do more;
 what needs one of them refuses a backend without it.
 
 Shape suffixes: B samples of a micro-batch, D parameters that the client's optimiser moves, P those that are perturbed,
@@ -226,6 +226,20 @@ class PerSampleBackend(Protocol):
 
         ModelError: one of them cannot differ from sample to sample.
         """
+        ...
+
+
+@runtime_checkable
+class ModelBackend(Protocol):
+    """Knows the model's code, not only what it computes."""
+
+    @property
+    def task_name(self) -> str:
+        """Such as classification."""
+        ...
+
+    def lint(self) -> tuple[str, ...]:
+        """What is probably not meant in the client's parts of a user's own model. ModelError: what cannot be right."""
         ...
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from heron_client.compute.backends.choice import package_of
 from heron_client.config import ClientSettings
 from heron_core.doctor.course import examine
 from heron_core.doctor.examination import Check
 
-LIBRARIES = ("torch", "numpy", "grpcio", "protobuf", "pydantic", "typer")
+LIBRARIES = ("numpy", "grpcio", "protobuf", "pydantic", "typer")
+"""Beside what runs the model."""
 
 
 def run_doctor(
@@ -23,4 +25,5 @@ def run_doctor(
 
         return checks(Visit(settings, insecure, now))
 
-    return examine(LIBRARIES, all_checks, say)
+    runtime = package_of(settings)
+    return examine((runtime, *LIBRARIES), all_checks, say, runtime)

@@ -10,9 +10,9 @@ from ipaddress import ip_address
 
 import grpc
 
-from heron_client.check import Trial, ask_server
+from heron_client.check import Trial, ask_server, trial_of
 from heron_client.config import ClientSettings
-from heron_client.session.answers import class_names_of, run_spec_of
+from heron_client.session.answers import run_spec_of
 from heron_client.session.joining import doubts_of
 from heron_client.transport.grpc_streams import FEDERATION
 from heron_client.transport.trust import Trust
@@ -109,8 +109,8 @@ class Visit:
 
     @cached_property
     def trial(self) -> Trial:
-        """The run's work, on this machine. Raises ModelError or ConfigError."""
-        return Trial(self.settings, self.spec, class_names_of(self.answer()))
+        """The run's work, on this machine. Raises ModelError, ConfigError or PeerError."""
+        return trial_of(self.settings, self.trust, self.answer())
 
     def compared(self, facts: DataFacts) -> list[str]:
         """What the server finds doubtful about this data. Raises DataError where it cannot be that of the run."""

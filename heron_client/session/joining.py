@@ -6,9 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from heron_client.compute.backend import BuildBackend
+from heron_client.compute.backends.choice import kind_of
 from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
 from heron_client.session.answers import class_names_of, run_spec_of
+from heron_client.session.building import Building
 from heron_client.transport.interface import Transport
 from heron_core.data.facts import DataFacts, InputFacts
 from heron_core.errors import BadReply
@@ -34,14 +36,14 @@ class Joining:
     """Keeps what was built for a run, so that a client that comes back to the same run builds nothing anew."""
 
     def __init__(
-        self, settings: ClientSettings, transport: Transport, instance_key: bytes, build_backend: BuildBackend,
-        shares: Shares | None = None,
+        self, settings: ClientSettings, transport: Transport, instance_key: bytes,
+        build_backend: BuildBackend | None = None, shares: Shares | None = None,
     ) -> None:  # fmt: skip
         self._settings, self._transport, self._key = settings, transport, instance_key
-        self._build_backend, self._shares = build_backend, shares
+        self.building, self._shares = Building(settings, transport, build_backend), shares
         self.workspace: Workspace | None = None
-        self._run_id = ""
-        """Of the run that the workspace is for."""
+        self._run_id = self._graphs = ""
+        """Of the run that the workspace is for, and the hash of its graphs."""
         self._fresh = False
 
     def ask(self) -> pb.JoinReply:
@@ -58,7 +60,8 @@ class Joining:
 
     def build(self, reply: pb.JoinReply) -> bool:
         """Makes the workspace ready for the run that the client is in; True where it is a new one."""
-        if self.workspace is None or self._run_id != reply.run_id or self.workspace.spec != run_spec_of(reply):
+        made_for = (self._run_id, self._graphs, self.workspace and self.workspace.spec)
+        if made_for != (reply.run_id, reply.graphs, run_spec_of(reply)):
             self._load(reply)  # the same run with another spec was resumed for more rounds
         fresh, self._fresh = self._fresh, False
         return fresh
@@ -66,14 +69,14 @@ class Joining:
     def _load(self, reply: pb.JoinReply) -> None:
         spec, names = run_spec_of(reply), class_names_of(reply)
         self.workspace = None  # its memory is free before another takes any
-        backend = self._build_backend(self._settings, spec)
+        backend = self.building.backend(spec, reply.graphs)
         if names and len(names) != backend.labels.classes:
             raise BadReply(
                 f"the server names {len(names)} classes, and its run's model tells {backend.labels.classes} apart; "
                 "look at what answers at server"
             )
         self.workspace = Workspace(self._settings, spec, backend, self._shares, names)
-        self._run_id, self._fresh = reply.run_id, True
+        self._run_id, self._graphs, self._fresh = reply.run_id, reply.graphs, True
 
     def _request(self) -> pb.JoinRequest:
         facts = self.workspace.facts if self.workspace else None
@@ -84,11 +87,9 @@ def join_request(
     settings: ClientSettings, key: bytes, run_id: str = "", facts: DataFacts | None = None, *, dry_run: bool = False
 ) -> pb.JoinRequest:
     """`facts`: of data that was loaded for this run."""
-    from heron_client.compute.backends.torch_backend import device_kind
-
     request = pb.JoinRequest(
         protocol_version=PROTOCOL_VERSION, client_name=settings.name, instance_key=key, dry_run=dry_run,
-        software=Software.here(device_kind(settings)).message(),
+        software=Software.here(kind_of(settings)).message(),
     )  # fmt: skip
     if facts is not None:
         request.data.CopyFrom(_message(run_id, facts))

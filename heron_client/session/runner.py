@@ -52,14 +52,11 @@ class Runner:
         on_alive: Callable[[], None] = lambda: None, shares: Shares | None = None, build: BuildBackend | None = None,
     ) -> None:  # fmt: skip
         """`shares`: experiment data that several clients of one process have in common. `build`: makes the backend of a
-        run; None: torch, with what the settings say."""
-        # torch is loaded before Join, not within its wait
-        from heron_client.compute.backends.torch_backend import build_torch_backend
-
+        run by torch; None: with what the settings say. ConfigError: what the settings name is not installed."""
         self._settings, self._transport = settings, transport
         self._measure, self._on_alive, self._pss = measure_memory, on_alive, Proportional()
         self.session = Session()
-        self._joining = Joining(settings, transport, instance_key, build or build_torch_backend, shares)
+        self._joining = Joining(settings, transport, instance_key, build, shares)
         self._work: RoundInHand | None = None
         self._state: tuple[int, int, dict[str, Array]] | None = None
         """Term, version and arrays of the client state that was fetched last."""
@@ -149,7 +146,8 @@ class Runner:
         if self._joining.build(reply):
             self._work = self._state = None
         self._back_off.succeeded()
-        log.info("joined run %s as %s", reply.run_id, self._settings.name)
+        runtime = self._joining.building.said
+        log.info("joined run %s as %s; %s runs the model", reply.run_id, self._settings.name, runtime)
         self._transport.watch(reply.session_id, reply.heartbeat_s, reply.silence_s)
 
     def _missed(self, error: HeronError) -> None:

@@ -41,8 +41,9 @@ FAREWELL_S = 1.0
 """How long a Leave may take once the transport is stopped."""
 CLOSE_S = 2.0
 """How long the end of the connections may take: gRPC waits there for its calls, however long they take to end."""
+WHAT = {"FetchModel": "the server's client state", "FetchGraphs": "the server's graphs"}
 MOST_CHUNKS = 2
-"""Of a client state, read and not yet stored."""
+"""Of a bundle, read and not yet stored."""
 
 
 class GrpcTransport:
@@ -118,24 +119,31 @@ class GrpcTransport:
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
         """As in Transport; Unreachable once nothing has come for silence_s."""
-        call: grpc.UnaryStreamMultiCallable[pb.FetchModelRequest, Bulk[pb.StateChunk] | BadReply]
+        return self._bundle("FetchModel", request, request.session_id, accept)
+
+    def fetch_graphs(self, request: pb.FetchGraphsRequest, accept: Accept) -> dict[str, Array]:
+        """As in Transport; Unreachable once nothing has come for silence_s."""
+        return self._bundle("FetchGraphs", request, "", accept)
+
+    def _bundle(self, method: str, request: Message, session_id: str, accept: Accept) -> dict[str, Array]:
+        call: grpc.UnaryStreamMultiCallable[Message, Bulk[pb.StateChunk] | BadReply]
         call = self._bulk.unary_stream(
-            FEDERATION + "FetchModel", pb.FetchModelRequest.SerializeToString, reading(deserializer(pb.StateChunk))
+            FEDERATION + method, type(request).SerializeToString, reading(deserializer(pb.StateChunk))
         )
-        chunks = call(request, metadata=of_session(request.session_id))
+        chunks = call(request, metadata=of_session(session_id))
         reader: Reader[Bulk[pb.StateChunk]] = Reader("heron-fetch", self._address, chunks, most=MOST_CHUNKS)
         try:
             with from_server():
-                return self._receive(reader, accept)
+                return self._receive(reader, accept, WHAT[method])
         finally:
             reader.stop()
 
-    def _receive(self, reader: Reader[Bulk[pb.StateChunk]], accept: Accept) -> dict[str, Array]:
+    def _receive(self, reader: Reader[Bulk[pb.StateChunk]], accept: Accept, of: str) -> dict[str, Array]:
         first = self._next(reader)
         manifest = first.rest.manifest
         accept(manifest)
-        arrays = empty_arrays(announced(manifest, "the server's client state"))
-        receiver = BundleReceiver(list(arrays.values()), "the server's client state")
+        arrays = empty_arrays(announced(manifest, of))
+        receiver = BundleReceiver(list(arrays.values()), of)
         receiver.write(first.rest.offset, first.payload)
         try:
             while True:

@@ -61,6 +61,11 @@ class Transport(Protocol):
         """
         ...
 
+    def fetch_graphs(self, request: pb.FetchGraphsRequest, accept: Accept) -> dict[str, Array]:
+        """The files of the run's graphs, as `fetch_model` gives arrays. It needs no session; raises also StaleTerm
+        where the server has no such graphs."""
+        ...
+
     def open_push(self, opening: split.FrameHeader) -> PushStream:
         """Opens the stream that this opening frame describes."""
         ...

@@ -10,10 +10,14 @@ from heron_core.doctor.probe import imports
 from heron_core.doctor.versions import versions
 
 
-def examine(libraries: Sequence[str], checks: Callable[[], Sequence[Check]], say: Callable[[str], None]) -> int:
-    """Says a line for each thing that is looked at; returns the exit code. `checks` may import what it needs."""
+def examine(
+    libraries: Sequence[str], checks: Callable[[], Sequence[Check]], say: Callable[[str], None], runtime: str = "torch"
+) -> int:
+    """Says a line for each thing that is looked at; returns the exit code. `checks` may import what it needs.
+    `runtime`: the library that runs the model."""
     examination = Examination(say)
-    examination.run([Check("versions", partial(versions, libraries)), Check("libraries", imports, ("versions",))])
+    installed = Check("versions", partial(versions, libraries))
+    examination.run([installed, Check("libraries", partial(imports, runtime), ("versions",))])
     if not examination.exit_code:
         examination.run(checks())
     examination.conclude()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -19,6 +21,8 @@ TRAINING, EVALUATION, CONSTANTS = "training.onnx", "evaluation.onnx", "constants
 MANIFEST = "manifest.json"
 ALIGNED = 64
 """Bytes: each constant begins at a multiple of it."""
+ELSEWHERE = re.compile(rb"(\x0a|\x8a\x80*\x00)(\x08|\x88\x80*\x00)location")
+"""How ONNX names a file with a tensor's values, in every way that protobuf may spell it."""
 
 
 @dataclass(frozen=True)
@@ -42,30 +46,54 @@ class GraphSet:
             found[name] = self.constants[start : start + size].view(dtype).reshape(shape)
         return found
 
+    def files(self) -> dict[str, Array]:
+        """The content of each file, uint8, as it is sent and stored."""
+        texts = {MANIFEST: self.manifest.text(), TRAINING: self.training, EVALUATION: self.evaluation}
+        return {**{name: np.frombuffer(text, np.uint8) for name, text in texts.items()}, CONSTANTS: self.constants}
+
     def write(self, folder: Path) -> Path:
-        """Stores the set in `folder`/HASH, where it is not there yet; gives that folder. Raises OSError."""
+        """Stores the set in `folder`/HASH and removes all others there; gives that folder. Raises OSError."""
         home = folder / self.manifest.sha256
-        home.mkdir(parents=True, exist_ok=True)
-        files = {TRAINING: self.training, EVALUATION: self.evaluation, CONSTANTS: self.constants}
-        for name, content in {**files, MANIFEST: self.manifest.text()}.items():  # the manifest last: then all is there
-            if not (home / name).exists():
-                replace_file(home / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
+        if folder.is_dir():
+            for other in folder.iterdir():
+                shutil.rmtree(other)
+        home.mkdir(parents=True)
+        files = self.files()
+        for name in (TRAINING, EVALUATION, CONSTANTS, MANIFEST):  # the manifest last: then all is there
+            replace_file(home / name, lambda path, name=name: path.write_bytes(files[name].data))  # type: ignore[misc]
         return home
 
 
+FILES = (MANIFEST, TRAINING, EVALUATION, CONSTANTS)
+"""In the order in which they are sent."""
+
+
+def graphs_of(files: Mapping[str, Array], sha256: str, origin: str) -> GraphSet:
+    """The set whose manifest has this hash, from what `GraphSet.files` gave. BadReply: a file is another than the hash
+    or the manifest says, or a graph would read a file of its own."""
+    text = files[MANIFEST].tobytes()
+    if hashlib.sha256(text).hexdigest() != sha256:
+        raise BadReply(f"{origin}: {MANIFEST} is not the one whose hash the server names, {sha256[:12]}")
+    manifest = read_manifest(text)
+    if manifest.text() != text:  # else the set would be stored under another hash
+        raise BadReply(f"{origin}: {MANIFEST} is not written as Heron writes it")
+    for name, stored in stored_files({name: files[name].data for name in FILES[1:]}).items():
+        if manifest.files.get(name) != stored:  # type: ignore[call-overload]
+            raise BadReply(f"{origin}: {name} is not what its manifest says")
+    found = GraphSet(manifest, files[TRAINING].tobytes(), files[EVALUATION].tobytes(), files[CONSTANTS])
+    for name, graph in {TRAINING: found.training, EVALUATION: found.evaluation}.items():
+        if ELSEWHERE.search(graph):
+            raise BadReply(f"{origin}: {name} names another file to read values from, which no graph of Heron's does")
+    return found
+
+
 def read_graphs(home: Path) -> GraphSet:
-    """What `write` stored. BadReply: a file has another size or hash than the manifest says; fetch it again."""
-    manifest = read_manifest((home / MANIFEST).read_bytes())
+    """What `write` stored. BadReply: a file has another size or hash than the manifest, or that than the folder's name
+    says. Raises OSError."""
     size = (home / CONSTANTS).stat().st_size
     constants = np.memmap(home / CONSTANTS, np.uint8, "r") if size else np.empty(0, np.uint8)
-    found = GraphSet(manifest, (home / TRAINING).read_bytes(), (home / EVALUATION).read_bytes(), constants)
-    contents: dict[str, bytes | memoryview] = {
-        TRAINING: found.training, EVALUATION: found.evaluation, CONSTANTS: constants.data
-    }  # fmt: skip
-    for name, stored in stored_files(contents).items():
-        if manifest.files.get(name) != stored:  # type: ignore[call-overload]
-            raise BadReply(f"{home / name} is not what its manifest says; remove {home}, and it is fetched again")
-    return found
+    files = {name: np.frombuffer((home / name).read_bytes(), np.uint8) for name in (MANIFEST, TRAINING, EVALUATION)}
+    return graphs_of({**files, CONSTANTS: constants}, home.name, str(home))
 
 
 def stored_files(contents: Mapping[str, bytes | memoryview]) -> dict[str, StoredFile]:

@@ -6,8 +6,10 @@ Shape letters: B samples of a micro-batch.
 from __future__ import annotations
 
 import hashlib
+from math import prod
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, ValidationError
 
 from heron_core.arrays import TensorSpec
@@ -88,6 +90,11 @@ class Manifest(Settings):
     def text(self) -> bytes:
         """As it is stored and sent; its SHA-256 names the whole set."""
         return self.model_dump_json(exclude_defaults=True).encode()
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all tensors that the client holds."""
+        return sum(prod(tensor.shape) * np.dtype(tensor.dtype).itemsize for tensor in self.tensors)
 
     @property
     def sha256(self) -> str:

@@ -13,7 +13,7 @@ AT_LEAST = re.compile(r"([\w.-]+)\s*>=\s*([\d.]+)")
 LIBRARIES = {
     "torch": "torch", "numpy": "numpy", "grpc": "grpcio", "grpc_health": "grpcio-health-checking",
     "google.protobuf": "protobuf", "pydantic": "pydantic", "safetensors": "safetensors", "typer": "typer",
-    "rich": "rich", "cryptography": "cryptography",
+    "rich": "rich", "cryptography": "cryptography", "onnxruntime": "onnxruntime",
 }  # fmt: skip
 """Import name -> name to install."""
 CPU_BUILD = "--index-url https://download.pytorch.org/whl/cpu"

@@ -12,6 +12,8 @@ from heron_core.version import __version__
 
 MOST_LETTERS = 64
 UNSAID = "?"
+BY_GRAPHS = "onnx"
+"""The backend of a client without torch."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Software:
     torch: str
     numpy: str
     backend: str
-    """Where the model runs: cpu or cuda."""
+    """Where the model runs: cpu or cuda by torch, or `BY_GRAPHS`."""
     machine: str
     """The processor's family."""
 

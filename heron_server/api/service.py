@@ -72,6 +72,11 @@ class Service:
             self._coordinator.moved(call.peer, request.session_id, "state down", sent)
         self._coordinator.fetched(call.peer, request, sent)
 
+    async def fetch_graphs(self, request: pb.FetchGraphsRequest, call: Call[Bulk[pb.StateChunk]]) -> None:
+        """The files of the run's graphs, in chunks."""
+        for chunk in state_chunks(self._coordinator.offer.files(call.peer, request)):
+            await call.write(chunk)
+
     async def submit_update(
         self, chunks: AsyncIterator[Bulk[pb.UpdateChunk]], call: Call[pb.SubmitUpdateReply]
     ) -> pb.SubmitUpdateReply:
@@ -167,6 +172,9 @@ def handlers(
         ),
         "FetchModel": grpc.unary_stream_rpc_method_handler(
             service.fetch_model, pb.FetchModelRequest.FromString, serialize
+        ),
+        "FetchGraphs": grpc.unary_stream_rpc_method_handler(
+            service.fetch_graphs, pb.FetchGraphsRequest.FromString, serialize
         ),
         "SubmitUpdate": grpc.stream_unary_rpc_method_handler(
             service.submit_update, deserializer(pb.UpdateChunk, most_rest_bytes), pb.SubmitUpdateReply.SerializeToString

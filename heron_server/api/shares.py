@@ -91,6 +91,9 @@ class Shares(Interceptor[Call[Passing]]):
         assert isinstance(request, AsyncIterator), "every call is a stream of requests here: gate/streams.py"
         if rpc == "Join":
             return await self._join(request, call, proceed)
+        if rpc == "FetchGraphs":  # of no session: the gate alone bounds how many there are
+            await call.begin()
+            return await proceed(request, call)
         name = self._standing.name_of(call.peer, call.session_id)
         share = self._share(name)
         if not share.calls.take(self._clock()):

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from heron_core.errors import ConfigError, ModelError
+from heron_core.errors import ModelError
 from heron_core.graphs.graph_set import CONSTANTS, EVALUATION, TRAINING, GraphSet, constants_of, stored_files
 from heron_core.graphs.manifest import Manifest, Mask, made_for
 from heron_core.models.split_model import SplitModel
-from heron_core.spec.methods import method_of
 from heron_core.spec.role import role_of
 from heron_core.spec.run_spec import RunSpec
 from heron_server.graphs.compare import compare
 from heron_server.graphs.examples import TRACED_ROWS, inputs_of, labels_of, masks_of, moved_away, opened_of, prior_of
 from heron_server.graphs.passes import ClientPasses, Named
+from heron_server.graphs.refusals import refuse_what_graphs_lack
 from heron_server.graphs.rewriting import Draw
 from heron_server.graphs.to_onnx import OPSET, onnx_of
 from heron_server.graphs.tracing import exporting, trace
@@ -31,7 +31,7 @@ def export_graphs(spec: RunSpec, model: SplitModel) -> GraphSet:
     ConfigError: the method needs more than forward passes, or a library is missing here. ModelError: the model cannot
     be exported, or its graph is not what torch computes.
     """
-    refuse_backpropagation(spec)
+    refuse_what_graphs_lack(spec)
     passes = ClientPasses(model, role_of(spec), adjusts_logits=spec.method.logit_adjustment > 0)
     masks, changing = _looked_at(passes)
     training = _training(passes, masks, changing, spec.method.micro_batch_rows)
@@ -44,15 +44,6 @@ def export_graphs(spec: RunSpec, model: SplitModel) -> GraphSet:
         files=stored_files({TRAINING: training, EVALUATION: evaluation, CONSTANTS: constants.data}),
     )  # fmt: skip
     return GraphSet(manifest, training, evaluation, constants)
-
-
-def refuse_backpropagation(spec: RunSpec) -> None:
-    """ConfigError where a client of this run backpropagates through its front, which takes torch."""
-    if method_of(spec.method).front not in ("zeroth_order", "none"):
-        raise ConfigError(
-            f'method.name = "{spec.method.name}" needs the gradient of the front, which a client without torch cannot '
-            'compute; take method.name = "heron", or give every client torch'
-        )
 
 
 def _looked_at(passes: ClientPasses) -> tuple[tuple[Mask, ...], list[str]]:

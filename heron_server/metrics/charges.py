@@ -29,6 +29,7 @@ TARIFFS = {
     "Join": Tariff("control", None, "control"),
     "WatchRounds": Tariff(None, "control", "control"),
     "FetchModel": Tariff("control", None, "client_state_down"),
+    "FetchGraphs": Tariff("control", None, "control"),
     "SubmitUpdate": Tariff("client_state_up", "client_state_up", None),
     "Leave": Tariff(None, None, None),
     "PushActivations": Tariff("control", None, "cut_gradients_down"),

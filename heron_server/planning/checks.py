@@ -16,6 +16,7 @@ from heron_core.data.source import Source
 from heron_core.data.tables.source import contract_of_table
 from heron_core.device import resolve_device
 from heron_core.errors import ConfigError, DataError
+from heron_core.graphs.graph_set import GraphSet
 from heron_core.models import build_split_model
 from heron_core.models.registry import is_own
 from heron_core.models.split_model import SplitModel
@@ -24,6 +25,7 @@ from heron_core.spec.data import DataSpec
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
+from heron_server.graphs.export import export_graphs
 from heron_server.planning.constraints.check import check_constraints
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.measuring import measure_model
@@ -47,6 +49,8 @@ class CheckedRun:
     """The server's own test set."""
     long_rounds: LongRounds | None
     """What to say where the clients' classes differ, and those of experiment data; None where rounds are short."""
+    graphs: GraphSet | None
+    """For clients without torch; None where the server offers none."""
 
 
 def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
@@ -69,7 +73,8 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
     long = long_rounds(spec, partial(_is_accepted, settings, facts))
     if long is not None:
         long = replace(long, counts=_class_counts(spec, settings, facts.labels.classes))
-    return CheckedRun(model, facts, device, slots, memory, test, long)
+    graphs = export_graphs(spec, model) if settings.graphs else None
+    return CheckedRun(model, facts, device, slots, memory, test, long, graphs)
 
 
 def _check_settings(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> tuple[int, list[Item]]:

@@ -15,6 +15,7 @@ from heron_core.arrays import Array
 from heron_core.data.contract import InputContract
 from heron_core.data.facts import DataFacts
 from heron_core.errors import HeronError, StaleTerm, TensorError, Unreachable
+from heron_core.graphs.graph_set import GraphSet
 from heron_core.models.digest import state_sha256
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
@@ -32,6 +33,7 @@ from heron_server.rounds.machine import Rounds
 from heron_server.run.checkpoints import Checkpoints
 from heron_server.run.deadlines import Deadlines
 from heron_server.run.joining.door import Door
+from heron_server.run.joining.offer import Offer
 from heron_server.run.journal import Journal
 from heron_server.run.loop import Loop
 from heron_server.run.peer import Peer, check_name
@@ -54,9 +56,10 @@ class Coordinator:
     def __init__(
         self, spec: RunSpec, settings: ServerSettings, trainer: Commands, run_dir: RunDir, worker: Worker,
         resume: bool = False, observers: Observers | None = None, clock: Callable[[], float] = monotonic,
-        own_data: DataFacts | None = None, long_rounds: LongRounds | None = None,
+        own_data: DataFacts | None = None, long_rounds: LongRounds | None = None, graphs: GraphSet | None = None,
     ) -> None:  # fmt: skip
-        """`own_data`: facts of the server's test set, where clients bring their own; `long_rounds`: see `Journal`."""
+        """`own_data`: facts of the server's test set, where clients bring their own; `long_rounds`: see `Journal`;
+        `graphs`: what clients without torch run."""
         self.spec, self.trainer, self.settings, self.clock = spec, trainer, settings, clock
         first = trainer.client_tensors()
         most_steps, average = spec.rounds * spec.method.local_steps, spec.federation.server_average
@@ -66,20 +69,17 @@ class Coordinator:
         self.checkpoints = Checkpoints(run_dir, self.states, trainer, spec.rounds, settings.checkpoint_every)
         start = (self.checkpoints.resume if resume else self.checkpoints.begin)(spec, self._journal)
         self.run_id = start.run_id
-        self._door = Door(spec, settings, trainer.classes, own_data, self._journal, self.run_id)
+        self.offer = Offer(spec, graphs)
+        self._door = Door(spec, settings, trainer.classes, own_data, self._journal, self.run_id, self.offer)
         owners = Owners(start.owners)
         self._rounds = Rounds(rules(spec, settings), run_dir.raise_term(), start.table, owners, start.rounds_done)
-        self._worker = ReportingWorker(
-            worker, lambda report: self._loop.report(report), clock, settings.round_deadline_s
-        )
+        self._worker = ReportingWorker(worker, lambda said: self._loop.report(said), clock, settings.round_deadline_s)
         self._phases = make_phases(
             spec, settings, trainer, self.states, self.ledger, self.checkpoints, self._worker, clock
         )
         self.sessions = Sessions(self._rounds.members)
         self._loop = Loop(self.run_id, self._rounds, self._phases, self.sessions, self._journal, clock)
-        self.standing = Standing(
-            self.run_id, self._rounds, self._phases, self.sessions, self.states, self._loop
-        )
+        self.standing = Standing(self.run_id, self._rounds, self._phases, self.sessions, self.states, self._loop)
         self._deadlines = Deadlines(patience(spec, settings), self._rounds, self._phases)
         self._draining = False
 
@@ -103,7 +103,7 @@ class Coordinator:
             self._rounds.check_join(request.client_name, key, proved=bool(peer.identity))
         return pb.JoinReply(
             run_id=self.run_id, run_spec_json=self.spec.model_dump_json(), session_id=session_id,
-            heartbeat_s=self.settings.heartbeat_s, silence_s=self.settings.silence_s,
+            heartbeat_s=self.settings.heartbeat_s, silence_s=self.settings.silence_s, graphs=self.offer.sha256,
             class_names=self._door.class_names, warnings=met.warnings, software=self._door.software.message(),
         )  # fmt: skip
 

@@ -161,7 +161,7 @@ def test_the_server_handles_every_rpc_as_it_is_declared() -> None:
         for service in checked_in(source).service
         for method in service.method
     }
-    assert len(declared) == 6
+    assert len(declared) == 7
     for path, streaming in declared.items():
         details = cast(Any, SimpleNamespace(method=path, invocation_metadata=()))
         (handler,) = [h for h in (each.service(details) for each in served) if h is not None]

@@ -29,6 +29,8 @@ from heron_core.models.split_model import SplitModel
 from heron_core.spec.role import role_of
 from heron_core.spec.run_spec import RunSpec
 from heron_server.graphs.compare import compare
+from heron_simulator.notebook.simulation import Simulation
+from heron_simulator.simulator import simulate
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -156,6 +158,24 @@ def test_graphs_of_another_run_and_no_graphs_are_refused(dropping: World) -> Non
         OnnxBackend(broken, dropping.spec)
 
 
+def simulated(*backends: str, **method: Any) -> Simulation:
+    """Two clients in one process, by what the settings of each say."""
+    model = tiny.mlp()
+    data = [tiny.source(model, seed=seed).batch(np.arange(24)) for seed in (1, 2)]
+    own = [{"name": f"client-{i}", "backend": backend} for i, backend in enumerate(backends)]
+    return simulate(
+        {"rounds": 2, "method": {"local_steps": 4, "batch_size": 4, **MU, **method}},
+        model=model, data=[(x[0], y) for x, y in data], client_settings=own, progress=False,
+    )  # fmt: skip
+
+
+def test_clients_with_torch_and_with_graphs_train_together_on_the_cut_gradient() -> None:
+    mixed, by_torch = (simulated(backend, "torch", objective="cut_gradient") for backend in ("onnx", "torch"))
+    assert mixed.summary["rounds_done"] == 2
+    assert mixed.summary["model_sha256"] != by_torch.summary["model_sha256"], "other sums, other last bits"
+    assert mixed.summary["history"][-1]["loss"] == pytest.approx(by_torch.summary["history"][-1]["loss"], rel=1e-3)
+
+
 WITHOUT_TORCH = """
 import json, sys
 
@@ -195,7 +215,7 @@ def test_a_process_that_has_no_torch_runs_the_same_round_to_the_same_bits(normal
     inputs, labels = tiny.source(normalised.model).batch(np.arange(24))
     state = {f"state.{name}": array for name, array in normalised.state.items()}
     np.savez(tmp_path / "given.npz", inputs=inputs[0], labels=labels, **state)  # type: ignore[arg-type]
-    home = normalised.graphs.write(tmp_path)
+    home = normalised.graphs.write(tmp_path / "graphs")
     arguments = [str(home), normalised.spec.model_dump_json(), str(tmp_path / "given.npz")]
     command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -50,10 +50,15 @@ CALLS: dict[str, Ask] = {
     "FetchModel": lambda transport, session: transport.fetch_model(
         pb.FetchModelRequest(session_id=session), lambda manifest: None
     ),
+    "FetchGraphs": lambda transport, session: transport.fetch_graphs(
+        pb.FetchGraphsRequest(client_name="alice"), lambda manifest: None
+    ),
     "PushActivations": push,
     "SubmitUpdate": lambda transport, session: transport.submit(pb.UpdateHeader(session_id=session), {}),
     "Leave": lambda transport, session: transport.leave(pb.LeaveRequest(session_id=session, reason="mallory")),
 }
+WITHOUT_SESSION = ("Join", "FetchGraphs")
+"""Their requests say whose they are."""
 each_call = pytest.mark.parametrize("rpc", CALLS)
 
 
@@ -179,7 +184,7 @@ def test_a_denied_serial_number_is_refused_and_another_certificate_of_the_name_i
     try:
         run.refusal(rpc, lost, NotAdmitted)
         again = run.certs.client("bob")
-        kind = NotAdmitted if rpc == "Join" else UnknownSession  # bob's certificate is no alice's
+        kind = NotAdmitted if rpc in WITHOUT_SESSION else UnknownSession  # bob's certificate is no alice's
         assert "not let in" not in run.refusal(rpc, again, kind)
     finally:
         run.certs.deny()
@@ -190,7 +195,7 @@ def test_another_name_than_the_certificate_s_is_refused(run: Run) -> None:
     assert "is 'bob''s, and the client calls itself 'alice'; set its name to 'bob'" in said
 
 
-@pytest.mark.parametrize("rpc", [rpc for rpc in CALLS if rpc != "Join"])
+@pytest.mark.parametrize("rpc", [rpc for rpc in CALLS if rpc not in WITHOUT_SESSION])
 def test_another_client_s_session_is_as_unknown_as_one_that_is_nobody_s(run: Run, rpc: str) -> None:
     bob = run.certs.client("bob")
     said = run.refusal(rpc, bob, UnknownSession)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.test_refused_callers import RunOfAlice, each_call, join
+from integration.test_refused_callers import WITHOUT_SESSION, RunOfAlice, each_call, join
 from secured import Secured
 
 from heron_client.transport.trust import Trust
@@ -63,7 +63,7 @@ def test_without_a_token_or_with_one_that_is_nobody_s_a_caller_is_told_what_is_w
 
 @each_call
 def test_another_s_token_speaks_for_that_other_alone(run: Run, rpc: str) -> None:
-    said = run.refusal(rpc, run.trust(run.tokens["bob"]), NotAdmitted if rpc == "Join" else UnknownSession)
+    said = run.refusal(rpc, run.trust(run.tokens["bob"]), NotAdmitted if rpc in WITHOUT_SESSION else UnknownSession)
     if rpc == "Join":
         assert "is 'bob''s, and the client calls itself 'alice'" in said
 

@@ -16,6 +16,7 @@ from heron_core.errors import BadReply, ModelError
 from heron_core.graphs.graph_set import EVALUATION, TRAINING, GraphSet
 from heron_core.graphs.manifest import HeldTensor, made_for
 from heron_core.labels import LabelSpec
+from heron_core.process.memory import need_memory
 from heron_core.spec.role import role_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import generator
@@ -29,11 +30,12 @@ class OnnxBackend:
 
     def __init__(self, graphs: GraphSet, spec: RunSpec, options: OnnxOptions | None = None) -> None:
         """BadReply: the graphs are another run's, or not what their manifest says. ModelError: the runtime cannot run
-        them. ConfigError: there is none."""
+        them. ConfigError: there is none. DataError: there is no memory for the tensors."""
         if graphs.manifest.made_for != made_for(spec):
             raise BadReply(
                 "the graphs are for another model or method than this run's; the server must export them for this run"
             )
+        need_memory(graphs.manifest.held_bytes, "the client's parts of the model", "take a machine with more")
         self._graphs, self._role, self._options = graphs, role_of(spec), options or OnnxOptions()
         self._manifest = graphs.manifest
         self._as_built = graphs.values()
@@ -133,7 +135,10 @@ class OnnxBackend:
         """The cut's tensors [B, ...] in evaluation mode."""
         if self._evaluation is None:  # most clients never evaluate
             self._evaluation = self._session(EVALUATION, self._graphs.evaluation)
-        return self._evaluation.run(self._fed(inputs), self._at_cut)
+        found = self._evaluation.run(self._fed(inputs), self._at_cut)
+        for name, array in zip(self._at_cut, found, strict=True):
+            self._check(name, array, len(inputs[0]))
+        return found
 
     def set_log_prior(self, log_prior_K: Vector) -> None:
         """Every loss from here on is of the logits + `log_prior_K`. ModelError: the graph does not take it."""
@@ -148,10 +153,28 @@ class OnnxBackend:
         given = {**self._fed(batch.inputs), **self._masks(batch), "labels": batch.labels}
         if self._manifest.prior:
             given["log_prior"] = self._prior_K
-        found = self._training.run(given, [*wanted, *(f"buffers.{name}" for name in self._changing)])
+        names = [*wanted, *(f"buffers.{name}" for name in self._changing)]
+        found = self._training.run(given, names)
+        for name, array in zip(names, found, strict=True):
+            self._check(name, array, batch.rows)
         for name, array in zip(self._changing, found[len(wanted) :], strict=True):
             np.copyto(self._held[name], array)
         return found[: len(wanted)]
+
+    def _check(self, output: str, array: Array, rows: int) -> None:
+        """Raises ModelError where the graph gives something else than its manifest says."""
+        kind, _, name = output.partition(".")
+        if kind == "activations":
+            fits = next(spec for spec in self.activations if spec.name == name).fits(array) and len(array) == rows
+        elif kind == "losses":
+            fits = array.dtype == np.float32 and array.shape == (rows,)
+        else:
+            fits = (array.dtype, array.shape) == (self._held[name].dtype, self._held[name].shape)
+        if not fits:
+            raise ModelError(
+                f"the server's graph gives {output} as {array.dtype} {list(array.shape)} for {rows} samples, which is "
+                "not what its manifest says; let the server export anew"
+            )
 
     def _fed(self, inputs: tuple[Array, ...]) -> dict[str, Array]:
         named = zip((f"inputs.{spec.name}" for spec in self.inputs), inputs, strict=True)

@@ -36,6 +36,11 @@ class TorchBackend:
     def __init__(self, model: SplitModel, role: Role, device: torch.device) -> None:
         self.modules, self._role = TorchModules(model, role, device), role
 
+    @property
+    def task_name(self) -> str:
+        """Such as classification."""
+        return self.modules.model.task.name
+
     def lint(self) -> tuple[str, ...]:
         """What is probably not meant in the client's parts of a user's own model, looked at anew.
 

@@ -74,7 +74,7 @@ class InputFacts(_message.Message):
     def __init__(self, name: _Optional[str] = ..., stored_dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., looked_at: _Optional[int] = ..., least: _Optional[_Iterable[float]] = ..., most: _Optional[_Iterable[float]] = ..., mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("run_id", "run_spec_json", "session_id", "heartbeat_s", "silence_s", "class_names", "warnings", "software")
+    __slots__ = ("run_id", "run_spec_json", "session_id", "heartbeat_s", "silence_s", "class_names", "warnings", "software", "graphs")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,7 @@ class JoinReply(_message.Message):
     CLASS_NAMES_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    GRAPHS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     run_spec_json: str
     session_id: str
@@ -91,7 +92,8 @@ class JoinReply(_message.Message):
     class_names: _containers.RepeatedScalarFieldContainer[str]
     warnings: _containers.RepeatedScalarFieldContainer[str]
     software: Software
-    def __init__(self, run_id: _Optional[str] = ..., run_spec_json: _Optional[str] = ..., session_id: _Optional[str] = ..., heartbeat_s: _Optional[float] = ..., silence_s: _Optional[float] = ..., class_names: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ..., software: _Optional[_Union[Software, _Mapping]] = ...) -> None: ...
+    graphs: str
+    def __init__(self, run_id: _Optional[str] = ..., run_spec_json: _Optional[str] = ..., session_id: _Optional[str] = ..., heartbeat_s: _Optional[float] = ..., silence_s: _Optional[float] = ..., class_names: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ..., software: _Optional[_Union[Software, _Mapping]] = ..., graphs: _Optional[str] = ...) -> None: ...
 
 class Beat(_message.Message):
     __slots__ = ("session_id", "round", "step", "term")
@@ -194,6 +196,14 @@ class FetchModelRequest(_message.Message):
     session_id: str
     version: int
     def __init__(self, session_id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class FetchGraphsRequest(_message.Message):
+    __slots__ = ("client_name", "graphs")
+    CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    GRAPHS_FIELD_NUMBER: _ClassVar[int]
+    client_name: str
+    graphs: str
+    def __init__(self, client_name: _Optional[str] = ..., graphs: _Optional[str] = ...) -> None: ...
 
 class StateChunk(_message.Message):
     __slots__ = ("manifest", "offset", "payload")

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class FederationServiceStub(object):
     """The Fed-Server. Every unary call carries a deadline. Errors carry the metadata entry `heron-reason`.
-    Every call but Join carries the session_id also as the metadata entry `heron-session`; where it is not one of the
+    Every call but Join and FetchGraphs carries the session_id also as the metadata entry `heron-session`; where it is not one of the
     caller's, nothing of the call is read: UNAUTHENTICATED (unknown_session). More open calls than one peer may have are
     RESOURCE_EXHAUSTED (busy): try again later.
     A request that is no message, or one of more than 64 KiB beside its payload and manifest, is INVALID_ARGUMENT
@@ -55,6 +55,11 @@ class FederationServiceStub(object):
                 request_serializer=heron__core_dot_pb_dot_v1_dot_federation__pb2.FetchModelRequest.SerializeToString,
                 response_deserializer=heron__core_dot_pb_dot_v1_dot_federation__pb2.StateChunk.FromString,
                 _registered_method=True)
+        self.FetchGraphs = channel.unary_stream(
+                '/heron.v1.FederationService/FetchGraphs',
+                request_serializer=heron__core_dot_pb_dot_v1_dot_federation__pb2.FetchGraphsRequest.SerializeToString,
+                response_deserializer=heron__core_dot_pb_dot_v1_dot_federation__pb2.StateChunk.FromString,
+                _registered_method=True)
         self.SubmitUpdate = channel.stream_unary(
                 '/heron.v1.FederationService/SubmitUpdate',
                 request_serializer=heron__core_dot_pb_dot_v1_dot_federation__pb2.UpdateChunk.SerializeToString,
@@ -69,7 +74,7 @@ class FederationServiceStub(object):
 
 class FederationServiceServicer(object):
     """The Fed-Server. Every unary call carries a deadline. Errors carry the metadata entry `heron-reason`.
-    Every call but Join carries the session_id also as the metadata entry `heron-session`; where it is not one of the
+    Every call but Join and FetchGraphs carries the session_id also as the metadata entry `heron-session`; where it is not one of the
     caller's, nothing of the call is read: UNAUTHENTICATED (unknown_session). More open calls than one peer may have are
     RESOURCE_EXHAUSTED (busy): try again later.
     A request that is no message, or one of more than 64 KiB beside its payload and manifest, is INVALID_ARGUMENT
@@ -94,6 +99,14 @@ class FederationServiceServicer(object):
 
     def FetchModel(self, request, context):
         """The client state of a version for this client, as a bundle: what is averaged, and what the server keeps for it. A version that is not the current one is ABORTED (stale_term).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FetchGraphs(self, request, context):
+        """The graphs that a client without torch runs, as a bundle of uint8 tensors, one for each file of docs/graphs.md in that order. As Join it
+        needs no session: clients with data of their own load that before they have one. Another hash than JoinReply's is ABORTED (stale_term).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,6 +144,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     request_deserializer=heron__core_dot_pb_dot_v1_dot_federation__pb2.FetchModelRequest.FromString,
                     response_serializer=heron__core_dot_pb_dot_v1_dot_federation__pb2.StateChunk.SerializeToString,
             ),
+            'FetchGraphs': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchGraphs,
+                    request_deserializer=heron__core_dot_pb_dot_v1_dot_federation__pb2.FetchGraphsRequest.FromString,
+                    response_serializer=heron__core_dot_pb_dot_v1_dot_federation__pb2.StateChunk.SerializeToString,
+            ),
             'SubmitUpdate': grpc.stream_unary_rpc_method_handler(
                     servicer.SubmitUpdate,
                     request_deserializer=heron__core_dot_pb_dot_v1_dot_federation__pb2.UpdateChunk.FromString,
@@ -151,7 +169,7 @@ def add_FederationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class FederationService(object):
     """The Fed-Server. Every unary call carries a deadline. Errors carry the metadata entry `heron-reason`.
-    Every call but Join carries the session_id also as the metadata entry `heron-session`; where it is not one of the
+    Every call but Join and FetchGraphs carries the session_id also as the metadata entry `heron-session`; where it is not one of the
     caller's, nothing of the call is read: UNAUTHENTICATED (unknown_session). More open calls than one peer may have are
     RESOURCE_EXHAUSTED (busy): try again later.
     A request that is no message, or one of more than 64 KiB beside its payload and manifest, is INVALID_ARGUMENT
@@ -228,6 +246,33 @@ class FederationService(object):
             target,
             '/heron.v1.FederationService/FetchModel',
             heron__core_dot_pb_dot_v1_dot_federation__pb2.FetchModelRequest.SerializeToString,
+            heron__core_dot_pb_dot_v1_dot_federation__pb2.StateChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchGraphs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/heron.v1.FederationService/FetchGraphs',
+            heron__core_dot_pb_dot_v1_dot_federation__pb2.FetchGraphsRequest.SerializeToString,
             heron__core_dot_pb_dot_v1_dot_federation__pb2.StateChunk.FromString,
             options,
             channel_credentials,

@@ -13,7 +13,7 @@ from heron_server.api.interceptor import ALL_SERVICES, Interceptor, Passing, Rep
 from heron_server.api.peer import Call, Context
 from heron_server.run.peer import Peer
 
-WITHOUT_SESSION = ("Join",)
+WITHOUT_SESSION = ("Join", "FetchGraphs")
 """RPCs of ours that a stranger may call; those of health and reflection are for everybody too."""
 MOST_OF_A_SESSION = 8
 """Open calls; a client has two or three."""

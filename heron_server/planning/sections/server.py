@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from heron_core.graphs.graph_set import GraphSet
 from heron_core.process.memory import total_memory, whose_memory
 from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.optimizer import schedule_text
@@ -39,6 +40,7 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
         ("aggregation", _aggregation(spec.federation)),
         ("a slow client", str(patience(spec, settings))),
         ("evaluation", _evaluation(evaluator, spec.evaluate_every)),
+        *_graphs(checked.graphs),
         *_checkpoints(settings.checkpoint_every),
     ])  # fmt: skip
 
@@ -46,6 +48,12 @@ def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun,
 def _evaluation(evaluator: str | None, every: int) -> str:
     rare = "" if every == 1 else f", after every {_ordinal(every)}round and the last"
     return f"{evaluator}{rare}" if evaluator else "none"
+
+
+def _graphs(graphs: GraphSet | None) -> list[tuple[str, str]]:
+    """What clients without torch get."""
+    size = sum(file.nbytes for file in graphs.files().values()) if graphs else 0
+    return [("graphs", f"{bytes_text(size)} for clients without torch, compared with torch here")] if graphs else []
 
 
 def _checkpoints(every: int) -> list[tuple[str, str]]:

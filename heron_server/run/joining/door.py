@@ -12,9 +12,10 @@ from heron_core.device import resolve_device
 from heron_core.errors import CheckpointError, DataError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.software import UNSAID, Software, differences
+from heron_core.wire.software import BY_GRAPHS, UNSAID, Software, differences
 from heron_server.config import ServerSettings
 from heron_server.run.joining.comparing import doubts
+from heron_server.run.joining.offer import Offer
 from heron_server.run.joining.reading import read_facts
 from heron_server.run.journal import Journal
 
@@ -39,12 +40,12 @@ class Door:
 
     def __init__(
         self, spec: RunSpec, settings: ServerSettings, classes: int, own: DataFacts | None, journal: Journal,
-        run_id: str,
+        run_id: str, offer: Offer,
     ) -> None:  # fmt: skip
         """`own`: facts of the server's test set, where it has one and clients bring their own data. Raises
         CheckpointError where that set's class names are not those of the run so far."""
         self._own_data, self._classes, self._check = spec.data.source == "client", classes, settings.check_inputs
-        self._journal, self._run_id = journal, run_id
+        self._journal, self._run_id, self._offer = journal, run_id, offer
         self._compared: tuple[str, DataFacts] | None = ("the server's test set", own) if own else None
         self.software = Software.here(resolve_device(settings.device).type)
         self._software: dict[str, Software] = {}
@@ -60,7 +61,9 @@ class Door:
         return self._journal.class_names
 
     def meet(self, request: pb.JoinRequest) -> Met:
-        """Looks at what the client says; changes nothing. Raises DataError where its data cannot be of this run."""
+        """Looks at what the client says; changes nothing. Raises DataError where its data cannot be of this run, and
+        ConfigError or JoinRefused where it has no torch and finds no graphs here."""
+        self._offer.check(request)
         if not self._own_data:
             return Met(may_enter=True)
         if not request.HasField("data") or request.data.run_id != self._run_id:
@@ -121,6 +124,8 @@ class Door:
             return
         self._software[name] = software
         found = [differences(self.software, software, name)]
+        if software.backend == BY_GRAPHS:
+            found.append(f"ONNX Runtime instead of torch at {name}")
         if not self._first and software.backend != UNSAID:
             self._first = name
         first, backend = self._first, self._software[self._first].backend if self._first else UNSAID

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 RPCS = {
-    "FederationService": ("Join", "Leave", "WatchRounds", "FetchModel", "SubmitUpdate"),
+    "FederationService": ("Join", "Leave", "WatchRounds", "FetchModel", "FetchGraphs", "SubmitUpdate"),
     "SplitService": ("PushActivations",),
 }
 Act = Callable[[Any, grpc.ServicerContext], Iterator[bytes]]

@@ -33,6 +33,7 @@ def push(transport: GrpcTransport) -> None:
 WAITS: dict[str, Wait] = {
     "Join": lambda transport: transport.join(pb.JoinRequest()),
     "FetchModel": lambda transport: transport.fetch_model(pb.FetchModelRequest(), lambda manifest: None),
+    "FetchGraphs": lambda transport: transport.fetch_graphs(pb.FetchGraphsRequest(), lambda manifest: None),
     "SubmitUpdate": lambda transport: transport.submit(pb.UpdateHeader(), MEGABYTES),
     "PushActivations": push,
     "Leave": lambda transport: transport.leave(pb.LeaveRequest()),

@@ -60,6 +60,7 @@ CALLS: dict[str, Callable[[GrpcTransport], object]] = {
     "Join": lambda transport: transport.join(pb.JoinRequest()),
     "WatchRounds": event_of,
     "FetchModel": fetched,
+    "FetchGraphs": lambda transport: transport.fetch_graphs(pb.FetchGraphsRequest(), lambda manifest: None),
     "SubmitUpdate": lambda transport: transport.submit(pb.UpdateHeader(), {}),
     "PushActivations": lambda transport: transport.open_push(split.FrameHeader()).receive(PATIENCE_S),
 }

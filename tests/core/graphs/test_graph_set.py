@@ -20,10 +20,10 @@ FROZEN: dict[str, Array] = {
 }
 
 
-def made() -> GraphSet:
+def made(training: bytes = b"training") -> GraphSet:
     """With one tensor that travels and two that do not."""
     constants = constants_of(FROZEN)
-    files = {"training.onnx": b"training", "evaluation.onnx": b"evaluation", "constants.bin": constants.data}
+    files = {"training.onnx": training, "evaluation.onnx": b"evaluation", "constants.bin": constants.data}
     manifest = Manifest(
         made_for=made_for(tiny.spec()), opset=18, inputs=(TensorSpec("input", (5,)),), labels=LabelSpec(count=3),
         activations=(TensorSpec("activations", (6,)),),
@@ -34,7 +34,7 @@ def made() -> GraphSet:
         ),
         files=stored_files(files),
     )  # fmt: skip
-    return GraphSet(manifest, b"training", b"evaluation", constants)
+    return GraphSet(manifest, training, b"evaluation", constants)
 
 
 def test_a_set_comes_back_from_its_folder_with_its_constants(tmp_path: Path) -> None:

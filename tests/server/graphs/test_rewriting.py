@@ -16,7 +16,7 @@ from heron_core.models.split_model import SplitModel
 from heron_core.models.tasks.classification import Classification
 from heron_server.graphs.compare import TOLERANCE
 from heron_server.graphs.examples import TRACED_ROWS, inputs_of
-from heron_server.graphs.export import refuse_backpropagation
+from heron_server.graphs.refusals import refuse_what_graphs_lack
 from heron_server.graphs.rewriting import Formulas, GivenMasks
 from heron_server.graphs.tracing import trace
 
@@ -89,9 +89,19 @@ def test_what_cannot_be_a_graph_is_refused(layer: type[nn.Module], said: str) ->
 @pytest.mark.parametrize("method", ["cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg"])
 def test_a_method_that_backpropagates_through_the_front_is_refused(method: str) -> None:
     with pytest.raises(ConfigError, match=f'"{method}" needs the gradient of the front'):
-        refuse_backpropagation(tiny.spec(method={"name": method, "local_steps": 4, "batch_size": 4}))
+        refuse_what_graphs_lack(tiny.spec(method={"name": method, "local_steps": 4, "batch_size": 4}))
+
+
+@pytest.mark.parametrize(("zo", "said"), [
+    ({"exact_stages": 1}, "method.zo.exact_stages = 1 needs the gradient of the front's last stages"),
+    ({"block_wise": True}, "method.zo.block_wise begins forward passes inside the front"),
+    ({"scope": "sample"}, 'method.zo.scope = "sample" gives each sample its own parameters'),
+])  # fmt: skip
+def test_an_estimator_that_needs_more_than_whole_passes_is_refused(zo: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"{said}.*or give every client torch"):
+        refuse_what_graphs_lack(tiny.spec(method={"zo": zo}))
 
 
 def test_heron_and_its_control_are_not() -> None:
     for method in ("heron", "frozen"):
-        refuse_backpropagation(tiny.spec(method={"name": method}))
+        refuse_what_graphs_lack(tiny.spec(method={"name": method}))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from google.protobuf.message import Message
-from links import CHECK, FETCH, JOIN, KINDS, LEAVE, PUSH, STREAMS_UP, SUBMIT, WATCH, Link
+from links import CHECK, FETCH, GRAPHS, JOIN, KINDS, LEAVE, PUSH, STREAMS_UP, SUBMIT, WATCH, Link
 from mutating import Mutator
 from players import Place, Player, Samples, Shape
 
@@ -22,7 +22,7 @@ Role = Literal["outsider", "member", "participant"]
 ROLES: tuple[Role, ...] = ("outsider", "member", "participant")
 HONEST, HOSTILE = 2, 6
 """Clients that are honest; participants that are not."""
-SHARES = {JOIN: 12, WATCH: 12, FETCH: 10, SUBMIT: 28, LEAVE: 5, PUSH: 30, CHECK: 3}
+SHARES = {JOIN: 12, WATCH: 12, FETCH: 10, GRAPHS: 4, SUBMIT: 26, LEAVE: 5, PUSH: 28, CHECK: 3}
 """Of the calls, in percent."""
 REJOIN_AFTER = 25
 """Calls in one session, unless a mutation has ended it before."""

@@ -26,13 +26,14 @@ KINDS: dict[str, type[Message]] = {
     FEDERATION + "Join": pb.JoinRequest,
     FEDERATION + "WatchRounds": pb.Beat,
     FEDERATION + "FetchModel": pb.FetchModelRequest,
+    FEDERATION + "FetchGraphs": pb.FetchGraphsRequest,
     FEDERATION + "SubmitUpdate": pb.UpdateChunk,
     FEDERATION + "Leave": pb.LeaveRequest,
     SPLIT + "PushActivations": split.ActivationFrame,
     HEALTH + "Check": health_pb2.HealthCheckRequest,
 }
 """Every RPC with the kind of its requests."""
-JOIN, WATCH, FETCH, SUBMIT, LEAVE, PUSH, CHECK = KINDS
+JOIN, WATCH, FETCH, GRAPHS, SUBMIT, LEAVE, PUSH, CHECK = KINDS
 STREAMS_UP = (WATCH, SUBMIT, PUSH)
 UNARY_DOWN = (JOIN, SUBMIT, LEAVE, CHECK)
 PATIENCE_S = 120.0

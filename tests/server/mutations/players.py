@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from links import CHECK, FETCH, JOIN, KINDS, LEAVE, PUSH, SUBMIT, WATCH, Answer, Link, Stream
+from links import CHECK, FETCH, GRAPHS, JOIN, KINDS, LEAVE, PUSH, SUBMIT, WATCH, Answer, Link, Stream
 
 from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
@@ -79,6 +79,7 @@ class Player:
             request.instance_key = self.key[::-1]
             self._keep(JOIN, [request.SerializeToString()])
             self._keep(CHECK, [b""])
+            self._keep(GRAPHS, [pb.FetchGraphsRequest(client_name=self.name, graphs="0" * 64).SerializeToString()])
             self._keep(LEAVE, [pb.LeaveRequest(session_id=reply.session_id, reason="enough").SerializeToString()])
         return answer
 

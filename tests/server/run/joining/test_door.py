@@ -15,6 +15,7 @@ from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.software import Software
 from heron_server.run.joining.door import Door
+from heron_server.run.joining.offer import Offer
 
 FRUIT = ["apfel", "birne", "kirsche"]
 OWN = {"source": "client"}
@@ -85,7 +86,7 @@ def test_a_test_set_with_other_classes_than_the_run_had_is_refused(start: Start)
     journal.class_names = tuple(FRUIT)
     own = DataFacts(("apfel", "birne", "zwetschge"), 3, ())
     with pytest.raises(CheckpointError, match="classes are apfel, birne, kirsche, and the server's test set has apfel"):
-        Door(tiny.spec(data=OWN), server.coordinator.settings, 3, own, journal, "r")
+        Door(tiny.spec(data=OWN), server.coordinator.settings, 3, own, journal, "r", Offer(tiny.spec(), None))
 
 
 def software(**changed: str) -> pb.Software:
