@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from integration.settings import METHODS
-from integration.settings import tables as method_tables
 from processes import Bench, Program, Relay, Server, free_address, spec_of
 
 from heron_simulator.simulator import simulate
@@ -17,8 +14,6 @@ pytestmark = pytest.mark.slow
 CLIENTS, ROUNDS = 3, 4
 PART_OF_A_ROUND_BYTES = 400_000
 """Of some 3 MB that three clients upload in one."""
-SOME_UPLOADS_BYTES = 100_000
-"""Of some 2 MB."""
 KILLED = -signal.SIGKILL
 
 IN_A_ROUND = ("round_began", "progress")
@@ -224,37 +219,3 @@ def test_cut_connection_is_restored_and_the_same_round_goes_on_with_the_same_bit
 
 def was_cut_off(client: Program) -> bool:
     return any("lost the server" in line for line in client.stderr)
-
-
-ON_THE_CLIENT_ALONE = (
-    "heron", "heron, micro-batches", "heron, block by block", "heron, sample by sample", "heron, cut gradients",
-)  # fmt: skip
-"""For these the server keeps what it keeps for heron, above, or for sflv2."""
-
-
-@pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """The address at which three client daemons look for one server after another."""
-    with Bench(tmp_path_factory.mktemp("clients")) as bench:
-        relay = bench.relay()
-        bench.clients(CLIENTS, relay.address, once=False, retry_for_s=0.0)
-        yield relay
-
-
-@pytest.mark.parametrize("setting", [setting for setting in METHODS if setting not in ON_THE_CLIENT_ALONE])
-def test_every_method_goes_on_with_the_undisturbed_bits_after_kill_9(bench: Bench, door: Relay, setting: str) -> None:
-    """Killed in the second round of three, once something of it has reached the server."""
-    federation = {"clients": CLIENTS, "min_clients": CLIENTS}
-    run = {"rounds": 3, "federation": federation, **method_tables(setting, local_steps=40, batch_size=16)}
-    first = bench.server(run)
-    door.lead_to(first.address())
-    first.event("round_began", round=2)
-    door.carries_up(1 if setting == "fedavg" else SOME_UPLOADS_BYTES)
-    first.kill()
-    assert first.last_event["event"] in IN_A_ROUND, "it ended between two rounds"
-
-    second = bench.server(run, "--resume")
-    door.lead_to(second.address())
-    summary = second.summary()
-    assert [record["participants"] for record in summary["history"]] == [CLIENTS] * 3
-    assert summary["model_sha256"] == simulate(spec_of(run)).summary["model_sha256"]

@@ -28,6 +28,29 @@ METHODS: dict[str, Tables] = {
     "heron, sample by sample": {**HERON, "zo": {"scope": "sample"}},
 }
 """Name of the setting -> its method table."""
+OPTIONS_TOGETHER: dict[str, Tables] = {
+    "slopes on the cut gradient": {
+        "method": {
+            "objective": "cut_gradient", "micro_batch": 4, "moments": "averaged", "mixing": True,
+            "zo": {"mu": 1e-2, "scope": "micro_batch"}, "optimizer": {"schedule": "linear", "warm_up": 3},
+        },
+        "server_optimizer": {"schedule": "cosine", "final": 0.3},
+        "averaged_back": {"decay": 0.9},
+        "federation": {"server_average": {"name": "fedadam"}},
+    },
+    "a head of the client's own": {
+        "method": {
+            "moments": "kept", "logit_adjustment": 1.0, "proximal": 0.1, "mixing": True,
+            "zo": {"mu": 1e-2, "exact_stages": 1}, "optimizer": {"schedule": "cosine"},
+        },
+        "data": {"partition": "dirichlet", "alpha": 0.3},
+        "server_optimizer": {"schedule": "linear", "warm_up": 3},
+        "averaged_back": {"decay": 0.9},
+        "guard": {"clip_gradient": 0.3},
+        "federation": {"aggregation": "norm_clipping", "clip_norm": 0.05, "server_average": {"name": "fedyogi"}},
+    },
+}  # fmt: skip
+"""Run files' tables: what skewed clients and other frameworks' users would set, as much at once as goes together."""
 
 
 def tables(setting: str, **method: Any) -> Tables:

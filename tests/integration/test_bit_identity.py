@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from integration import reference_loop
 from integration.references import LOOPS, reference_run
+from integration.settings import OPTIONS_TOGETHER
 
 from heron_core.spec.run_spec import RunSpec
 from heron_simulator.simulator import simulate
@@ -31,7 +32,7 @@ def spec_of(*, method: Tables | None = None, zo: Tables | None = None, **tables:
     """Two rounds of three clients with three steps each; a perturbation that float32 does not swallow."""
     chosen = {"local_steps": 3, "batch_size": 8, **(method or {})}
     if chosen.setdefault("name", "heron") == "heron":
-        chosen["zo"] = {"mu": 1e-2, **(zo or {})}
+        chosen["zo"] = {"mu": 1e-2, **chosen.get("zo", {}), **(zo or {})}
     if chosen["name"] == "fsl_sage" or chosen.get("auxiliary_update") == "aligned":
         chosen = {**ALIGNED, **chosen}
     return RunSpec.model_validate({"rounds": 2, "federation": {"clients": 3}, "method": chosen, **tables})
@@ -380,6 +381,14 @@ def test_an_exact_gradient_of_the_last_stages_gives_the_reference_bits(zo: Table
 )
 def test_steps_normalised_by_the_slopes_spread_give_the_reference_bits(method: Tables, zo: Tables) -> None:
     same_bits(method=method, zo={"normalise": True, **zo}, model={"trainable": "norm"})
+
+
+# -- many options at once ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", OPTIONS_TOGETHER)
+def test_options_together_give_the_reference_bits(setting: str) -> None:
+    same_bits(**OPTIONS_TOGETHER[setting])
 
 
 # -- server steps on mixed batches ---------------------------------------------------------------------------------
