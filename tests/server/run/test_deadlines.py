@@ -220,10 +220,11 @@ def test_a_client_that_does_not_go_on_with_its_evaluation_is_skipped(start: Star
     assert server.coordinator.finished and not late.heard("dropped")
 
 
-def test_at_a_deadline_whoever_is_missing_in_a_pool_loses_the_round_and_the_others_are_mixed(start: Start) -> None:
-    server = start(
-        rounds=1, federation={"clients": 3}, method={"name": "sflv2", "mixing": True}, server=SILENT_IS_FINE,
-    )  # fmt: skip
+@pytest.mark.parametrize("method", [{"name": "sflv2"}, {"objective": "cut_gradient"}], ids=str)
+def test_at_a_deadline_whoever_is_missing_in_a_pool_loses_the_round_and_the_others_are_mixed(
+    start: Start, method: dict[str, str]
+) -> None:
+    server = start(rounds=1, federation={"clients": 3}, method={**method, "mixing": True}, server=SILENT_IS_FINE)
     clients = server.clients("abc")
     a, absent, c = clients
     for client in clients:
