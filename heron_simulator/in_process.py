@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from heron_client.transport.carried import CarriedState
 from heron_client.transport.interface import Accept, PushStream, Transport
 from heron_client.transport.received import from_server
 from heron_core.arrays import Array
@@ -38,6 +39,7 @@ class InProcess(Transport):
         self._session_id = ""
         self._events: deque[pb.RoundEvent] = deque()
         self._cut: HeronError | None = None
+        self._carried = CarriedState()
 
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
         call = self._charges.call("Join")
@@ -49,6 +51,7 @@ class InProcess(Transport):
     def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
         self._session_id, self._cut = session_id, None
         self._events.clear()
+        self._carried.forget()
         call = self._charges.call("WatchRounds")
 
         def send(event: pb.RoundEvent) -> None:
@@ -59,6 +62,7 @@ class InProcess(Transport):
 
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
         if self._events:
+            self._carried.look_at(self._events[0])
             return self._events.popleft()
         if self._cut is not None:
             raise self._cut
@@ -72,6 +76,8 @@ class InProcess(Transport):
             self._coordinator.beat(self._peer, beat)
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
+        if (carried := self._carried.take(request.version, accept)) is not None:
+            return carried
         call = self._charges.call("FetchModel")
         call.up(request)
         state = self._coordinator.model(self._peer, request)

@@ -8,6 +8,8 @@ A round, as the product's client and server go through it:
 
   RoundBegins down | fetch: request up, client state down | opening up, Position down | local steps | update up
 
+A client state that is small comes with RoundBegins, and nothing is fetched.
+
 A micro-batch leaves once it is computed, and once three things allow it: the link is free; no more than `window`
 micro-batches are unacknowledged with it (two, or one where two are too large; one is acknowledged when it has arrived
 whole); the upload has credit (`slots` uploads in canonical order at first, one more with each that is consumed). Where
@@ -76,9 +78,9 @@ class Sent:
     """One client's messages of one round, as bytes on the wire."""
 
     fetch: int = 0
-    """Request of the client state."""
+    """Request of the client state; 0: none was made."""
     state: int = 0
-    """The client state that came down, all chunks."""
+    """The client state that came down: all chunks, or the RoundBegins that brought it."""
     opening: int = 0
     uploads: list[list[int]] = field(default_factory=list)
     """Micro-batches of each upload, in the order of uploads."""
@@ -140,8 +142,9 @@ class _Client:
         """Local steps computed, in fractions."""
         self._acknowledged: list[float] = []
         """When the client hears that each micro-batch has arrived."""
-        self._now = link.latency_s  # RoundBegins is here
-        self._now += link.up_s(sent.fetch) + link.down_s(sent.state) + 2 * link.latency_s
+        self._now = link.latency_s + link.down_s(sent.state)  # RoundBegins is here
+        if sent.fetch:
+            self._now += link.up_s(sent.fetch) + 2 * link.latency_s
         self._link_free = self._now
         if sent.opening:
             self._now += link.up_s(sent.opening) + 2 * link.latency_s

@@ -23,6 +23,8 @@ class RecordingTransport(Forwarding):
     def __init__(self, inner: Transport, recording: Recording) -> None:
         super().__init__(inner)
         self._recording, self._sent = recording, Sent()
+        self._carried: int | None = None
+        """Version of the client state that came with the round's beginning and has not been asked for."""
 
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
         event = self._inner.next_event(timeout_s)
@@ -34,11 +36,17 @@ class RecordingTransport(Forwarding):
             begins = event.round_begins
             by_rank = self._recording.setdefault((begins.term, begins.round), {})
             self._sent = by_rank.setdefault(begins.rank, Sent())
-        self._sent.down(event.ByteSize())
+            self._carried = begins.version if begins.HasField("state") else None
+        wire_bytes = self._sent.down(event.ByteSize())
+        if event.WhichOneof("event") == "round_begins" and self._carried is not None:
+            self._sent.state = wire_bytes
         return event
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
         arrays = self._inner.fetch_model(request, accept)
+        if self._carried == request.version:
+            self._carried = None
+            return arrays
         self._sent.fetch = self._sent.up(request.ByteSize())
         self._sent.state = sum(self._sent.down(chunk.message_bytes) for chunk in state_chunks(arrays))
         return arrays

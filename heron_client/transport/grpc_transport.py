@@ -15,6 +15,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from heron_client.transport.carried import CarriedState
 from heron_client.transport.grpc_reader import POLL_S, Outgoing, Reader, StreamEnded, translate
 from heron_client.transport.grpc_streams import FEDERATION, GrpcPush, GrpcWatch
 from heron_client.transport.handshake import why_refused
@@ -56,6 +57,7 @@ class GrpcTransport:
         self._stopped_at, self._joined_at = inf, -inf
         self._connect()
         self._watch: GrpcWatch | None = None
+        self._carried = CarriedState()
 
     def _connect(self) -> None:
         self._stamp = self._trust.stamp()
@@ -104,13 +106,16 @@ class GrpcTransport:
     def watch(self, session_id: str, heartbeat_s: float, silence_s: float) -> None:
         """As in Transport; events and beats have threads of their own."""
         self._silence_s = silence_s
+        self._carried.forget()
         self._watch = GrpcWatch(self._control, self._address, session_id, heartbeat_s)
 
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
         """As in Transport."""
         if self._watch is None:
             raise Unreachable(f"not connected to {self._address}")
-        return self._watch.next_event(timeout_s)
+        event = self._watch.next_event(timeout_s)
+        self._carried.look_at(event)
+        return event
 
     def report(self, term: int, round_number: int, step: int) -> None:
         """As in Transport."""
@@ -119,6 +124,8 @@ class GrpcTransport:
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
         """As in Transport; Unreachable once nothing has come for silence_s."""
+        if (carried := self._carried.take(request.version, accept)) is not None:
+            return carried
         return self._bundle("FetchModel", request, request.session_id, accept)
 
     def fetch_graphs(self, request: pb.FetchGraphsRequest, accept: Accept) -> dict[str, Array]:

@@ -55,7 +55,8 @@ class Transport(Protocol):
         ...
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
-        """The bundle's arrays; `accept` sees its manifest before anything is allocated.
+        """The bundle's arrays; `accept` sees its manifest before anything is allocated. Nothing is fetched where the
+        event by which the round began has brought them.
 
         ServerTensorError: not accepted, or not what the manifest says.
         """

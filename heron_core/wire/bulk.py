@@ -17,6 +17,14 @@ def state_chunks(arrays: Mapping[str, Array]) -> Iterator[Bulk[pb.StateChunk]]:
         yield Bulk(pb.StateChunk(manifest=manifest, offset=offset), parts)
 
 
+def whole_state(arrays: Mapping[str, Array], most_bytes: int) -> pb.StateChunk | None:
+    """FetchModel's answer as one message; None where it has more bytes than these."""
+    if sum(array.nbytes for array in arrays.values()) > most_bytes:
+        return None
+    payload = b"".join(part for _, parts in chunks(list(arrays.values())) for part in parts)
+    return pb.StateChunk(manifest=manifest_of(arrays), payload=payload)
+
+
 def update_chunks(header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> Iterator[Bulk[pb.UpdateChunk]]:
     """SubmitUpdate's request."""
     for offset, parts in chunks(list(arrays.values())):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
+from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.wire.frames import Bulk
 from heron_server.metrics.ledger import Direction, Kind, Ledger
 
@@ -27,7 +28,7 @@ class Tariff:
 
 TARIFFS = {
     "Join": Tariff("control", None, "control"),
-    "WatchRounds": Tariff(None, "control", "control"),
+    "WatchRounds": Tariff(None, "control", "client_state_down"),
     "FetchModel": Tariff("control", None, "client_state_down"),
     "FetchGraphs": Tariff("control", None, "control"),
     "SubmitUpdate": Tariff("client_state_up", "client_state_up", None),
@@ -72,5 +73,7 @@ class ChargedCall:
             return
         if isinstance(message, Bulk):
             self._ledger.charge(direction, message.message_bytes, kind, message.payload_bytes)
+        elif isinstance(message, pb.RoundEvent):
+            self._ledger.charge(direction, message.ByteSize(), kind, len(message.round_begins.state.payload))
         else:
             self._ledger.charge(direction, message.ByteSize())

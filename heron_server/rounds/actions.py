@@ -13,6 +13,8 @@ class Tell:
 
     session_id: str
     event: pb.RoundEvent
+    with_state: bool = False
+    """The client state that its round begins with goes with it, where that is small."""
 
     def __str__(self) -> str:
         return f"Tell({self.session_id}: {self.event.WhichOneof('event')})"

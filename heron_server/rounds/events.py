@@ -20,12 +20,12 @@ class Place:
     clients: int
 
 
-def round_begins(session_id: str, place: Place) -> Tell:
-    """A round trains on the client state of the round before."""
+def round_begins(session_id: str, place: Place, *, with_state: bool = False) -> Tell:
+    """A round trains on the client state of the round before. `with_state`: who is told may lack it."""
     begins = pb.RoundBegins(
         term=place.term, round=place.round, rank=place.rank, clients=place.clients, version=place.round - 1
     )
-    return Tell(session_id, pb.RoundEvent(round_begins=begins))
+    return Tell(session_id, pb.RoundEvent(round_begins=begins), with_state)
 
 
 def evaluation_begins(session_id: str, place: Place) -> Tell:

@@ -221,6 +221,6 @@ class Rounds(StoringRounds):
         begin, wait = ([self.members[n] for n in present if (n in participants) is taken] for taken in (True, False))
         return [
             OpenRound(self.term, number, participants),
-            *(events.round_begins(member.session_id, self._place(member)) for member in begin),
+            *(events.round_begins(member.session_id, self._place(member), with_state=True) for member in begin),
             *(self._waits(member) for member in wait),
         ]

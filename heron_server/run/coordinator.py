@@ -40,7 +40,7 @@ from heron_server.run.peer import Peer, check_name
 from heron_server.run.phases.make import make_phases
 from heron_server.run.phases.reporting_worker import ReportingWorker
 from heron_server.run.phases.training import Update
-from heron_server.run.sessions import Pushing, Sessions, Watcher
+from heron_server.run.sessions import Pushing, Sessions, Watcher, small_states
 from heron_server.run.standing import MOST_WORDS, Standing
 from heron_server.run.story import run_story
 from heron_server.storage.run_dir import RunDir
@@ -77,7 +77,7 @@ class Coordinator:
         self._phases = make_phases(
             spec, settings, trainer, self.states, self.ledger, self.checkpoints, self._worker, clock
         )
-        self.sessions = Sessions(self._rounds.members)
+        self.sessions = Sessions(self._rounds.members, small_states(self._rounds, self.states, self._journal))
         self._loop = Loop(self.run_id, self._rounds, self._phases, self.sessions, self._journal, clock)
         self.standing = Standing(self.run_id, self._rounds, self._phases, self.sessions, self.states, self._loop)
         self._deadlines = Deadlines(patience(spec, settings), self._rounds, self._phases)

@@ -39,6 +39,8 @@ class Journal:
         self._record: RoundRecord | None = None
         self._fetched: dict[str, int] = {}
         """Bytes of the client state that each client has fetched whole to evaluate it, and may train on next."""
+        self.up_to_date: frozenset[str] = frozenset()
+        """Who had fetched the client state that the round in progress began with, to evaluate it."""
         self._present: set[str] = set()
         """Names of connected clients."""
         self._long_rounds = long_rounds
@@ -120,6 +122,7 @@ class Journal:
         """A round is open. A participant that evaluated its client state has it already: that fetch was the round's."""
         for name in opened.participants:
             self.ledger.move("evaluation_down", "client_state_down", self._fetched.get(name, 0))
+        self.up_to_date = frozenset(self._fetched)
         self._fetched.clear()
         self.records.round_began(now)
         uploads = max(1, self._uploads_each) * len(opened.participants)

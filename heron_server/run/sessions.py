@@ -7,13 +7,20 @@ from dataclasses import dataclass
 
 from heron_core.errors import Busy, HeronError, NameTaken, UnknownSession
 from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.wire.bulk import whole_state
+from heron_core.wire.codec import CHUNK_BYTES
+from heron_server.aggregation.client_states import ClientStates
 from heron_server.rounds.actions import Fence, Tell
+from heron_server.rounds.machine import Rounds
 from heron_server.rounds.members import Member, Members
+from heron_server.run.journal import Journal
 from heron_server.run.peer import Peer, is_same_caller
 from heron_server.uploads.uploads import Send, Uploads
 
 SPARE = 16
 """Owners of ended sessions that are kept beside those of live ones, and as many again as there are live ones."""
+MOST_CARRIED_BYTES = 16 << 20
+"""Of client states that go with RoundBegins to all of a round's participants: they wait here until they are written."""
 SILENT = UnknownSession("this session was ended here after a silence; join again")
 TAKEN_OVER = NameTaken(
     "another process joined with this client's name and instance key and took its place; run one process per state_dir"
@@ -38,12 +45,27 @@ class Pushing:
     uploads: Uploads
     send: Send
 
+StateOf = Callable[[Member, int], pb.StateChunk | None]
+"""The client state of a version as this member gets it, where it is small and the member may lack it."""
+
+
+def small_states(rounds: Rounds, states: ClientStates, journal: Journal) -> StateOf:
+    """Those of one run: at most a chunk each, and MOST_CARRIED_BYTES for a round's participants together."""
+
+    def state_of(member: Member, version: int) -> pb.StateChunk | None:
+        if member.name in journal.up_to_date:
+            return None
+        most_bytes = min(CHUNK_BYTES, MOST_CARRIED_BYTES // len(rounds.lineup.participants))
+        return whole_state(states.of(version, rounds.table[member.name]), most_bytes)
+
+    return state_of
+
 
 class Sessions:
     """Beside the rounds machine's members: what it need not know."""
 
-    def __init__(self, members: Members) -> None:
-        self._members = members
+    def __init__(self, members: Members, state_of: StateOf = lambda member, version: None) -> None:
+        self._members, self._state_of = members, state_of
         self._watchers: dict[str, Watcher] = {}
         self._joined_by: dict[str, Peer] = {}
         """Who joined, for each session."""
@@ -72,7 +94,16 @@ class Sessions:
         """Sends an event to a session that listens."""
         watcher = self._watchers.get(tell.session_id)
         if watcher is not None:
-            watcher.send(tell.event)
+            watcher.send(self._with_state(tell) if tell.with_state else tell.event)
+
+    def _with_state(self, tell: Tell) -> pb.RoundEvent:
+        event = tell.event
+        state = self._state_of(self._members.of_session(tell.session_id), event.round_begins.version)
+        if state is None:
+            return event
+        begins = pb.RoundBegins(state=state)
+        begins.MergeFrom(event.round_begins)
+        return pb.RoundEvent(round_begins=begins)
 
     def fence(self, fence: Fence) -> None:
         """Cuts the event stream of a session that is not valid any more."""

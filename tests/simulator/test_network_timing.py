@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from heron_server.metrics.ledger import framed
@@ -27,6 +29,11 @@ def sent(uploads: int, gradients: int = 0, pieces: int = 1, size: int = 1) -> Se
 
 def test_without_uploads_a_round_is_four_latencies() -> None:
     assert seconds(sent(0)) == 4.0  # RoundBegins, request, client state, update
+
+
+def test_a_state_that_comes_with_round_begins_saves_its_round_trip() -> None:
+    assert seconds(replace(sent(0), fetch=0)) == 2.0
+    assert seconds(replace(sent(0), fetch=0), link=Link(1.0, down_bit_per_s=8.0)) == 3.0
 
 
 def test_uploads_go_out_two_a_round_trip() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from heron_client.transport.interface import PushStream
+from heron_client.transport.interface import Accept, PushStream
 from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
@@ -35,6 +35,9 @@ class Answers:
 
     def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
         return pb.SubmitUpdateReply()
+
+    def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
+        return {"front.w": np.zeros(25, np.float32)}
 
     def send(self, frame: Bulk[split.ActivationFrame]) -> None:
         self.frames.append(frame)
@@ -92,3 +95,18 @@ def test_what_evaluation_sends_is_no_rounds() -> None:
     sent = recording[1, 1][2]
     assert sent.uploads == [] and sent.opening == 0
     assert sent.update == sum(framed(chunk.message_bytes) for chunk in update_chunks(header, arrays))
+
+
+def test_a_state_that_comes_with_the_round_is_noted_once_and_no_fetch() -> None:
+    recording: Recording = {}
+    event = pb.RoundEvent()
+    event.CopyFrom(BEGINS)
+    event.round_begins.state.payload = bytes(100)
+    transport = RecordingTransport(Answers(event), recording)
+    transport.next_event(0)
+    for fetches in (0, 1):  # the second time it is fetched: an earlier attempt had taken what came
+        transport.fetch_model(pb.FetchModelRequest(session_id="s"), lambda manifest: None)
+        sent = recording[1, 1][2]
+        assert (sent.messages_up, bool(sent.fetch)) == (fetches, bool(fetches))
+        if not fetches:
+            assert sent.state == framed(event.ByteSize())

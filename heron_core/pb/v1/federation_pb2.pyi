@@ -126,18 +126,20 @@ class RoundEvent(_message.Message):
     def __init__(self, round_begins: _Optional[_Union[RoundBegins, _Mapping]] = ..., round_ends: _Optional[_Union[RoundEnds, _Mapping]] = ..., evaluation_begins: _Optional[_Union[EvaluationBegins, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., dropped: _Optional[_Union[Dropped, _Mapping]] = ...) -> None: ...
 
 class RoundBegins(_message.Message):
-    __slots__ = ("term", "round", "rank", "clients", "version")
+    __slots__ = ("term", "round", "rank", "clients", "version", "state")
     TERM_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     term: int
     round: int
     rank: int
     clients: int
     version: int
-    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., rank: _Optional[int] = ..., clients: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
+    state: StateChunk
+    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., rank: _Optional[int] = ..., clients: _Optional[int] = ..., version: _Optional[int] = ..., state: _Optional[_Union[StateChunk, _Mapping]] = ...) -> None: ...
 
 class RoundEnds(_message.Message):
     __slots__ = ("term", "round")

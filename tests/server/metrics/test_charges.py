@@ -23,6 +23,10 @@ def test_a_payload_goes_to_its_rpcs_kind_and_the_rest_to_control() -> None:
     assert ledger.client_state_up == len(PAYLOAD)
     charges.call("PushActivations").down(Bulk(split.PushEvent(), (PAYLOAD,)))
     assert ledger.cut_gradients_down == len(PAYLOAD)
+    begins = pb.RoundBegins(round=1, state=pb.StateChunk(payload=PAYLOAD))
+    for event in (pb.RoundEvent(round_begins=begins), pb.RoundEvent(waiting=pb.Waiting(reason="x"))):
+        charges.call("WatchRounds").down(event)
+    assert ledger.client_state_down == 2 * len(PAYLOAD)
 
 
 def test_frames_after_the_opening_are_left_to_who_takes_them() -> None:
