@@ -64,10 +64,6 @@ def _server_average(*names: str) -> Use:
 _ZO = _methods("heron", lambda m: m.name == "heron")
 _LEARNS = _methods("a method whose clients learn", lambda m: method_of(m).client_learns)
 _UPLOADS = _methods("a method that uploads activations", lambda m: method_of(m).uploads)
-_HEAD = _methods(
-    'a method that uploads activations, but for heron with objective = "cut_gradient"',
-    lambda m: method_of(m).uploads and not _on_cut_gradients(m),
-)
 _ONE_BACK = _methods(
     "a method whose server trains one back for all (sflv1 has one for each client, fedavg none)",
     lambda m: method_of(m).backs == "shared",
@@ -106,7 +102,7 @@ USERS: Mapping[str, Use] = {
     **_rule("server_optimizer"),
     "averaged_back": _ONE_BACK,
     "guard": _UPLOADS,
-    "model.auxiliary": _HEAD,
+    "model.auxiliary": _UPLOADS,
     "model.last_layers": _where("model.trainable", "last_n_layers"),
     "model.lora_rank": _where("model.trainable", "lora"),
     "model.weights_parts": Use(

@@ -19,10 +19,11 @@ WELL_BELOW = 0.7
 
 
 def auxiliary_losses(**method: Any) -> tuple[float, float]:
-    """Mean over the demo's clients: at the first local step, and at the last of the last round."""
+    """Mean over the demo's clients, with slopes of a head of their own: at the first local step, and at the last of the
+    last round."""
     tables = load_toml(DEMO_FILE)
     del tables["server"]
-    tables |= {"rounds": ROUNDS, "method": {**tables["method"], **method}}
+    tables |= {"rounds": ROUNDS, "method": {**tables["method"], "objective": "auxiliary", **method}}
     history = simulate(RunSpec.model_validate(tables)).summary["history"]
     return history[0]["client_loss_first"], history[-1]["client_loss_last"]
 
@@ -63,7 +64,8 @@ def client_losses(setting: str) -> tuple[float, float]:
         wanted["zo"] = {**method.get("zo", {}), "num_directions": 4}
     run = tables(setting, **wanted)
     if run["model"]["trainable"] == "all":
-        run["model"] = {"name": "mlp", "widths": [16, 16]}
+        stages = 1 + method.get("zo", {}).get("exact_stages", 0)
+        run["model"] = {"name": "mlp", "widths": [16] * (stages + 1), "cut": f"hidden{stages}"}
     spec = {"rounds": 3, "federation": {"clients": 1}, "server_optimizer": {"lr": 1e-4}, **run}
     history = simulate(RunSpec.model_validate(spec)).summary["history"]
     return history[0]["client_loss_first"], history[-1]["client_loss"]

@@ -100,7 +100,7 @@ def test_a_setting_is_refused_where_the_method_does_not_use_it_even_at_its_defau
         check(tables)
 
 
-@pytest.mark.parametrize("key", ["method.auxiliary_update", "method.logit_adjustment", "model.auxiliary"])
+@pytest.mark.parametrize("key", ["method.auxiliary_update", "method.logit_adjustment"])
 def test_slopes_on_the_cut_gradient_refuse_what_is_for_a_head(key: str) -> None:
     tables = nested({"method.objective": "cut_gradient", key: GIVEN[key]})
     with pytest.raises(ConfigError, match=rf'{key} is not used by heron with objective = "cut_gradient", only by'):
