@@ -26,7 +26,7 @@ BLUE, ORANGE, GREEN, GREY = "#1f5fa8", "#e07b1a", "#3a8f5c", "#8a8a8a"
 LOSSES: Sequence[Line] = (
     (lambda r: r["loss"], "evaluation", BLUE, "-"),
     (lambda r: r["server_loss"], "server, training", GREEN, "-"),
-    (lambda r: r["client_loss"], "clients, auxiliary", ORANGE, "-"),
+    (lambda r: r["client_loss"], "clients", ORANGE, "-"),
 )
 FEW_ROUNDS = 40
 """Up to here each round is marked."""

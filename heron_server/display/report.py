@@ -120,8 +120,8 @@ def _other_metric(name: str) -> Callable[[Summary], str]:
 
 _LOSSES: Sequence[Figure] = (
     ("loss", lambda s: number_text(s["loss"])),
-    ("auxiliary loss, first step", lambda s: _only(s["history"][:1], "client_loss_first")),
-    ("auxiliary loss, last step", lambda s: _only(s["history"][-1:], "client_loss_last")),
+    ("client loss, first step", lambda s: _only(s["history"][:1], "client_loss_first")),
+    ("client loss, last step", lambda s: _only(s["history"][-1:], "client_loss_last")),
     ("rounds", lambda s: f"{s['rounds_done']} of {s['rounds']}"),
     ("wall time", lambda s: seconds_text(s["wall_s"])),
 )

@@ -54,12 +54,13 @@ def test_demo_shows_its_results_beside_the_control_and_first_order_and_leaves_a_
 
     assert ["heron", "frozen", "cse_fsl"] in [line.split() for line in demo.stdout]
     rows = {re.split("  +", line.strip())[0]: line for line in demo.stdout}
-    for row in ("accuracy", "majority-class accuracy", "auxiliary head accuracy"):
+    for row in ("accuracy of the averaged back", "accuracy of the trained back", "majority-class accuracy"):
         assert rows[row].count("%") == 3, rows[row]
+    assert rows["auxiliary head accuracy"].count("%") == 2, "heron's slopes are on the server's loss: it has no head"
 
     spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo")
     summaries = [read_summary(bench), *(simulate(as_method(spec, name)).summary for name in ("frozen", "cse_fsl"))]
-    assert rows["accuracy"].split()[1::2] == [f"{100 * found['accuracy']:.2f}" for found in summaries]
+    assert rows["accuracy of the averaged back"].split()[5::2] == [f"{100 * found['accuracy']:.2f}" for found in summaries]
     for found in summaries:
         assert any(found["model_sha256"] in line for line in demo.stdout)
 
