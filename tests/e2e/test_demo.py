@@ -60,7 +60,8 @@ def test_demo_shows_its_results_beside_the_control_and_first_order_and_leaves_a_
 
     spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo")
     summaries = [read_summary(bench), *(simulate(as_method(spec, name)).summary for name in ("frozen", "cse_fsl"))]
-    assert rows["accuracy of the averaged back"].split()[5::2] == [f"{100 * found['accuracy']:.2f}" for found in summaries]
+    shown = rows["accuracy of the averaged back"].split()[5::2]
+    assert shown == [f"{100 * found['accuracy']:.2f}" for found in summaries]
     for found in summaries:
         assert any(found["model_sha256"] in line for line in demo.stdout)
 
