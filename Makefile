@@ -81,7 +81,7 @@ help:  ## this list
 	@touch $@
 
 .venv/.demo: .venv/.torch pyproject.toml
-	$(PIP) install -q -c constraints.txt -e ".[demo,plots]"
+	$(PIP) install -q -c constraints.txt -e ".[server,demo,plots]"
 	@touch $@
 
 .venv/.dev: .venv/.torch pyproject.toml

@@ -4,10 +4,17 @@ set -eu
 cd "$1"
 
 # Development files of torch. torch/bin keeps torch_shm_manager, which torch.multiprocessing starts.
-rm -rf torch/include torch/share torch/test torch/lib/*_test.so
-find torch/bin -type f ! -name torch_shm_manager -delete
+if [ -d torch ]; then
+    rm -rf torch/include torch/share torch/test torch/lib/*_test.so
+    find torch/bin -type f ! -name torch_shm_manager -delete
+    strip --strip-unneeded torch/lib/libtorch_cpu.so   # 90 MB of local symbols
+fi
+# Of ONNX Runtime what converts and tunes models, and a second copy for programs in C: Python's own has all of it.
+if [ -d onnxruntime ]; then
+    rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets
+    rm -f onnxruntime/capi/libonnxruntime.so.*
+fi
 find . -name '*.pyi' -delete
-strip --strip-unneeded torch/lib/libtorch_cpu.so   # 90 MB of local symbols
 find . -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -rf {} +
 
 # Of scikit-learn only the digits file is read, by its path.

@@ -27,7 +27,8 @@ COPY pyproject.toml deploy/prune.sh ./
 RUN --mount=type=bind,source=deploy/wheelhouse,target=/wheelhouse \
     --mount=type=cache,target=/root/.cache/pip \
     python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*p['dependencies'], *p['optional-dependencies']['plots'], sep='\n')" > requirements.txt \
+extras = [d for e in ('torch', 'onnx', 'export', 'server', 'plots') for d in p['optional-dependencies'][e]]; \
+print(*p['dependencies'], *(d for d in extras if not d.startswith('heron-sfl')), sep='\n')" > requirements.txt \
     && install="pip --python /opt/heron/bin/python install --no-compile --find-links /wheelhouse" \
     && $install -r requirements.txt && $install --no-deps scikit-learn \
     && ./prune.sh /opt/heron/lib/python3.11/site-packages \

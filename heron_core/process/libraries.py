@@ -13,9 +13,12 @@ AT_LEAST = re.compile(r"([\w.-]+)\s*>=\s*([\d.]+)")
 LIBRARIES = {
     "torch": "torch", "numpy": "numpy", "grpc": "grpcio", "grpc_health": "grpcio-health-checking",
     "google.protobuf": "protobuf", "pydantic": "pydantic", "safetensors": "safetensors", "typer": "typer",
-    "rich": "rich", "cryptography": "cryptography", "onnxruntime": "onnxruntime",
+    "rich": "rich", "cryptography": "cryptography", "onnxruntime": "onnxruntime", "onnx": "onnx",
+    "onnxscript": "onnxscript",
 }  # fmt: skip
 """Import name -> name to install."""
+PARTS = ("torch", "onnx", "server", "export")
+"""Extras that a client or a server is installed with."""
 CPU_BUILD = "--index-url https://download.pytorch.org/whl/cpu"
 STUBS = "heron_core.pb."
 """They refuse at import an older library than the one they were made for."""
@@ -35,7 +38,8 @@ def least_versions() -> dict[str, str]:
         wanted = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:
         return {}
-    return {match[1]: match[2] for line in wanted if (match := AT_LEAST.match(line)) and "extra ==" not in line}
+    ours = [line for line in wanted if "extra ==" not in line or line.partition("extra ==")[2].strip(" '\"") in PARTS]
+    return {match[1]: match[2] for line in ours if (match := AT_LEAST.match(line))}
 
 
 def how_to_install(name: str, anew: bool = False) -> str:

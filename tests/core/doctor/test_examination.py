@@ -54,7 +54,8 @@ def test_a_library_that_is_too_old_or_missing_is_named_with_the_command(
             raise metadata.PackageNotFoundError(name)
         return installed
 
-    monkeypatch.setattr(metadata, "requires", lambda name: ["grpcio>=1.80", "pytest>=8; extra == 'dev'"])
+    wanted = ["grpcio>=1.80; extra == 'server'", "pytest>=999; extra == 'dev'"]
+    monkeypatch.setattr(metadata, "requires", lambda name: wanted)
     monkeypatch.setattr(metadata, "version", version)
     with pytest.raises(ConfigError, match=r"^grpcio .* this Heron needs grpcio>=1\.80: .* install 'grpcio>=1\.80'$"):
         list(versions(("grpcio",)))
