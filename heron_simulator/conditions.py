@@ -8,6 +8,7 @@ from heron_core.spec.run_spec import MethodSpec, RunSpec
 from heron_core.wire.window import rows_together
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.macs import base_macs, step_macs
+from heron_server.planning.traffic import transfer_of
 from heron_simulator.faults import DroppingOut
 from heron_simulator.network_model import Compute, Figures, Link, Recording, figures, window_of
 from heron_simulator.recording import RecordingTransport
@@ -30,11 +31,11 @@ class Conditions:
     def figures(self, facts: ModelFacts, byte_budget: int) -> Figures:
         """Messages, and seconds of each round on the virtual clock."""
         method, network = self._spec.method, self._settings.network
-        whole_bytes = method.batch_size * facts.upload_bytes
+        whole_bytes = transfer_of(self._spec, facts).upload
         return figures(
             self.recording, link_of(network), compute_of(network, method, facts),
             local_steps=method.local_steps, upload_period=method.upload_period, byte_budget=byte_budget,
-            upload_bytes=whole_bytes, window=window_of(together_of(method, facts) * facts.upload_bytes),
+            upload_bytes=whole_bytes, window=window_of(whole_bytes * together_of(method, facts) // method.batch_size),
             mixing=method.mixing,
         )  # fmt: skip
 
@@ -74,4 +75,4 @@ def upload_shares(method: MethodSpec, facts: ModelFacts) -> tuple[float, ...]:
 
 def together_of(method: MethodSpec, facts: ModelFacts) -> int:
     """Rows of an upload that travel together."""
-    return rows_together(method.batch_size, method.micro_batch_rows, facts.upload_bytes)
+    return rows_together(method.batch_size, method.micro_batch_rows, facts.activation_bytes + facts.label_bytes)

@@ -16,13 +16,15 @@ import numpy as np
 
 from heron_client.compute.batch import Batch, Batches
 from heron_client.compute.client_state import ClientState
+from heron_client.compute.encoding import decoded, encoded
 from heron_client.compute.steps import make_stepper
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_core.arrays import Array, length_of
+from heron_core.spec.codec import CodecSpec
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec
-from heron_core.wire.activation_codec import codec_for, floating
-from heron_core.wire.codec import expected_batch
+from heron_core.wire.activation_codec import CODECS, floating
+from heron_core.wire.labels import packed
 from heron_core.wire.window import rows_together
 
 
@@ -49,20 +51,25 @@ class LocalRound:
     Drive `uploads()` to the end, then read `update()` and `figures`.
     """
 
-    def __init__(self, method: MethodSpec, seed: int, state: ClientState, batches: Batches) -> None:
-        self._method, self._state, self._batches = method, state, batches
+    def __init__(
+        self, method: MethodSpec, seed: int, state: ClientState, batches: Batches, codec: CodecSpec | None = None
+    ) -> None:
+        """`codec`: how uploads and cut gradients travel; None: as they are."""
+        codec = codec or CodecSpec()
+        self._method, self._seed, self._state, self._batches = method, seed, state, batches
         self._returns_cut_gradients = method_of(method).returns_cut_gradients
-        self._uploads, self._gradients = codec_for("uploads"), codec_for("cut_gradients")
-        self._cut = state.backend.activations
-        travels = (*self._uploads.travels(self._cut), state.backend.labels.tensor)
-        self._names = [spec.name for spec in travels]
-        row_bytes = sum(spec.bytes_per_sample for spec in travels)
+        self._packs = codec.labels == "packed"
+        self._uploads, self._gradients = CODECS[codec.uploads], CODECS[codec.cut_gradients]
+        tensors = (*state.backend.activations, state.backend.labels.tensor)
+        row_bytes = sum(spec.bytes_per_sample for spec in tensors)
         self._rows_together = rows_together(method.batch_size, method.micro_batch_rows, row_bytes)
-        self._together: list[list[Array]] = []
+        self._together: list[dict[str, Array]] = []
         """Small micro-batches that wait for those with which they travel."""
         self._stepper = make_stepper(method, seed, state)
         self._clock = _Stopwatch()
         self._sequence = 0
+        self._length = 0
+        """Of the newest upload's sequences, where they vary."""
         self.steps_done = 0
         self.figures = Figures()
 
@@ -70,7 +77,8 @@ class LocalRound:
         """Runs the local steps: yields each upload, and None after a micro-batch or a step that sends nothing yet.
 
         After an upload that wants gradients it computes on without them as far as it can; the None that it then yields
-        is answered with them, and their list is emptied. DataError: a loss is not finite.
+        is answered with them, and their list is emptied. DataError: a loss is not finite, or what its codec has no code
+        for. ServerTensorError: the answer is not what the codec of gradients gives.
         """
         for step in range(self._method.local_steps):
             self._clock.restart()
@@ -97,43 +105,46 @@ class LocalRound:
             except StopIteration as end:
                 loss: float = end.value
                 return loss
-            self._clock.stop()
-            came = yield self._upload(batch, step, number, activations) if activations else None
+            came = yield self._suspended(self._upload(batch, step, number, activations) if activations else None)
             self._clock.start()
-            answer = None if came is None else self._decoded(came)
+            answer = None if came is None else self._decoded(came, batch.rows)
             number += 1
+
+    def _suspended(self, upload: Upload | None) -> Upload | None:
+        """The same, with the clock stopped: whoever drives the step has it now."""
+        self._clock.stop()
+        return upload
 
     def _upload(self, batch: Batch, step: int, number: int, activations: list[Array]) -> Upload | None:
         """None while the micro-batch waits for others. Takes the activations out of their list: the suspended step
         shall not hold them."""
-        self._together.append([*self._uploads.encode(activations), batch.micro_batches[number].labels])
-        length = length_of(self._cut, activations)
+        backend = self._state.backend
+        labels = packed(batch.micro_batches[number].labels, backend.labels.tensor, self._packs)
+        path = (*batch.path, "upload", number)
+        self._together.append(encoded(self._uploads, backend, activations, labels, self._seed, *path))
+        self._length = length_of(backend.activations, activations)
         activations.clear()
         first, rows = number + 1 - len(self._together), self._method.micro_batch_rows
         if len(self._together) * rows < self._rows_together:
             return None
-        tensors = dict(zip(self._names, _joined(self._together), strict=True))
-        self._together = []
+        tensors, self._together = _joined(self._together), []
         waits = self._returns_cut_gradients and number == len(batch.micro_batches) - 1
-        back = expected_batch(self._gradients.travels(floating(self._cut)), batch.rows, length) if waits else ()
+        back = self._gradients.travels(floating(backend.activations), batch.rows, self._length) if waits else ()
         self._sequence += 1
         return Upload(
-            self._sequence - 1, step // self._method.upload_period, first * rows, batch.rows, tensors, back
-        )
+            self._sequence - 1, step // self._method.upload_period, first * rows, batch.rows, tensors, back,
+            self._length,
+        )  # fmt: skip
 
-    def _decoded(self, came: CutGradients) -> CutGradients:
-        """Takes the encoded gradients out of their list: whoever holds it shall not hold them."""
-        loss, encoded = came
-        gradients = self._gradients.decode(encoded, floating(self._cut), np.empty)
-        encoded.clear()
-        return loss, gradients
+    def _decoded(self, came: CutGradients, rows: int) -> CutGradients:
+        return decoded(self._gradients, self._state.backend, came, rows, self._length)
 
 
-def _joined(micro_batches: list[list[Array]]) -> list[Array]:
-    """Their tensors, row by row; one alone is handed on as it is."""
+def _joined(micro_batches: list[dict[str, Array]]) -> dict[str, Array]:
+    """Their tensors one behind the other, rows or blocks; one alone is handed on as it is."""
     if len(micro_batches) == 1:
         return micro_batches[0]
-    return [np.concatenate(parts) for parts in zip(*micro_batches, strict=True)]
+    return {name: np.concatenate([each[name] for each in micro_batches]) for name in micro_batches[0]}
 
 
 class _Stopwatch:

@@ -11,12 +11,13 @@ import numpy as np
 from heron_client.compute.backend import Backend
 from heron_client.compute.batch import Batches
 from heron_client.compute.client_state import ClientState
+from heron_client.compute.encoding import encoded
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.prior import adjust_logits
 from heron_client.config import ClientSettings
 from heron_client.uploads.upload import Upload
 from heron_core import data
-from heron_core.arrays import Array
+from heron_core.arrays import Array, length_of
 from heron_core.class_names import counted
 from heron_core.data.batches import BatchOrder
 from heron_core.data.facts import DataFacts, facts_of
@@ -24,7 +25,8 @@ from heron_core.data.own.remarks import doubts, notes
 from heron_core.data.source import Source
 from heron_core.process.console import printable
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.activation_codec import codec_for
+from heron_core.wire.activation_codec import CODECS
+from heron_core.wire.labels import packed
 
 log = logging.getLogger("heron.client")
 
@@ -86,7 +88,7 @@ class Workspace:
         self.state.load(state)
         method = self.spec.method
         batches = Batches(self._train, self._order, method, round_number, rank, self.spec.rounds)
-        return LocalRound(method, self.spec.seed, self.state, batches)
+        return LocalRound(method, self.spec.seed, self.state, batches, self.spec.codec)
 
     @property
     def num_held_out(self) -> int:
@@ -98,18 +100,22 @@ class Workspace:
         """Uploads that an evaluation takes."""
         return -(-self.num_held_out // self.spec.method.batch_size)
 
-    def evaluation_uploads(self, state: Mapping[str, Array]) -> Iterator[Upload]:
-        """The held-out samples' activations under `state`, one micro-batch a step; the last may be smaller."""
+    def evaluation_uploads(self, round_number: int, rank: int, state: Mapping[str, Array]) -> Iterator[Upload]:
+        """The held-out samples' activations under `state`, one micro-batch a step; the last may be smaller.
+
+        DataError: the codec has no code for them, as they are not finite.
+        """
         assert self._held_out is not None
         self.state.load(state)
-        codec = codec_for("evaluation")
-        names = [*(spec.name for spec in codec.travels(self._backend.activations)), self._backend.labels.tensor.name]
+        codec, backend = CODECS[self.spec.codec.evaluation], self._backend
         rows, total = self.spec.method.batch_size, len(self._held_out)
         for step, start in enumerate(range(0, total, rows)):
             inputs, labels = self._held_out.batch(np.arange(start, min(start + rows, total)))
-            encoded = codec.encode(self._backend.evaluation_activations(inputs))
-            tensors = dict(zip(names, [*encoded, labels], strict=True))
-            yield Upload(step, step, 0, len(labels), tensors)
+            labels = packed(labels, backend.labels.tensor, self.spec.codec.labels == "packed")
+            activations = backend.evaluation_activations(inputs)
+            path = ("round", round_number, "client", rank, "evaluation", step)
+            tensors = encoded(codec, backend, activations, labels, self.spec.seed, *path)
+            yield Upload(step, step, 0, len(labels), tensors, length=length_of(backend.activations, activations))
 
     @property
     def class_histogram_text(self) -> str:

@@ -277,7 +277,7 @@ class Runner:
         stream = self._transport.open_push(opening)
         try:
             yield from self._guarded(uploader.attach(stream, WAIT_S), assignment)
-            for upload in workspace.evaluation_uploads(state):
+            for upload in workspace.evaluation_uploads(assignment.round, assignment.rank, state):
                 yield from self._guarded(uploader.push(upload, WAIT_S), assignment)
             yield from self._guarded(uploader.settle(WAIT_S), assignment)
         finally:

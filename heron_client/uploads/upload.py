@@ -8,7 +8,7 @@ from heron_core.arrays import Array
 from heron_core.wire.codec import Expected
 
 CutGradients = tuple[float, list[Array]]
-"""The server's mean loss of a whole upload, and its gradient at the cut [B, ...], as it travels."""
+"""The server's mean loss of a whole upload, and its gradient at the cut, as it travels."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Upload:
     tensors: dict[str, Array]
     """What travels, by name: the cut's tensors [rows, ...] encoded, then `labels` [rows, ...]."""
     gradients: Expected = ()
-    """What comes back for the whole upload, encoded [B, ...], within the same local step; nothing: it does not wait."""
+    """What comes back for the whole upload, encoded, within the same local step; nothing: it does not wait."""
+    length: int = 0
+    """Of the sequences at the cut, where they vary in length."""
 
     @property
     def wants_gradients(self) -> bool:

@@ -140,5 +140,6 @@ class Uploader:
             )  # fmt: skip
             if number == 0:
                 header.row_start, header.batch_rows = upload.row_start, upload.batch_rows
+                header.length = upload.length
                 header.manifest.CopyFrom(manifest_of(upload.tensors))
             self._stream.send(Bulk(pb.ActivationFrame(header=header), parts))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, model_validator
 
 from heron_core.spec.averaged_back import AveragedBackSpec
+from heron_core.spec.codec import CodecSpec
 from heron_core.spec.data import DataSpec
 from heron_core.spec.kinds import (
     Count,
@@ -241,6 +242,7 @@ class RunSpec(Settings):
     """The server's first-order optimiser on the back; its state persists across rounds."""
     averaged_back: AveragedBackSpec = AveragedBackSpec()
     guard: GuardSpec = GuardSpec()
+    codec: CodecSpec = CodecSpec()
     federation: FederationSpec = FederationSpec()
     threads: ThreadSpec = ThreadSpec()
 

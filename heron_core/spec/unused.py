@@ -103,6 +103,15 @@ USERS: Mapping[str, Use] = {
     "averaged_back": _ONE_BACK,
     "guard": _UPLOADS,
     "model.auxiliary": _UPLOADS,
+    "codec.uploads": _UPLOADS,
+    "codec.cut_gradients": _methods(
+        "a method whose server returns cut gradients", lambda m: method_of(m).returns_cut_gradients
+    ),
+    "codec.evaluation": _where("data.source", "client"),
+    "codec.labels": Use(
+        'by a method that uploads activations, or with data.source = "client"',
+        lambda s: method_of(s.method).uploads or s.data.source == "client", lambda s: f"by {s.method.name}",
+    ),
     "model.last_layers": _where("model.trainable", "last_n_layers"),
     "model.lora_rank": _where("model.trainable", "lora"),
     "model.weights_parts": Use(

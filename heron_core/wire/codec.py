@@ -35,6 +35,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     pb.DTYPE_INT64: np.dtype("<i8"),
     pb.DTYPE_INT32: np.dtype("<i4"),
     pb.DTYPE_UINT8: np.dtype("u1"),
+    pb.DTYPE_UINT16: np.dtype("<u2"),
     pb.DTYPE_BOOL: np.dtype("?"),
 }
 CODES = {dtype.name: code for code, dtype in DTYPES.items()}

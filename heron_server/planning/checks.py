@@ -30,6 +30,7 @@ from heron_server.planning.constraints.check import check_constraints
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.measuring import measure_model
 from heron_server.planning.memory import Item, check_memory_limit, server_memory
+from heron_server.planning.traffic import transfer_of
 from heron_server.planning.warnings.long_rounds import LongRounds, long_rounds
 from heron_server.uploads.scheduler import upload_slots
 
@@ -81,12 +82,9 @@ def _check_settings(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) 
     """Whole uploads that the server holds at once, and its memory; raises ConfigError."""
     receives = method_of(spec.method).uploads or clients_evaluate(spec.data, settings)
     check_constraints(spec, settings, receives, facts)
-    upload_bytes = spec.method.batch_size * facts.upload_bytes
+    upload_bytes = transfer_of(spec, facts).upload
     slots = upload_slots(settings.byte_budget, upload_bytes, spec.federation.participants) if receives else 0
-    memory = server_memory(
-        spec.method, spec.server_optimizer, spec.federation, slots, facts,
-        averaged=spec.averaged_back.decay > 0, holds=settings.checkpoint_every > 1,
-    )  # fmt: skip
+    memory = server_memory(spec, slots, facts, holds=settings.checkpoint_every > 1)
     check_memory_limit(memory, settings.memory_limit)
     return slots, memory
 

@@ -11,7 +11,7 @@ from heron_core.data.facts import DataFacts
 from heron_core.labels import LabelSpec
 from heron_core.measures import Metric
 from heron_core.spec.methods import Part
-from heron_core.wire.activation_codec import codec_for, floating
+from heron_core.wire.activation_codec import floating
 
 
 @dataclass(frozen=True)
@@ -121,23 +121,18 @@ class ModelFacts:
 
     @property
     def activation_bytes(self) -> int:
-        """Of one sample at the cut, as it travels."""
-        return _bytes(codec_for("uploads").travels(self.activations))
+        """Of one sample at the cut, not encoded."""
+        return _bytes(self.activations)
 
     @property
     def gradient_bytes(self) -> int:
-        """Of one sample's gradient at the cut, as it travels. 0 where nothing there is floating point."""
-        return _bytes(codec_for("cut_gradients").travels(floating(self.activations)))
+        """Of one sample's gradient at the cut, not encoded. 0 where nothing there is floating point."""
+        return _bytes(floating(self.activations))
 
     @property
     def label_bytes(self) -> int:
         """Of one sample's labels."""
         return self.labels.tensor.bytes_per_sample
-
-    @property
-    def upload_bytes(self) -> int:
-        """Of one sample in an upload: activations and labels, to train or to be evaluated, whichever is more."""
-        return max(self.activation_bytes, _bytes(codec_for("evaluation").travels(self.activations))) + self.label_bytes
 
 
 def _bytes(specs: Iterable[TensorSpec]) -> int:

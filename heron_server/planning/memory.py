@@ -15,6 +15,7 @@ from heron_server.config import ServerSettings
 from heron_server.metrics.counts import EVALUATION_ROWS
 from heron_server.planning.client_state import StateTensor, client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
+from heron_server.planning.traffic import transfer_of
 from heron_server.text.units import bytes_text
 from heron_server.uploads.scheduler import fewest_slots
 
@@ -42,18 +43,16 @@ class Item:
     """Of it in a checkpoint."""
 
 
-def server_memory(
-    method: MethodSpec, optimizer: OptimizerSpec, federation: FederationSpec, slots: int, facts: ModelFacts, *,
-    averaged: bool = False, holds: bool = False,
-) -> list[Item]:  # fmt: skip
+def server_memory(spec: RunSpec, slots: int, facts: ModelFacts, *, holds: bool = False) -> list[Item]:
     """Everything that grows with the run's settings, the largest first; without Python, torch and the test set.
 
-    `optimizer`: the server's. `slots`: whole uploads that it holds at once, 0 where nobody sends any. `averaged`: is
-    there an averaged back? `holds`: is the last round held in memory where it is not saved?
+    `slots`: whole uploads that it holds at once, 0 where nobody sends any. `holds`: is the last round held in memory
+    where it is not saved?
     """
+    method, optimizer, federation = spec.method, spec.server_optimizer, spec.federation
     items = [_backs(method, optimizer, federation, facts), *_client_states(method, optimizer, federation, facts)]
-    items += [_averaged_back(facts)] if averaged else []
-    items += _uploads(method, federation, slots, facts) if slots else []
+    items += [_averaged_back(facts)] if spec.averaged_back.decay else []
+    items += _uploads(spec, slots, facts) if slots else []
     items.append(_work(method, facts))
     items += [_held(items)] if holds else []
     items.append(_checkpoint(items))
@@ -81,7 +80,7 @@ def byte_budget_problems(spec: RunSpec, byte_budget: int, facts: ModelFacts) -> 
     """Why the budget is too small for the uploads of a run that has some, if it is."""
     method, participants = spec.method, spec.federation.participants
     fewest = fewest_slots(participants, method.mixing)
-    needed = fewest * method.batch_size * facts.upload_bytes
+    needed = fewest * transfer_of(spec, facts).upload
     if byte_budget >= needed:
         return
     if method.mixing:
@@ -195,14 +194,19 @@ def _head_moments(method: MethodSpec, optimizer: OptimizerSpec, facts: ModelFact
     return [Item("the head's moments", slots * weights, formula, "the head", slots * weights)]
 
 
-def _uploads(method: MethodSpec, federation: FederationSpec, slots: int, facts: ModelFacts) -> list[Item]:
-    row, clients, drawn = method_of(method), federation.clients, federation.participants
-    upload, gradients = method.batch_size * facts.upload_bytes, method.batch_size * facts.gradient_bytes
+def _uploads(spec: RunSpec, slots: int, facts: ModelFacts) -> list[Item]:
+    method, row, transfer = spec.method, method_of(spec.method), transfer_of(spec, facts)
+    clients, drawn = spec.federation.clients, spec.federation.participants
     purpose = "" if row.uploads else ", for evaluation by the clients"
-    whose = f"{slots} of {bytes_text(upload)}, by server.byte_budget and the clients{purpose}"
-    items = [Item("uploads", slots * upload, whose, "server.byte_budget or method.batch_size")]
+    whose = f"{slots} of {bytes_text(transfer.upload)}, by server.byte_budget and the clients{purpose}"
+    items = [Item("uploads", slots * transfer.upload, whose, "server.byte_budget or method.batch_size")]
+    upload = method.batch_size * (facts.activation_bytes + facts.label_bytes)
+    gradients = method.batch_size * facts.gradient_bytes
+    if min(transfer.activations, transfer.evaluated) < method.batch_size * facts.activation_bytes:
+        items.append(Item("a decoded upload", upload, "as it is trained on or evaluated", "method.batch_size"))
     if row.returns_cut_gradients:
-        items.append(Item("cut gradients", drawn * gradients, f"{drawn} clients x {bytes_text(gradients)}, until "
+        down = transfer.cut_gradients
+        items.append(Item("cut gradients", drawn * down, f"{drawn} clients x {bytes_text(down)}, until "
                           "their next upload", "federation.clients or method.batch_size"))  # fmt: skip
     if method.mixing:
         pool = (drawn + 1) * (upload + gradients * row.returns_cut_gradients)

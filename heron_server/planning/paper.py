@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heron_core.spec.run_spec import MethodSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_server.planning.client_state import StateBytes, client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.traffic import round_traffic
 
 
-def paper_round_bytes(method: MethodSpec, facts: ModelFacts, participants: int) -> int:
+def paper_round_bytes(spec: RunSpec, facts: ModelFacts) -> int:
     """Of one round: activations, cut gradients, and the front's weights both ways; no head, buffers, labels or moments.
     fedavg, which is not in its tables: the whole model's weights both ways.
 
     Its HERON row of its vision table: 20 rounds x (12.207 GiB + 5 clients x 2 x 75,840 x 4 B) = 244.197 GiB.
     """
-    traffic, state = round_traffic(method, facts, participants), state_bytes(client_state(method, facts))
-    weights = participants * (state.paper_up + state.paper_down)
+    traffic, state = round_traffic(spec, facts), state_bytes(client_state(spec.method, facts))
+    weights = spec.federation.participants * (state.paper_up + state.paper_down)
     return traffic.activations_up + traffic.cut_gradients_down + weights
 
 

@@ -1,13 +1,47 @@
-"""Payload of a round, as Heron charges it: counted from shapes, not run."""
+"""Payload of a transfer and of a round, as Heron charges it: counted from shapes and codecs, not run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from heron_core.spec.methods import method_of, uploads_per_round
-from heron_core.spec.run_spec import MethodSpec
+from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.activation_codec import CODECS, floating
+from heron_core.wire.codec import expected_bytes
+from heron_core.wire.labels import travelling
 from heron_server.planning.client_state import client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Payload bytes of one batch, of the longest sequences."""
+
+    activations: int
+    """Of an upload that trains."""
+    labels: int
+    cut_gradients: int
+    """Of an upload, where they are returned."""
+    evaluated: int
+    """The activations of an upload that is only evaluated."""
+
+    @property
+    def upload(self) -> int:
+        """Of a whole upload, to train or to be evaluated, whichever is more."""
+        return max(self.activations, self.evaluated) + self.labels
+
+
+def transfer_of(spec: RunSpec, facts: ModelFacts) -> Transfer:
+    """Of `method.batch_size` samples, in the run's micro-batches and codecs."""
+    rows, micro_rows, cut = spec.method.batch_size, spec.method.micro_batch_rows, facts.activations
+    length = next((tensor.shape[0] for tensor in cut if tensor.variable), 0)
+    up, down, evaluation = (CODECS[n] for n in (spec.codec.uploads, spec.codec.cut_gradients, spec.codec.evaluation))
+    return Transfer(
+        rows // micro_rows * expected_bytes(up.travels(cut, micro_rows, length)),
+        rows * travelling(facts.labels.tensor, spec.codec.labels == "packed").bytes_per_sample,
+        expected_bytes(down.travels(floating(cut), rows, length)),
+        expected_bytes(evaluation.travels(cut, rows, length)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,14 +62,15 @@ class Traffic:
         )
 
 
-def round_traffic(method: MethodSpec, facts: ModelFacts, participants: int) -> Traffic:
+def round_traffic(spec: RunSpec, facts: ModelFacts) -> Traffic:
     """Of one round in which all participants take every step."""
-    state = state_bytes(client_state(method, facts))
-    rows = participants * uploads_per_round(method) * method.batch_size
+    method, participants = spec.method, spec.federation.participants
+    state, each = state_bytes(client_state(method, facts)), transfer_of(spec, facts)
+    uploads = participants * uploads_per_round(method)
     return Traffic(
-        activations_up=rows * facts.activation_bytes,
-        labels_up=rows * facts.label_bytes,
-        cut_gradients_down=rows * facts.gradient_bytes if method_of(method).returns_cut_gradients else 0,
+        activations_up=uploads * each.activations,
+        labels_up=uploads * each.labels,
+        cut_gradients_down=uploads * each.cut_gradients if method_of(method).returns_cut_gradients else 0,
         client_state_up=participants * state.up,
         client_state_down=participants * state.down,
     )

@@ -51,7 +51,7 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
     return [
         model_section(spec.name, spec.model, method, facts),
         local_step_section(method, rounds, facts, change),
-        traffic_section(method, spec.federation.participants, rounds, facts),
+        traffic_section(spec, facts),
         server_section(spec, settings, checked, evaluated_by),
         memory_section(checked.memory, settings.memory_limit),
         disk_section(server_disk(spec, facts, checked.memory, settings.keep_checkpoints)),

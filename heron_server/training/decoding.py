@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,21 +11,28 @@ from torch import Tensor
 from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import TensorError
 from heron_core.models.split_model import SplitModel, Tensors
-from heron_core.wire.activation_codec import Purpose, codec_for, floating
+from heron_core.streams import Part
+from heron_core.wire.activation_codec import ActivationCodec, floating
+from heron_core.wire.labels import unpacked
 from heron_server.training.optimizers import to_arrays
 from heron_server.uploads.assembly import Upload
 
 
-def decoded(upload: Upload, purpose: Purpose, cut: Sequence[TensorSpec]) -> Upload:
+def decoded(upload: Upload, codec: ActivationCodec, cut: Sequence[TensorSpec]) -> Upload:
     """The upload with the cut's tensors; what need not be decoded stays in the upload's memory. Raises TensorError."""
-    encoded = [tensor.numpy() for tensor in upload.activations]
-    arrays = codec_for(purpose).decode(encoded, cut, _empty)
-    return Upload(upload.number, tuple(map(torch.from_numpy, arrays)), upload.labels_B)
+    encoded, rows = [tensor.numpy() for tensor in upload.activations], len(upload.labels_B)
+    arrays = codec.decode(encoded, cut, rows, _empty, length=upload.length, parts=upload.parts)
+    return replace(upload, activations=tuple(map(torch.from_numpy, arrays)), parts=1)
 
 
-def checked(model: SplitModel, client: str, upload: Upload, purpose: Purpose) -> Upload:
+def checked(model: SplitModel, client: str, upload: Upload, codec: ActivationCodec) -> Upload:
     """The upload decoded. Raises TensorError also for NaN, Inf, or integers or labels out of range."""
-    upload, whose = decoded(upload, purpose, model.activations), f"client {client!r}, upload {upload.number}"
+    whose = f"client {client!r}, upload {upload.number}"
+    labels = unpacked(upload.labels_B.numpy(), model.uploaded[-1])
+    try:
+        upload = replace(decoded(upload, codec, model.activations), labels_B=torch.from_numpy(labels))
+    except TensorError as error:
+        raise TensorError(f"{whose}: {error}; check that both sides run the same Heron") from None
     model.check_labels(upload.labels_B)
     for spec, tensor in zip(model.activations, upload.activations, strict=True):
         # One cheap pass: a NaN or Inf anywhere makes the sum NaN or Inf. Only then look closely.
@@ -45,12 +53,20 @@ def moved(upload: Upload, device: torch.device) -> tuple[Tensors, Tensor]:
     return cut, upload.labels_B.to(device, non_blocking=True)
 
 
-def encoded_gradients(gradients: Sequence[Tensor], cut: Sequence[TensorSpec]) -> Mapping[str, Array]:
-    """What goes down for the gradients of the cut's floating-point tensors [B, ...]: copies, row-major, by name."""
-    specs, codec = floating(cut), codec_for("cut_gradients")
+def encoded_gradients(
+    gradients: Sequence[Tensor], cut: Sequence[TensorSpec], codec: ActivationCodec, seed: int, *path: Part
+) -> Mapping[str, Array]:
+    """What goes down for the gradients of the cut's floating-point tensors [B, ...]: copies, row-major, by name.
+
+    `path` names the upload's random streams. TensorError: they are not finite, and the codec has no code for that.
+    """
+    specs = floating(cut)
     arrays = to_arrays({spec.name: gradient for spec, gradient in zip(specs, gradients, strict=True)})
-    names = [spec.name for spec in codec.travels(specs)]
-    return dict(zip(names, codec.encode(list(arrays.values())), strict=True))
+    try:
+        encoded = codec.encode(list(arrays.values()), specs, seed, *path, "cut_gradients")
+    except TensorError as error:
+        raise TensorError(f"the gradient at the cut: {error}; lower method.optimizer.lr") from None
+    return dict(zip(arrays, encoded, strict=True))
 
 
 def _empty(shape: tuple[int, ...], dtype: str) -> Array:

@@ -21,6 +21,7 @@ from heron_core.models.split_model import SplitModel
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import Part, generator, seeded_torch
+from heron_core.wire.activation_codec import CODECS
 from heron_server.training import guards
 from heron_server.training.backs import AveragedBack
 from heron_server.training.commands import Pooled
@@ -75,7 +76,7 @@ class MixedSteps:
         self, spec: RunSpec, model: SplitModel, device: torch.device, back: Trainee, averaged: AveragedBack | None,
         head: TrainedHead | None, losses: RecentLosses,
     ) -> None:  # fmt: skip
-        self._averaged = averaged
+        self._averaged, self._codec = averaged, CODECS[spec.codec.uploads]
         self._seed, self._guard, self._wanted = spec.seed, spec.guard, method_of(spec.method).returns_cut_gradients
         self._model, self._device, self._back, self._head, self._losses = model, device, back, head, losses
         self.trainees = [back, *([head.trainee] if head is not None else [])]
@@ -97,7 +98,7 @@ class MixedSteps:
         refused: dict[int, Outcome | TensorError] = {}
         for each in pool:
             try:
-                upload = checked(self._model, each.client, each.upload, "uploads")
+                upload = checked(self._model, each.client, each.upload, self._codec)
             except TensorError as error:
                 refused[each.rank] = error
                 continue

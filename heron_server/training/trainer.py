@@ -22,7 +22,8 @@ from heron_core.models.split_model import SplitModel, activations_of, movable
 from heron_core.own_code import naming_users_code
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
-from heron_core.streams import seeded_torch
+from heron_core.streams import Part, seeded_torch
+from heron_core.wire.activation_codec import CODECS
 from heron_core.wire.codec import expected_of, mismatches
 from heron_server.metrics.counts import EVALUATION_ROWS, Counts
 from heron_server.training import guards
@@ -130,7 +131,7 @@ class Trainer:
         be used.
         """
         use_threads(self._spec.threads.server)
-        upload = checked(self._model, client, upload, "uploads")
+        upload = checked(self._model, client, upload, CODECS[self._spec.codec.uploads])
         activations, labels_B = moved(upload, self._device)
         leaves = guards.leaves(activations, self._method.returns_cut_gradients)
         batch = Batch(leaves, labels_B, f"client {client!r}, upload {upload.number}")
@@ -146,7 +147,7 @@ class Trainer:
                 loss = guards.finite_loss(self._model, back.module, batch)
                 if loss.requires_grad:
                     loss.backward()  # type: ignore[no-untyped-call]
-            returned = self._returned(upload.number, loss, guards.cut_gradients(batch))
+            returned = self._returned(loss, guards.cut_gradients(batch), upload.number, path)
             bound = self._spec.guard.clip_gradient
             norms = [guards.clip(t, guards.gradient_norm(self._model, t, batch), bound) for t in trainees]
             outlier = self._losses.is_outlier(rank, loss)
@@ -167,13 +168,17 @@ class Trainer:
         use_threads(self._spec.threads.server)
         self._rates.set((t.optimizer for t in self._mixed.trainees), round_number, pool[0].upload.number)
         trained = self._mixed.train(round_number, pool)
-        return [self._taken(each, found) for each, found in zip(pool, trained, strict=True)]
+        return [self._taken(round_number, each, found) for each, found in zip(pool, trained, strict=True)]
 
-    def _taken(self, each: Pooled, found: Outcome | TensorError) -> CutGradients | TensorError | None:
+    def _taken(self, of_round: int, each: Pooled, found: Outcome | TensorError) -> CutGradients | TensorError | None:
         if isinstance(found, TensorError):
             return found
         self._count_upload(each.client, each.rank, found.upload, found.loss, found.outlier)
-        return self._returned(each.upload.number, found.loss, found.gradients)
+        path = ("server", "round", of_round, "client", each.rank, "step", each.upload.number)
+        try:
+            return self._returned(found.loss, found.gradients, each.upload.number, path)
+        except TensorError as error:
+            return error
 
     def _count_upload(self, client: str, rank: int, upload: Upload, loss: Tensor, outlier: bool) -> None:
         if outlier:
@@ -184,11 +189,15 @@ class Trainer:
         if self._alignment is not None:
             self._alignment.buffers.keep(rank, upload)
 
-    def _returned(self, number: int, loss: Tensor, gradients: Sequence[Tensor]) -> CutGradients | None:
-        """What the method returns for an upload."""
+    def _returned(
+        self, loss: Tensor, gradients: Sequence[Tensor], number: int, path: Sequence[Part]
+    ) -> CutGradients | None:
+        """What the method returns for upload `number`; `path` names its random streams."""
         if not self._method.returns_cut_gradients:
             return None
-        return CutGradients(number, float(loss.detach()), encoded_gradients(gradients, self._model.activations))
+        codec = CODECS[self._spec.codec.cut_gradients]
+        encoded = encoded_gradients(gradients, self._model.activations, codec, self._spec.seed, *path)
+        return CutGradients(number, float(loss.detach()), encoded)
 
     def end_round(self, round_number: int, state: Mapping[str, Array], weights: Mapping[int, float]) -> RoundEnd:
         """Takes the aggregated client state; where each client has a back, the common one becomes their average.
@@ -225,7 +234,7 @@ class Trainer:
     @naming_users_code("the model", ModelError)
     def evaluate_upload(self, client: str, upload: Upload) -> Counts:
         """One batch of a client's held-out samples; never touches the back. Raises TensorError if it cannot be used."""
-        return self._count(checked(self._model, client, upload, "evaluation"))
+        return self._count(checked(self._model, client, upload, CODECS[self._spec.codec.evaluation]))
 
     @torch.inference_mode()
     def _count(self, upload: Upload) -> Counts:

@@ -13,7 +13,8 @@ from torch import Tensor
 from heron_core.arrays import TensorSpec
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
-from heron_core.wire.codec import BundleReceiver, check_manifest, expected_batch
+from heron_core.wire.activation_codec import CODECS, ActivationCodec
+from heron_core.wire.codec import BundleReceiver, Expected, check_manifest, expected_bytes
 
 MOST_REPEATED = 256
 """Frames of one stream that are here already. A client sends none: it goes on from Position."""
@@ -24,14 +25,38 @@ class UploadShape:
     """What uploads of one purpose look like."""
 
     tensors: tuple[TensorSpec, ...]
-    """Of one sample, as they travel: the activations encoded, then the labels."""
+    """Of one sample: the activations before they are encoded, then the labels as they travel."""
     batch_rows: int
     micro_rows: int
+    """That travel together: of one micro-batch or of several small ones, which are one to the assembly."""
+    codec: ActivationCodec = CODECS["raw"]
+    """Of the activations."""
+    encoded_rows: int = 0
+    """That are encoded together: of one micro-batch. 0: all that travel together."""
+
+    def parts(self, rows: int) -> int:
+        """So many rows have been encoded in so many parts: those of a smaller upload in one."""
+        each = self.encoded_rows or self.micro_rows
+        return 1 if rows % each else max(1, rows // each)
+
+    def travels(self, rows: int, length: int = 0) -> Expected:
+        """(name, dtype, shape) of each tensor of so many rows: of an upload, or of what travels together of it; its
+        parts stand one behind the other. `length`: of sequences that vary."""
+        *activations, labels = self.tensors
+        parts = self.parts(rows)
+        each = self.codec.travels(activations, rows // parts, length)
+        of_labels = CODECS["raw"].travels([labels], rows, length)
+        return [*((name, dtype, (parts * first, *rest)) for name, dtype, (first, *rest) in each), *of_labels]
 
     @property
     def size_bytes(self) -> int:
         """Of one whole upload, of the longest sequences."""
-        return self.batch_rows * sum(spec.bytes_per_sample for spec in self.tensors)
+        return expected_bytes(self.travels(self.batch_rows, self.longest))
+
+    @property
+    def longest(self) -> int:
+        """Of sequences that vary; 0 where none does."""
+        return next((spec.shape[0] for spec in self.tensors if spec.variable), 0)
 
 
 @dataclass(frozen=True)
@@ -41,8 +66,14 @@ class Upload:
     number: int
     """Within its round or evaluation, from 0."""
     activations: tuple[Tensor, ...]
-    """The cut's tensors [B, ...], in torch's own aligned memory: as they travelled, until the trainer decodes them."""
+    """The cut's tensors [B, ...], in torch's own aligned memory: as they travelled, micro-batch behind micro-batch,
+    until the trainer decodes them."""
     labels_B: Tensor
+    """Until then as they travelled, too."""
+    length: int = 0
+    """Of its sequences, where they vary."""
+    parts: int = 1
+    """Micro-batches that it came in."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +95,19 @@ class BufferPool:
     def __init__(self, shape: UploadShape) -> None:
         self._shape = shape
         self._free: list[list[Tensor]] = []
-        self._recycles = not any(spec.variable for spec in shape.tensors)
+        self._whole = shape.travels(shape.batch_rows, shape.longest)
+        self._recycles = not shape.longest
+        self._batch_rows = shape.batch_rows
+
+    def fits(self, shape: UploadShape) -> bool:
+        """Are uploads of this shape as large, whatever the micro-batches that they come in?"""
+        return self._whole == shape.travels(shape.batch_rows, shape.longest)
 
     def take(self, rows: int, length: int = 0) -> list[Tensor]:
-        """The uploaded tensors [rows, ...], uninitialised, in torch's own aligned memory; `length`: of sequences."""
+        """Room for an upload of so many rows: uninitialised, in torch's own aligned memory; `length`: of sequences."""
         if rows == self._shape.batch_rows and self._free:
             return self._free.pop()
-        return [torch.empty(rows, *s.sized(length), dtype=getattr(torch, s.dtype)) for s in self._shape.tensors]
+        return [torch.empty(size, dtype=getattr(torch, dtype)) for _, dtype, size in self._shape.travels(rows, length)]
 
     def give(self, upload: Upload) -> None:
         """The upload is consumed: nobody may look at its tensors any more."""
@@ -87,7 +124,7 @@ class Assembly:
         self.sequence = 0
         """Micro-batches received whole."""
         self._number = 0
-        self._rows = self._length = 0
+        self._rows = self._batch_rows = self._length = 0
         self._buffers: list[Tensor] = []
         self._receiver: BundleReceiver | None = None
         self._micro = 0
@@ -125,16 +162,19 @@ class Assembly:
         return self._finish() if self._receiver.complete else Taken()
 
     def _begin(self, header: pb.FrameHeader, origin: str) -> BundleReceiver:
-        shape = header.manifest.tensors[0].shape if header.manifest.tensors else ()
-        rows = int(shape[0]) if shape else 0
+        labels = header.manifest.tensors[-1].shape if header.manifest.tensors else ()
+        rows = int(labels[0]) if labels else 0
         self._check_rows(header, rows, origin)
-        length = self._check_length(header, origin)
-        check_manifest(header.manifest, expected_batch(self._shape.tensors, rows, length), origin)
+        self._check_length(header, origin)
+        wanted = self._shape.travels(rows, header.length)
+        check_manifest(header.manifest, wanted, origin)
         if not self._rows:
-            self._buffers = self._pool.take(header.batch_rows, length)
-            self._length = length
-        self._micro, self._label_bytes = rows, self._buffers[-1][:rows].numel() * self._buffers[-1].element_size()
-        return BundleReceiver([b[self._rows : self._rows + rows].numpy() for b in self._buffers], origin)
+            self._buffers = self._pool.take(header.batch_rows, header.length)
+            self._batch_rows, self._length = header.batch_rows, header.length
+        self._micro, self._label_bytes = rows, expected_bytes(wanted[-1:])
+        number = self._rows // rows
+        places = zip(self._buffers, (shape[0] for _, _, shape in wanted), strict=True)
+        return BundleReceiver([b[number * size : (number + 1) * size].numpy() for b, size in places], origin)
 
     def _check_rows(self, header: pb.FrameHeader, rows: int, origin: str) -> None:
         most = self._shape.batch_rows
@@ -146,28 +186,25 @@ class Assembly:
                 f"{origin}: expected rows {self._rows} to {self._rows + wanted} of the upload, got rows "
                 f"{header.row_start} to {header.row_start + rows}"
             )
-        if self._buffers and self._rows and header.batch_rows != len(self._buffers[0]):
-            raise TensorError(f"{origin}: the upload began with {len(self._buffers[0])} rows, got {header.batch_rows}")
+        if self._rows and header.batch_rows != self._batch_rows:
+            raise TensorError(f"{origin}: the upload began with {self._batch_rows} rows, got {header.batch_rows}")
 
-    def _check_length(self, header: pb.FrameHeader, origin: str) -> int:
+    def _check_length(self, header: pb.FrameHeader, origin: str) -> None:
         """How long the sequences of this upload are; 0 where none varies."""
-        at = next((i for i, spec in enumerate(self._shape.tensors) if spec.variable), None)
-        if at is None or at >= len(header.manifest.tensors):
-            return 0
-        longest, shape = self._shape.tensors[at].shape[0], header.manifest.tensors[at].shape
-        length = int(shape[1]) if len(shape) > 1 else 0
-        if not 1 <= length <= longest or (self._rows and length != self._length):
+        length, longest = header.length, self._shape.longest
+        if not min(1, longest) <= length <= longest or (self._rows and length != self._length):
             wanted = f"{self._length}, as in the upload's first micro-batch" if self._rows else f"1 to {longest}"
+            wanted = wanted if longest else "of no varying length, 0"
             raise TensorError(f"{origin}: the sequences of an upload must be {wanted} long, got {length}")
-        return length
 
     def _finish(self) -> Taken:
         self._receiver = None
         self.sequence += 1
         self._rows += self._micro
-        if self._rows < len(self._buffers[0]):
+        if self._rows < self._batch_rows:
             return Taken(self.sequence, self._label_bytes)
         *activations, labels_B = self._buffers
-        upload = Upload(self._number, tuple(activations), labels_B)
+        parts = self._shape.parts(self._batch_rows)
+        upload = Upload(self._number, tuple(activations), labels_B, self._length, parts)
         self._number, self._rows, self._buffers = self._number + 1, 0, []
         return Taken(self.sequence, self._label_bytes, upload)

@@ -48,6 +48,6 @@ def test_a_tables_own_keys_come_before_its_sub_tables() -> None:
     assert [table for table, _ in groupby(s.table for s in settings(SimulationFile))] == [
         "", "model", "data", "data.sensor", "data.table", "[data.table.columns]", "method",
         "method.zo", "method.alignment", "method.optimizer",
-        "server_optimizer", "averaged_back", "guard", "federation", "federation.server_average",
+        "server_optimizer", "averaged_back", "guard", "codec", "federation", "federation.server_average",
             "threads", "server", "simulate", "simulate.network",
     ]  # fmt: skip

@@ -34,7 +34,7 @@ def cse_fsl(spec, folder=None, shares=None):
                 gradient, z, y = backpropagation(run, c, round_, m, "auxiliary")
                 c.step(gradient)
                 if run.uploading(m):
-                    run.serve(z, y, c.rank, round_, m)
+                    run.serve(run.sent(z, c.rank, round_, m), y, c.rank, round_, m)
             run.served(round_, m)
         state = run.aggregate(clients, *both)
     return run.sha256(state)
@@ -54,6 +54,7 @@ def fsl_sage(spec, folder=None, shares=None):
                 gradient, z, y = backpropagation(run, c, round_, m, "auxiliary")
                 c.step(gradient)
                 if run.uploading(m):
+                    z = run.sent(z, c.rank, round_, m)
                     run.serve(z, y, c.rank, round_, m)
                     buffers.add(c.rank, z, y)
             run.served(round_, m)
@@ -82,14 +83,14 @@ def below_cut(c, z, gradients_at_cut):
 def with_cut_gradient(run, c, round_, m, back, rule):
     """One step of client and server together: activations up, the loss's gradient at the cut down."""
     z, y = up_to_cut(run, c, round_, m)
-    below_cut(c, z, run.serve(z, y, c.rank, round_, m, back, rule))
+    below_cut(c, z, run.serve(run.sent(z, c.rank, round_, m), y, c.rank, round_, m, back, rule))
 
 
 def with_mixed_gradients(run, clients, round_, m):
     """One step of all clients: activations up from everyone, and each one's own rows of the gradients down."""
     sent = [up_to_cut(run, c, round_, m) for c in clients]
     for c, (z, y) in zip(clients, sent, strict=True):
-        run.serve(z, y, c.rank, round_, m)
+        run.serve(run.sent(z, c.rank, round_, m), y, c.rank, round_, m)
     for c, (z, _), gradients in zip(clients, sent, run.served(round_, m), strict=True):
         below_cut(c, z, gradients)
 
@@ -156,7 +157,8 @@ def frozen(spec, folder=None, shares=None):
                     with torch.no_grad(), run.masks(c.rank, round_, m, k):
                         activations.append(cut(c.net["front"], x))
                 if run.uploading(m):
-                    run.serve(together(activations), torch.cat([y for _, y in pieces]), c.rank, round_, m)
+                    z = run.sent(together(activations), c.rank, round_, m)
+                    run.serve(z, torch.cat([y for _, y in pieces]), c.rank, round_, m)
             run.served(round_, m)
         state = run.aggregate(clients, *both)
     return run.sha256(state)

@@ -22,13 +22,13 @@ def heron_on_cut_gradients(spec, folder=None, shares=None):
             if run.method.mixing:
                 sent = [probes(run, c, round_, m) for c in clients]
                 for c, (z, y, _) in zip(clients, sent, strict=True):
-                    run.serve(z, y, c.rank, round_, m)
+                    run.serve(run.sent(z, c.rank, round_, m), y, c.rank, round_, m)
                 for c, (*_, found), g in zip(clients, sent, run.served(round_, m), strict=True):
                     c.step(gradient(run, found, g))
                 continue
             for c in clients:
                 z, y, found = probes(run, c, round_, m)
-                c.step(gradient(run, found, run.serve(z, y, c.rank, round_, m)))
+                c.step(gradient(run, found, run.serve(run.sent(z, c.rank, round_, m), y, c.rank, round_, m)))
         state = run.aggregate(clients, "front")
     return run.sha256(state)
 

@@ -44,6 +44,7 @@ def heron(spec, folder=None, shares=None):
                 c.step(gradient)
                 if not run.uploading(m):
                     continue
+                z = run.sent(z, c.rank, round_, m)
                 run.serve(z, y, c.rank, round_, m)
                 buffers.add(c.rank, z, y)
                 if head == "server" and not method.mixing:  # it learns from what the back learns from

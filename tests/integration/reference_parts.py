@@ -21,6 +21,8 @@ from heron_core.models import build_split_model
 from heron_core.models.digest import state_sha256
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import generator, seeded_torch
+from heron_core.wire.activation_codec import CODECS
+from heron_core.wire.activation_codec import floating as floating_specs
 
 
 def flat(tensors):
@@ -156,6 +158,26 @@ class Run:
     def uploading(self, m):
         return (m + 1) % self.method.upload_period == 0
 
+    def sent(self, z, rank, round_, m):
+        """A step's activations as the server has them: each micro-batch has been encoded by itself, and decoded."""
+        codec, step = CODECS[self.spec.codec.uploads], ("round", round_, "client", rank, "step", m)
+        pieces = zip(*(t.split(self.method.micro_batch_rows) for t in z), strict=True)
+        return together([
+            self.travelled(codec, self.model.activations, piece, *step, "upload", k) for k, piece in enumerate(pieces)
+        ])  # fmt: skip
+
+    def returned(self, gradients, rank, round_, m):
+        """The gradients at the cut as the client has them."""
+        codec, path = CODECS[self.spec.codec.cut_gradients], self.upload_path(rank, round_, m)
+        return self.travelled(codec, floating_specs(self.model.activations), gradients, *path, "cut_gradients")
+
+    def travelled(self, codec, specs, tensors, *path):
+        """Encoded, and decoded."""
+        arrays = [t.detach().contiguous().numpy() for t in tensors]
+        length = next((a.shape[1] for s, a in zip(specs, arrays, strict=True) if s.variable), 0)
+        encoded = codec.encode(arrays, specs, self.seed, *path)
+        return [torch.from_numpy(a) for a in codec.decode(encoded, specs, len(arrays[0]), np.empty, length=length)]
+
     def serve(self, z, y, rank, round_, m, back=None, rule=None):
         """One step on the back from one upload, Eq. 7; the mean loss's gradient at the cut is what it returns."""
         if self.method.mixing:
@@ -169,7 +191,7 @@ class Run:
         self.clip(back.parameters())
         self.step_server(rule, round_, m)
         self.average_back(back)
-        return [t.grad for t in floating(z)]
+        return self.returned([t.grad for t in floating(z)], rank, round_, m)
 
     def step_server(self, rule, round_, m):
         """At the rate of this upload's place among all that one client sends in the run."""
@@ -194,7 +216,8 @@ class Run:
         from integration.reference_mixing import train_on_pool
 
         pool, self.pool = self.pool, []
-        return train_on_pool(self, pool, round_, m, head, head_rule) if pool else []
+        returned = train_on_pool(self, pool, round_, m, head, head_rule) if pool else []
+        return [self.returned(g, rank, round_, m) for (rank, _, _), g in zip(pool, returned, strict=True)]
 
     def clip(self, params):
         """No upload's gradient is longer than the bound, if there is one."""

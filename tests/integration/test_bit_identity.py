@@ -409,3 +409,30 @@ def test_mixed_batches_of_drawn_clients_with_a_bound_and_batch_norm_give_the_ref
     tables: Tables = {"federation": federation, "guard": guard, "server_optimizer": LINEAR, **MODELS["batch_norm"]}
     tables["averaged_back"] = {"decay": 0.3}
     same_bits(method={"name": name, "mixing": True}, **tables)
+
+
+# -- codecs of the cut ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("codec", "method"),
+    [
+        ("bf16", {"auxiliary_update": "server", "upload_period": 2}), ("int8", {"micro_batch": 4}),
+        ("int8", {"name": "fsl_sage"}), ("int8", {"name": "frozen", "mixing": True}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_encoded_uploads_give_the_reference_bits(codec: str, method: Tables) -> None:
+    same_bits(method=method, codec={"uploads": codec}, **MODELS["mlp"])
+
+
+@pytest.mark.parametrize(
+    ("codec", "method"),
+    [
+        ("bf16", {"name": "sflv1"}), ("int8", {"name": "sflv2"}), ("int8", {"name": "sflv2", "mixing": True}),
+        ("int8", {"objective": "cut_gradient", "micro_batch": 4}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_encoded_uploads_and_cut_gradients_give_the_reference_bits(codec: str, method: Tables) -> None:
+    same_bits(method=method, codec={"uploads": codec, "cut_gradients": codec}, **MODELS["mlp"])

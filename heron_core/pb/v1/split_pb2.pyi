@@ -17,7 +17,7 @@ PURPOSE_TRAIN: Purpose
 PURPOSE_EVALUATE: Purpose
 
 class FrameHeader(_message.Message):
-    __slots__ = ("run_id", "session_id", "term", "round", "purpose", "step", "sequence", "row_start", "batch_rows", "manifest", "offset", "steps")
+    __slots__ = ("run_id", "session_id", "term", "round", "purpose", "step", "sequence", "row_start", "batch_rows", "manifest", "offset", "steps", "length")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class FrameHeader(_message.Message):
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     session_id: str
     term: int
@@ -42,7 +43,8 @@ class FrameHeader(_message.Message):
     manifest: _tensors_pb2.Manifest
     offset: int
     steps: int
-    def __init__(self, run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., term: _Optional[int] = ..., round: _Optional[int] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., step: _Optional[int] = ..., sequence: _Optional[int] = ..., row_start: _Optional[int] = ..., batch_rows: _Optional[int] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
+    length: int
+    def __init__(self, run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., term: _Optional[int] = ..., round: _Optional[int] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., step: _Optional[int] = ..., sequence: _Optional[int] = ..., row_start: _Optional[int] = ..., batch_rows: _Optional[int] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class ActivationFrame(_message.Message):
     __slots__ = ("header", "payload")

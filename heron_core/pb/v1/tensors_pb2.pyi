@@ -16,6 +16,7 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DTYPE_INT64: _ClassVar[DType]
     DTYPE_INT32: _ClassVar[DType]
     DTYPE_UINT8: _ClassVar[DType]
+    DTYPE_UINT16: _ClassVar[DType]
     DTYPE_BOOL: _ClassVar[DType]
 DTYPE_UNSPECIFIED: DType
 DTYPE_FLOAT32: DType
@@ -24,6 +25,7 @@ DTYPE_FLOAT16: DType
 DTYPE_INT64: DType
 DTYPE_INT32: DType
 DTYPE_UINT8: DType
+DTYPE_UINT16: DType
 DTYPE_BOOL: DType
 
 class TensorMeta(_message.Message):

@@ -27,6 +27,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *(pool_problems(spec.method, settings, facts) if spec.method.mixing else ()),
         *(byte_budget_problems(spec, settings.byte_budget, facts) if receives else ()),
         *learning.cut_gradients(spec.method, facts),
+        *learning.codecs(spec.codec, facts),
         *(probes.of_probes(spec.method, spec.model.name, facts) if is_zeroth_order else ()),
         *data.evaluation(spec.data.validation, settings),
         *data.evaluations(spec, settings),

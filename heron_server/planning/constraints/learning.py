@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from heron_core.spec.codec import CodecSpec
 from heron_core.spec.methods import method_of, moves, schedules
 from heron_core.spec.run_spec import MethodSpec, RunSpec
+from heron_core.wire.labels import travelling
 from heron_server.planning.facts import ModelFacts
 
 
@@ -90,6 +92,20 @@ def cut_gradients(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
             f"({', '.join(f'{s.name} {s.dtype}' for s in facts.activations)}); cut elsewhere, or take a method that "
             'returns none, such as heron with objective = "auxiliary"'
         )
+
+
+def codecs(codec: CodecSpec, facts: ModelFacts) -> Iterator[str]:
+    """A codec is for float32."""
+    of_floats = codec.model_dump(exclude={"labels"})
+    chosen = [f'codec.{purpose} = "{name}"' for purpose, name in of_floats.items() if name != "raw"]
+    others = [f"{s.name} {s.dtype}" for s in facts.activations if s.is_floating and s.dtype != "float32"]
+    if chosen and others:
+        yield f"{chosen[0]} is for float32, and the cut has {', '.join(others)}; remove it, or cast there"
+    if chosen and not facts.gradient_bytes:
+        whole = ", ".join(f"{s.name} {s.dtype}" for s in facts.activations)
+        yield f"{chosen[0]} is for float32, and nothing at the cut is floating point ({whole}); remove it"
+    if codec.labels == "packed" and travelling(facts.labels.tensor, True) == facts.labels.tensor:
+        yield f'codec.labels = "packed" is for ids and classes, up to 65,535, and labels are {facts.labels}; remove it'
 
 
 def schedule_ends(spec: RunSpec) -> Iterator[str]:

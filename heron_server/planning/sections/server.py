@@ -13,6 +13,7 @@ from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
 from heron_server.planning.checks import CheckedRun
 from heron_server.planning.memory import Item
+from heron_server.planning.traffic import transfer_of
 from heron_server.text.tables import Section
 from heron_server.text.units import bytes_text
 from heron_server.uploads.turns import patience
@@ -21,7 +22,7 @@ from heron_server.uploads.turns import patience
 def server_section(spec: RunSpec, settings: ServerSettings, checked: CheckedRun, evaluator: str | None) -> Section:
     """`evaluator`: who evaluates, in words; None where nobody does."""
     method, clients, drawn = spec.method, spec.federation.clients, spec.federation.participants
-    uploads, upload_bytes = uploads_per_round(method), method.batch_size * checked.facts.upload_bytes
+    uploads, upload_bytes = uploads_per_round(method), transfer_of(spec, checked.facts).upload
     steps, slots, decay = drawn * uploads, checked.slots, spec.averaged_back.decay
     who = f"{clients} clients" if drawn == clients else f"{drawn} of {clients} clients, drawn anew for each"
     received = [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heron_core.spec.run_spec import MethodSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_server.planning.client_state import StateTensor, client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.paper import paper_round_bytes
-from heron_server.planning.traffic import round_traffic
+from heron_server.planning.traffic import round_traffic, transfer_of
 from heron_server.text.tables import Section
 from heron_server.text.units import bytes_text
 
@@ -26,32 +26,36 @@ PAPER_CHARGE = (
 VARYING = "Sequences vary in length: activations and labels are counted at the full length, the most that can come."
 
 
-def traffic_section(method: MethodSpec, participants: int, rounds: int, facts: ModelFacts) -> Section:
+def traffic_section(spec: RunSpec, facts: ModelFacts) -> Section:
     """One transfer, each round and the whole run."""
-    activations, labels = method.batch_size * facts.activation_bytes, method.batch_size * facts.label_bytes
+    method, once = spec.method, transfer_of(spec, facts)
     tensors = client_state(method, facts)
-    state, a_round = state_bytes(tensors), round_traffic(method, facts, participants)
+    state, a_round = state_bytes(tensors), round_traffic(spec, facts)
 
-    def row(name: str, once: int | None, per_round: int) -> tuple[str, ...]:
-        return name, bytes_text(once), bytes_text(per_round), bytes_text(per_round * rounds)
+    def row(name: str, one: int | None, per_round: int) -> tuple[str, ...]:
+        return name, bytes_text(one), bytes_text(per_round), bytes_text(per_round * spec.rounds)
 
     rows = [
-        row("activations up", activations, a_round.activations_up),
-        row("labels up", labels, a_round.labels_up),
-        row("cut gradients down", method.batch_size * facts.gradient_bytes, a_round.cut_gradients_down),
+        row(f"activations up{_by(spec.codec.uploads)}", once.activations, a_round.activations_up),
+        row("labels up", once.labels, a_round.labels_up),
+        row(f"cut gradients down{_by(spec.codec.cut_gradients)}", once.cut_gradients, a_round.cut_gradients_down),
         row("client state up", state.up, a_round.client_state_up),
         row("client state down", state.down, a_round.client_state_down),
         row("all, as Heron charges", None, a_round.total),
-        row("as the paper charges", None, paper_round_bytes(method, facts, participants)),
+        row("as the paper charges", None, paper_round_bytes(spec, facts)),
     ]
     return Section(
-        f"Payload between the server and the {participants} clients of a round",
+        f"Payload between the server and the {spec.federation.participants} clients of a round",
         [cells for cells in rows if cells[2] != bytes_text(0)],
         ("", "one transfer", "each round", "whole run"),
         [*([VARYING] if any(s.variable for s in facts.activations) else []),
          f"The client state: {_places(tensors)}.", PAPER_CHARGE[method.name == "fedavg"],
          "Heron's ledger adds framing, heartbeats and calls as control, and evaluation by clients."],
     )  # fmt: skip
+
+
+def _by(codec: str) -> str:
+    return "" if codec == "raw" else f", {codec}"
 
 
 def _places(tensors: Sequence[StateTensor]) -> str:

@@ -7,7 +7,8 @@ from functools import partial
 
 from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.activation_codec import Purpose, codec_for
+from heron_core.wire.activation_codec import CODECS
+from heron_core.wire.labels import travelling
 from heron_core.wire.window import rows_together
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.aggregation.rules import RULES
@@ -27,17 +28,14 @@ def make_phases(
     checkpoints: Checkpoints, worker: ReportingWorker, clock: Callable[[], float],
 ) -> Phases:  # fmt: skip
     """Uploads as the method has them, in the order and within the budget of the settings."""
+    rows, micro, (*cut, labels) = spec.method.batch_size, spec.method.micro_batch_rows, trainer.uploaded
+    travel = (*cut, travelling(labels, spec.codec.labels == "packed"))
+    together = rows_together(rows, micro, sum(tensor.bytes_per_sample for tensor in trainer.uploaded))
     rules = UploadRules(
-        _upload_shape(spec, trainer, "uploads"), _upload_shape(spec, trainer, "evaluation"),
+        UploadShape(travel, rows, together, CODECS[spec.codec.uploads], micro),
+        UploadShape(travel, rows, rows, CODECS[spec.codec.evaluation], rows),
         uploads_per_round(spec.method), settings.byte_budget, settings.order, spec.method.mixing,
     )  # fmt: skip
     rule = RULES[spec.federation.aggregation].make(spec.federation)
     aggregation = partial(aggregate, aggregator=rule, states=states, trainer=trainer)
     return Phases(trainer, UploadDesk(rules, ledger, worker, clock), aggregation, checkpoints, worker)
-
-
-def _upload_shape(spec: RunSpec, trainer: Commands, purpose: Purpose) -> UploadShape:
-    method, (*activations, labels) = spec.method, trainer.uploaded
-    encoded = (*codec_for(purpose).travels(activations), labels)
-    row_bytes = sum(spec.bytes_per_sample for spec in encoded)
-    return UploadShape(encoded, method.batch_size, rows_together(method.batch_size, method.micro_batch_rows, row_bytes))

@@ -56,13 +56,13 @@ class UploadRules:
 
 
 class UploadDesk:
-    """Opens the uploads of each phase, over one pool of buffers for each shape of upload."""
+    """Opens the uploads of each phase, over one pool of buffers; phases whose uploads are alike share what is in it."""
 
     def __init__(
         self, rules: UploadRules, ledger: Ledger, worker: ReportingWorker, clock: Callable[[], float]
     ) -> None:
         self.rules, self._ledger, self._worker, self._clock = rules, ledger, worker, clock
-        self._pools = {shape: BufferPool(shape) for shape in (rules.shape, rules.evaluation_shape)}
+        self._pool = BufferPool(rules.shape)
 
     def open(
         self, phase: UploadPhase[T], purpose: split.Purpose, term: int, round_number: int, counts: Mapping[str, int]
@@ -70,7 +70,9 @@ class UploadDesk:
         """Takes `counts` uploads of each client, in the order of `counts`. Nothing is reported once they have ended."""
         rules, training = self.rules, purpose == split.PURPOSE_TRAIN
         shape = rules.shape if training else rules.evaluation_shape
-        pool = self._pools[shape]
+        if not self._pool.fits(shape):
+            self._pool = BufferPool(shape)  # one at a time, as the budget is for all
+        pool = self._pool
         assemblies = {name: Assembly(name, shape, count, training, pool) for name, count in counts.items()}
         slots = upload_slots(rules.byte_budget, shape.size_bytes, len(counts))
         order = rules.order if training else "arrival"

@@ -28,10 +28,13 @@ GIVEN: dict[str, Any] = {
     "server_optimizer": {"lr": 0.1},
     "model.auxiliary": "gap_linear",
     "guard": {"clip_gradient": 1.0},
+    "codec.uploads": "int8",
+    "codec.cut_gradients": "raw",
+    "codec.labels": "packed",
     "federation.server_average": {"name": "fedadam"},
     "averaged_back": {"decay": 0.0},
 }
-UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary", "guard"}
+UPLOADS = {"method.upload_period", "server_optimizer", "model.auxiliary", "guard", "codec.uploads", "codec.labels"}
 ONE_BACK = {"averaged_back", "method.mixing"}
 LEARNS = {"federation.server_average", "method.proximal", "method.moments", "method.optimizer"}
 ADJUSTS = {"method.logit_adjustment"}
@@ -39,8 +42,8 @@ USED = {
     "heron": {"method.zo", "method.objective", "method.auxiliary_update"} | LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
     "cse_fsl": LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
     "fsl_sage": {"method.alignment"} | LEARNS | UPLOADS | ONE_BACK,
-    "sflv1": LEARNS | UPLOADS,
-    "sflv2": LEARNS | UPLOADS | ONE_BACK,
+    "sflv1": {"codec.cut_gradients"} | LEARNS | UPLOADS,
+    "sflv2": {"codec.cut_gradients"} | LEARNS | UPLOADS | ONE_BACK,
     "fedavg": LEARNS | ADJUSTS,
     "frozen": {"method.running_statistics"} | UPLOADS | ONE_BACK,
 }
@@ -72,6 +75,7 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
       for key, used, unused in (("lr", "fedavgm", "plain"), ("momentum", "fedavgm", "fedadam"),
                                 ("beta1", "fedyogi", "fedavgm"), ("beta2", "fedadam", "fedavgm"),
                                 ("tau", "fedadam", "fedavgm"))),
+    ("codec.evaluation", "bf16", {"data.source": "client"}, {"data.source": "digits"}),
     ("data.holdout", 0.1, {"data.source": "client"}, {"data.source": "digits"}),
     ("data.holdout_by", "group", {"data.source": "client"}, {"data.source": "digits"}),
     ("data.table", {}, {"data.source": "client"}, {"data.source": "digits"}),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from plans import digits
+from plans import digits, facts_of
 
+from heron_core.arrays import TensorSpec
 from heron_core.errors import ConfigError
+from heron_core.labels import LabelSpec
+from heron_core.spec.codec import CodecSpec
 from heron_server.config import ServerSettings
+from heron_server.planning.constraints.learning import codecs
 from heron_server.planning.validate import describe
 
 JOINT = {"auxiliary_update": "zo"}
@@ -177,6 +182,23 @@ def test_what_goes_stage_by_stage_wants_a_front_of_stages(
     spec = digits(model={"name": "plain_net:net"}, method={"zo": zo})
     with pytest.raises(ConfigError, match=r"needs a front made of stages.*that of plain_net:net is a "):
         describe(spec, ServerSettings(device="cpu"))
+
+
+def test_a_codec_wants_float32_at_the_cut() -> None:
+    facts = facts_of(digits())
+    ids, wide, plain = TensorSpec("ids", (), "int64"), TensorSpec("z", (3,), "float64"), facts.activations
+
+    def said(*cut: TensorSpec, **codec: str) -> str:
+        return "; ".join(codecs(CodecSpec.model_validate(codec), replace(facts, activations=cut)))
+
+    assert said(*plain, ids, uploads="int8") == said(ids, wide) == ""
+    assert said(ids, evaluation="int8").startswith(
+        'codec.evaluation = "int8" is for float32, and nothing at the cut is floating point (ids int64); remove it'
+    )
+    assert 'codec.uploads = "bf16" is for float32, and the cut has z float64' in said(*plain, wide, uploads="bf16")
+    assert said(*plain, labels="packed") == ""
+    facts = replace(facts, labels=LabelSpec((2,), "float32"))
+    assert 'codec.labels = "packed" is for ids and classes' in said(*plain, labels="packed")
 
 
 @pytest.mark.parametrize(

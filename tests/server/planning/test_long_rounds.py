@@ -13,11 +13,12 @@ from heron_core.data.experiment import share_counts
 from heron_core.spec.run_spec import DataSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.checks import check_run
+from heron_server.planning.traffic import transfer_of
 from heron_server.planning.validate import describe
 from heron_server.planning.warnings.long_rounds import FAR, LongRounds, changed_by, class_distance, long_rounds
 
 SKEWED = {"partition": "dirichlet", "alpha": 0.3}
-UPLOAD = 32 * facts_of(digits()).upload_bytes
+UPLOAD = transfer_of(digits(), facts_of(digits())).upload
 SAID = "the clients' classes differ"
 
 

@@ -34,7 +34,7 @@ def resnet(clients: int, **method: Any) -> RunSpec:
 
 
 def items(spec: RunSpec, *, slots: int = 6) -> dict[str, int]:
-    counted = server_memory(spec.method, spec.server_optimizer, spec.federation, slots, facts_of(spec))
+    counted = server_memory(spec, slots, facts_of(spec))
     return {item.name: item.size_bytes for item in counted}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import toy_codecs
 from plans import FRONT, HEAD, facts_of, paper
 
 from heron_core.errors import ConfigError
@@ -13,18 +12,18 @@ from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.client_state import client_state, state_bytes
 from heron_server.planning.paper import paper_round_bytes
-from heron_server.planning.traffic import Traffic, round_traffic
+from heron_server.planning.traffic import Traffic, round_traffic, transfer_of
 from heron_simulator.simulator import simulate
 
 GIB = 1 << 30
 
 
 def traffic_of(spec: RunSpec) -> Traffic:
-    return round_traffic(spec.method, facts_of(spec), spec.federation.participants)
+    return round_traffic(spec, facts_of(spec))
 
 
 def paper_bytes_of(spec: RunSpec) -> int:
-    return paper_round_bytes(spec.method, facts_of(spec), spec.federation.participants)
+    return paper_round_bytes(spec, facts_of(spec))
 
 
 def test_the_papers_bytes() -> None:
@@ -101,19 +100,21 @@ def test_gradients_come_back_for_the_floats_of_the_cut_alone(tmp_path: Path, mon
     assert ledger["activations_up"] == 2 * 2 * 8 * (6 * 4 + 2 * 8) == traffic_of(spec).activations_up
 
 
-def test_bytes_and_the_budget_s_are_those_of_the_codec(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = RunSpec.model_validate({"rounds": 1, "method": {"name": "sflv2", "local_steps": 2, "batch_size": 8}})
-    whole, uploaded = traffic_of(spec), facts_of(spec).upload_bytes
+def test_bytes_and_the_budget_s_are_those_of_the_codec() -> None:
+    tables = {"rounds": 1, "method": {"name": "sflv2", "local_steps": 2, "batch_size": 8}}
+    plain = RunSpec.model_validate(tables)
+    spec = RunSpec.model_validate({**tables, "codec": {"uploads": "bf16", "cut_gradients": "int8"}})
     two_uploads = ServerSettings(device="cpu", byte_budget=2 * 8 * (16 * 4 * 4 * 2 + 8))
     with pytest.raises(ConfigError, match=r"server\.byte_budget must hold two whole"):
-        simulate(spec, settings=two_uploads)
-    toy_codecs.use(monkeypatch, "half", "uploads", "cut_gradients")
-    assert facts_of(spec).upload_bytes == uploaded, "what is evaluated travels as floats still"
-    toy_codecs.use(monkeypatch, "half", "evaluation")
-    assert 2 * 8 * facts_of(spec).upload_bytes == two_uploads.byte_budget
-    planned, ledger = traffic_of(spec), simulate(spec, settings=two_uploads).summary["ledger"]
+        simulate(plain, settings=two_uploads)
+    floats = transfer_of(plain, facts_of(plain)).upload
+    assert transfer_of(spec, facts_of(spec)).upload == floats, "what is evaluated travels as floats still"
+    spec = RunSpec.model_validate({**spec.model_dump(), "codec": {**spec.codec.model_dump(), "evaluation": "int8"}})
+    assert 2 * transfer_of(spec, facts_of(spec)).upload == two_uploads.byte_budget
+    whole, planned = traffic_of(plain), traffic_of(spec)
+    ledger = simulate(spec, settings=two_uploads).summary["ledger"]
     assert planned.activations_up == whole.activations_up // 2 == ledger["activations_up"]
-    assert planned.cut_gradients_down == whole.cut_gradients_down // 2 == ledger["cut_gradients_down"]
+    assert planned.cut_gradients_down == whole.cut_gradients_down // 128 * 34 == ledger["cut_gradients_down"]
 
 
 @pytest.mark.parametrize("name", ["heron", "cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg", "frozen"])

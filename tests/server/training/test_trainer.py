@@ -15,6 +15,7 @@ from heron_core.data.source import Source
 from heron_core.errors import ModelError, TensorError
 from heron_core.models.split_model import AssembledModel, SplitModel
 from heron_core.streams import seeded_torch
+from heron_core.wire.activation_codec import CODECS
 from heron_server.training.decoding import checked
 from heron_server.training.trainer import Trainer
 from heron_server.uploads.assembly import Upload
@@ -110,7 +111,7 @@ def test_unusable_uploads_are_refused_and_leave_the_back_untouched(harm: str, me
 
 def test_huge_but_finite_activations_are_not_mistaken_for_inf() -> None:
     big = Upload(0, (torch.full((4, 6), 3e38),), torch.zeros(4, dtype=torch.int64))
-    checked(tiny.mlp(), "edge-1", big, "uploads")
+    checked(tiny.mlp(), "edge-1", big, CODECS["raw"])
 
 
 def test_integer_activations_are_not_checked_for_nan() -> None:
@@ -119,7 +120,7 @@ def test_integer_activations_are_not_checked_for_nan() -> None:
         made.front, made.auxiliary, made.back, made.inputs, (TensorSpec("ids", (2,), "int64"),), made.task
     )
     sent = Upload(0, (torch.ones(4, 2, dtype=torch.int64),), torch.zeros(4, dtype=torch.int64))
-    checked(model, "edge-1", sent, "uploads")
+    checked(model, "edge-1", sent, CODECS["raw"])
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_integers_outside_their_vocabulary_and_odd_bools_are_refused(
     made = tiny.mlp()
     model = SplitModel(made.front, made.auxiliary, made.back, made.inputs, (spec,), made.task)
     with pytest.raises(TensorError, match=f"client 'edge-1', upload 0: {message}"):
-        checked(model, "edge-1", Upload(0, (sent,), torch.zeros(1, dtype=torch.int64)), "uploads")
+        checked(model, "edge-1", Upload(0, (sent,), torch.zeros(1, dtype=torch.int64)), CODECS["raw"])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

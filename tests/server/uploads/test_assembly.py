@@ -9,6 +9,7 @@ from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.pb.v1 import tensors_pb2
+from heron_core.wire.activation_codec import CODECS
 from heron_core.wire.codec import chunks, manifest_of
 from heron_server.uploads.assembly import MOST_REPEATED, Assembly, BufferPool, Taken, UploadShape
 
@@ -147,14 +148,15 @@ BAD: dict[str, tuple[Callable[[pb.FrameHeader], None], str]] = {
     "rows sent before": (set_field(row_start=0), r"expected rows 2 to 4 of the upload, got rows 0 to 2"),
     "another batch size": (set_field(batch_rows=6), r"an upload has 4 rows, got 6"),
     "no batch size": (set_field(batch_rows=0), r"an upload has 4 rows, got 0"),
-    "too few rows": (reshape(0, [1, 2, 3]), r"expected rows 2 to 4 of the upload, got rows 2 to 3"),
-    "a plague of rows": (reshape(0, [1 << 40, 2, 3]), r"expected rows 2 to 4"),
+    "too few rows": (reshape(0, [1, 2, 3]), r"tensor hidden must be float32 \[2, 2, 3\], got float32 \[1, 2, 3\]"),
+    "a plague of rows": (reshape(2, [1 << 40]), r"expected rows 2 to 4"),
     "another shape": (reshape(0, [2, 3, 2]), r"tensor hidden must be float32 \[2, 2, 3\], got float32 \[2, 3, 2\]"),
-    "a scalar": (reshape(0, []), r"expected rows 2 to 4 of the upload, got rows 2 to 2"),
-    "fewer labels": (reshape(2, [1]), r"tensor labels must be int64 \[2\], got int64 \[1\]"),
+    "a scalar": (reshape(2, []), r"expected rows 2 to 4 of the upload, got rows 2 to 2"),
+    "fewer labels": (reshape(2, [1]), r"expected rows 2 to 4 of the upload, got rows 2 to 3"),
     "another dtype": (retype, r"tensor hidden must be float32 \[2, 2, 3\], got float64 \[2, 2, 3\]"),
     "another name": (rename, r"missing \['labels'\], unknown \['targets'\]"),
     "another order": (swap, r"expected 3 tensors \['hidden', 'mask', 'labels'\], got 3 \['mask', 'hidden', 'labels'\]"),
+    "a length where none varies": (set_field(length=1), r"sequences of an upload must be of no varying length, 0 long"),
     "no manifest": (lambda h: h.ClearField("manifest"), r"got rows 2 to 2"),
     "a later chunk first": (set_field(offset=8), r"expected the chunk at byte 0, got the one at 8"),
 }
@@ -197,3 +199,33 @@ def test_an_upload_after_the_last_is_refused() -> None:
         take_all(assembled, frames(sequence))
     with pytest.raises(TensorError, match="expected upload 1 of 1, micro-batch 2, got upload 1"):
         take_all(assembled, frames(2))
+
+
+def test_blocks_of_an_encoded_upload_stand_one_behind_the_other_and_have_the_size_that_rows_and_length_give() -> None:
+    cut = (TensorSpec("words", (9, 5), variable=True), TensorSpec("mask", (9,), "bool", variable=True))
+    shape = UploadShape((*cut, TensorSpec("labels", (), "int64")), 4, 2, CODECS["int8"])
+    assembled = Assembly("edge-1", shape, 1, True, BufferPool(shape))
+    values, block = 2 * 3 * 5, 2 + 2 * 3 * 5
+    assert shape.size_bytes == 2 * (2 * 3 + 2 * 9 * 5 + 2 * 9) + 4 * 8
+
+    def send(number: int, size: int, length: int) -> Taken:
+        words, mask = np.full(size, number, np.uint8), np.zeros((2, 3), np.bool_)
+        arrays = {"words": words, "mask": mask, "labels": np.full(2, number)}
+        header = pb.FrameHeader(sequence=number, row_start=2 * number, batch_rows=4, length=length)
+        header.manifest.CopyFrom(manifest_of(arrays))
+        return assembled.take(header, memoryview(b"".join(a.tobytes() for a in arrays.values())), 1)
+
+    for size, length, message in (
+        (block + 1, 3, rf"tensor words must be uint8 \[{block}\], got uint8 \[{block + 1}\]"),
+        (values * 4, 3, "tensor words must be uint8"),
+        (block, 10, "must be 1 to 9 long, got 10"),
+        (block, 0, "must be 1 to 9 long, got 0"),
+    ):
+        with pytest.raises(TensorError, match=f"client 'edge-1'.*{message}"):
+            send(0, size, length)
+    send(0, block, 3)
+    with pytest.raises(TensorError, match="must be 3, as in the upload's first micro-batch long, got 2"):
+        send(1, block, 2)
+    upload = send(1, block, 3).upload
+    assert upload is not None and (upload.length, upload.parts) == (3, 2)
+    assert upload.activations[0].tolist() == [0] * block + [1] * block and upload.labels_B.tolist() == [0, 0, 1, 1]

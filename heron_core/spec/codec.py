@@ -1,0 +1,25 @@
+"""How the cut's tensors travel, as a run file says it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from heron_core.spec.kinds import Settings
+
+CodecName = Literal["raw", "bf16", "int8", "int4", "int2"]
+
+
+class CodecSpec(Settings):
+    """How float32 tensors at the cut travel. raw: as they are. bf16: 16 bits a value, rounded. int8, int4, int2: 8.5,
+    4.5 and 2.5 bits, rounded at random within the range of 32 consecutive values. Integers travel raw. A micro-batch is
+    encoded by itself, so that `method.micro_batch` then changes results."""
+
+    uploads: CodecName = "raw"
+    """Of the activations that train the back."""
+    cut_gradients: CodecName = "raw"
+    """Of the gradients that come back."""
+    evaluation: CodecName = "raw"
+    """Of the activations that clients send to be evaluated."""
+    labels: Literal["raw", "packed"] = "raw"
+    """Of the labels beside them. packed: classes or ids, up to 65,535 of them, in 1 or 2 bytes each; no result
+    changes."""

@@ -1,0 +1,34 @@
+"""Labels in as few bytes as hold them: what is a class or an id of a known number of them, up to 65535."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from heron_core.arrays import Array, TensorSpec
+from heron_core.labels import IGNORED
+
+SMALL = ("uint8", "uint16")
+
+
+def travelling(spec: TensorSpec, packs: bool) -> TensorSpec:
+    """How these labels travel: packed, the largest number of a dtype stands for IGNORED, so it holds one class less."""
+    if not packs or spec.dtype != "int64" or not spec.count:
+        return spec
+    return replace(spec, dtype=next((name for name in SMALL if spec.count <= np.iinfo(name).max), spec.dtype))
+
+
+def packed(labels: Array, spec: TensorSpec, packs: bool) -> Array:
+    """`labels` [B, ...] of `spec`, each a class or IGNORED, as they travel."""
+    dtype = travelling(spec, packs).dtype
+    return labels if dtype == spec.dtype else np.where(labels < 0, np.iinfo(dtype).max, labels).astype(dtype)
+
+
+def unpacked(labels: Array, spec: TensorSpec) -> Array:
+    """What `packed` was given, of what it gave."""
+    if labels.dtype.name == spec.dtype:
+        return labels
+    wide: Array = labels.astype(spec.dtype)
+    wide[labels == np.iinfo(labels.dtype).max] = IGNORED
+    return wide
