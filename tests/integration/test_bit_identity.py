@@ -417,22 +417,15 @@ def test_mixed_batches_of_drawn_clients_with_a_bound_and_batch_norm_give_the_ref
 @pytest.mark.parametrize(
     ("codec", "method"),
     [
-        ("bf16", {"auxiliary_update": "server", "upload_period": 2}), ("int8", {"micro_batch": 4}),
-        ("int8", {"name": "fsl_sage"}), ("int8", {"name": "frozen", "mixing": True}),
+        ({"uploads": "bf16"}, {"auxiliary_update": "server", "upload_period": 2}),
+        ({"uploads": "int8"}, {"micro_batch": 4}),
+        ({"uploads": "int2"}, {"name": "frozen", "mixing": True}),
+        ({"uploads": "int4"}, {"name": "fsl_sage"}),
+        ({"uploads": "int2", "cut_gradients": "bf16"}, {"name": "sflv1"}),
+        ({"uploads": "int4", "cut_gradients": "int2"}, {"name": "sflv2", "mixing": True}),
+        ({"uploads": "int8", "cut_gradients": "int4"}, {"objective": "cut_gradient", "micro_batch": 4}),
     ],
     ids=str,
 )  # fmt: skip
-def test_encoded_uploads_give_the_reference_bits(codec: str, method: Tables) -> None:
-    same_bits(method=method, codec={"uploads": codec}, **MODELS["mlp"])
-
-
-@pytest.mark.parametrize(
-    ("codec", "method"),
-    [
-        ("bf16", {"name": "sflv1"}), ("int8", {"name": "sflv2"}), ("int8", {"name": "sflv2", "mixing": True}),
-        ("int8", {"objective": "cut_gradient", "micro_batch": 4}),
-    ],
-    ids=str,
-)  # fmt: skip
-def test_encoded_uploads_and_cut_gradients_give_the_reference_bits(codec: str, method: Tables) -> None:
-    same_bits(method=method, codec={"uploads": codec, "cut_gradients": codec}, **MODELS["mlp"])
+def test_encoded_uploads_and_cut_gradients_give_the_reference_bits(codec: Tables, method: Tables) -> None:
+    same_bits(method=method, codec=codec, **MODELS["mlp"])
