@@ -56,11 +56,15 @@ def door(tmp_path_factory: pytest.TempPathFactory, folder: Path, cache: None) ->
 
 def over_grpc(bench: Bench, door: Relay, run: dict[str, Any], folder: Path) -> str:
     """The SHA-256 that a server and the three daemons come to."""
+    return str(summary_over_grpc(bench, door, run, folder)["model_sha256"])
+
+
+def summary_over_grpc(bench: Bench, door: Relay, run: dict[str, Any], folder: Path) -> dict[str, Any]:
     server = bench.server({**run, "server": {"data_folder": str(folder)}})
     door.lead_to(server.address())
     summary = server.summary()
     assert [record["participants"] for record in summary["history"]] == [CLIENTS] * run["rounds"]
-    return str(summary["model_sha256"])
+    return summary
 
 
 def simulated(run: dict[str, Any], folder: Path) -> str:
@@ -107,6 +111,20 @@ def test_an_averaged_back_over_grpc_equals_simulator_and_reference(bench: Bench,
     sha = over_grpc(bench, door, run, folder)
     assert simulated(run, folder) == sha
     assert reference_run(spec_of(run)) == sha
+
+
+def test_a_few_bits_over_grpc_equal_simulator_and_reference_and_the_ledger_counts_them(
+    bench: Bench, door: Relay, folder: Path
+) -> None:
+    method = {"name": "sflv2", "local_steps": 40, "batch_size": 16}
+    codec = {"uploads": "int8", "cut_gradients": "int4", "labels": "packed"}
+    run = {"rounds": 2, "federation": {"clients": CLIENTS, "min_clients": CLIENTS}, "method": method, "codec": codec}
+    before = door.carried()
+    summary = summary_over_grpc(bench, door, run, folder)
+    up, down = (now - earlier for now, earlier in zip(door.carried(), before, strict=True))
+    assert simulated(run, folder) == summary["model_sha256"] == reference_run(spec_of(run))
+    ledger = summary["ledger"]
+    assert ledger["wire_up"] == pytest.approx(up, rel=0.01) and ledger["wire_down"] == pytest.approx(down, rel=0.02)
 
 
 @pytest.mark.slow

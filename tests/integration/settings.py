@@ -47,6 +47,7 @@ OPTIONS_TOGETHER: dict[str, Tables] = {
         "server_optimizer": {"schedule": "linear", "warm_up": 3},
         "averaged_back": {"decay": 0.9},
         "guard": {"clip_gradient": 0.3},
+        "codec": {"uploads": "int8"},
         "federation": {"aggregation": "norm_clipping", "clip_norm": 0.05, "server_average": {"name": "fedyogi"}},
     },
 }  # fmt: skip
