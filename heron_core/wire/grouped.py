@@ -1,13 +1,16 @@
 """Numbers in 8 bits and fewer: consecutive values in groups of 32, each group with a range of its own.
 
 A value x is sent as a whole number c and read as step (c - zero): c is 0 to L = 2^bits - 1, and zero is where 0 lies in
-the group's range. A group without negative numbers, such as what a ReLU gives, has its whole range above 0.
-A group's 16 bits hold its step in 12 (8 of exponent, 4 of mantissa, rounded up) and zero in 4, in parts of L / 15.
-Every machine comes to the same bits: each operation is one IEEE operation on float32 or float64, or on integers.
+the group's range (ranges.py). A block has each group's range in 16 bits, and behind them the numbers of all groups; the
+last group is filled up with zeros. Of each CHUNK values the numbers lie as they are computed fastest: first the first
+four of every group, then the next four of every group. In 4 bits the first half of these takes each byte's lower bits
+and the second half its upper bits; in 2 bits so do four quarters.
+Every machine comes to the same bits: each operation is one IEEE operation on float32, or on integers.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,25 +18,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.arrays import Array
-from heron_core.errors import TensorError
+from heron_core.wire import ranges
+from heron_core.wire.ranges import FOUR, GROUP
 
-GROUP = 32
 CHUNK = 1 << 16
 """Values that are worked on at once, so that they stay in the processor's cache."""
-PLACES = 15
-"""Zero lies at one of PLACES + 1 places of a range."""
-SMALLEST_STEP = 2.0**-110
+TILE = 1 << 13
+"""Values after which the random bytes are used again, each flipped by another random byte."""
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
-Ranges = NDArray[np.uint16]
+
+
+class _Room(threading.local):
+    """A thread's own memory for one chunk: made once, as the system takes larger pieces back each time."""
+
+    def __init__(self) -> None:
+        self.floats = np.empty(CHUNK, np.float32)
+        self.numbers = np.empty(CHUNK, np.uint16)
+
+
+_room = _Room()
 
 
 @dataclass(frozen=True)
 class Grouped:
     """float32 in `bits` bits each. With r = max(0, x) - min(0, x) over a group, |decoded - x| <= 1.22 r / L for each x
-    of it (1.07 r / L where none or all are negative), or 2^-109 where that is more.
+    of it (1.07 r / L where none or all are negative), or 2^-108 where that is more.
 
-    x is rounded up or down at random, so that what is read is x on average, to 1/512 of a step.
+    x is rounded up or down at random, so that what is read is x on average, to 1/512 of a step; any two values are
+    rounded independently of each other.
     """
 
     bits: int
@@ -41,136 +54,98 @@ class Grouped:
 
     def size(self, values: int) -> int:
         """Bytes of a block of so many values: the groups' ranges, then the numbers."""
-        return 2 * _groups(values) + -(-values * self.bits // 8)
+        return _groups(values) * (2 + GROUP * self.bits // 8)
 
     def encode(self, values: Floats, rng: np.random.Generator) -> Bytes:
         """`values` [n] as a block; raises TensorError where one is NaN, Inf, or so large that its step overflows."""
         block: Bytes = np.empty(self.size(len(values)), np.uint8)
-        ranges, codes = _split(block, len(values))
-        scaled, numbers = _room(len(values), np.float32), _room(len(values), np.uint16)
-        for start, end in _chunks(len(values)):
-            part = _padded(values[start:end], GROUP)
-            found = ranges[start // GROUP :][: len(part) // GROUP]
-            found[:] = _ranges_of(part, self._last)
-            self._round(part, found, rng, scaled[: len(part)], numbers[: len(part)])
-            coded = codes[start * self.bits // 8 : -(-end * self.bits // 8)]
-            coded[:] = self._packed(numbers[: len(part)])[: len(coded)]
+        noise = _Noise(rng, len(values))
+        for start, found, coded in self._chunks(block, len(values)):
+            rows = _turned(values[start : start + CHUNK])
+            found[:], factors, zeros = ranges.of(rows, self._last)
+            rows *= np.repeat(factors, FOUR)
+            rows += zeros if len(zeros) == 1 else np.repeat(zeros, FOUR)
+            numbers = _room.numbers[: rows.size]
+            # The lower half of such a float32 is the number in 256ths of a step.
+            np.copyto(numbers, rows.reshape(-1).view(np.uint32), casting="unsafe")
+            numbers += noise.draw(len(numbers))
+            numbers >>= 8
+            self._pack(numbers, coded)
         return block
 
     def decode(self, block: Bytes, out: Floats) -> None:
         """The values of a block of the right size into `out` [n]. TensorError: a group's step is not finite."""
-        ranges, codes = _split(block, len(out))
-        room = _room(len(out), np.float32)
-        for start, end in _chunks(len(out)):
-            coded = _padded(codes[start * self.bits // 8 : -(-end * self.bits // 8)], GROUP * self.bits // 8)
-            numbers = self._unpack(coded, room).reshape(-1, GROUP)
-            steps, zeros = _read(ranges[start // GROUP :][: len(numbers)], self._last)
+        for start, found, coded in self._chunks(block, len(out)):
+            steps, zeros = ranges.read(found, self._last)
+            rows = _room.floats[: len(found) * GROUP].reshape(-1, len(found) * FOUR)
+            self._unpack(coded, rows.reshape(-1))
             if zeros.any():
-                numbers -= zeros[:, None]
-            numbers *= steps[:, None]
-            out[start:end] = numbers.reshape(-1)[: end - start]
+                rows -= np.repeat(zeros, FOUR)
+            rows *= np.repeat(steps, FOUR)
+            _turn_back(rows, out[start : start + CHUNK])
 
     @property
     def _last(self) -> int:
         """L."""
         return int(2**self.bits - 1)
 
-    def _round(
-        self, part: Floats, ranges: Ranges, rng: np.random.Generator, scaled: Floats, numbers: NDArray[np.uint16]
-    ) -> None:
-        """c of each value: it in 256ths of a step, to the nearest; up to 255 of them more, at random; then down."""
-        steps, zeros = _read(ranges, self._last)
-        factors = np.float32(256) / np.where(steps > 0, steps, np.float32(np.inf))
-        np.multiply(part.reshape(-1, GROUP), factors[:, None], out=scaled.reshape(-1, GROUP))
-        scaled.reshape(-1, GROUP)[...] += (zeros * np.float32(256) + np.float32(0.5))[:, None]
-        np.copyto(numbers, scaled, casting="unsafe")
-        noise: Array = np.asarray(rng.bit_generator.random_raw(len(part) // 8))
-        numbers += noise.view(np.uint8)
-        numbers >>= 8
+    def _chunks(self, block: Bytes, values: int) -> Iterator[tuple[int, NDArray[np.uint16], Bytes]]:
+        """Of each chunk: its first value, its groups' ranges, and its numbers in the block."""
+        split, bytes_each = 2 * _groups(values), GROUP * self.bits // 8
+        found, coded = block[:split].view("<u2"), block[split:].reshape(-1, bytes_each)
+        for start in range(0, values, CHUNK):
+            groups = slice(start // GROUP, (start + CHUNK) // GROUP)
+            yield start, found[groups], coded[groups].reshape(-1)
 
-    def _packed(self, numbers: NDArray[np.uint16]) -> Bytes:
-        """The first number in the lowest bits of a byte."""
-        if self.bits == 8:
-            return numbers.astype(np.uint8)
-        if self.bits == 4:
-            two: NDArray[np.uint32] = numbers.view(np.uint32)
-            return (two | two >> 12).astype(np.uint8)
-        four: NDArray[np.uint64] = numbers.view(np.uint64)
-        return (four | four >> 14 | four >> 28 | four >> 42).astype(np.uint8)
+    def _pack(self, numbers: NDArray[np.uint16], coded: Bytes) -> None:
+        """`numbers` are spoilt."""
+        parts = numbers.reshape(8 // self.bits, -1)
+        for i, part in enumerate(parts[1:], 1):
+            part <<= i * self.bits
+            parts[0] |= part
+        np.copyto(coded, parts[0], casting="unsafe")
 
-    def _unpack(self, coded: Bytes, room: Floats) -> Floats:
-        """Into as much of `room` as it takes."""
-        numbers = room[: len(coded) * 8 // self.bits]
-        if self.bits == 8:
-            numbers[:] = coded
-        else:
-            table = _IN_A_BYTE[self.bits]
-            table.take(coded, out=numbers.view(table.dtype), mode="clip")
-        return numbers
+    def _unpack(self, coded: Bytes, numbers: Floats) -> None:
+        parts = numbers.reshape(8 // self.bits, -1)
+        for i, part in enumerate(parts):
+            np.copyto(part, coded >> i * self.bits & self._last if len(parts) > 1 else coded)
 
 
-def _in_a_byte(bits: int) -> Array:
-    """What each byte holds: one element of two or four float32 in a row."""
-    shifts = np.arange(0, 8, bits)
-    each: Array = (np.arange(256)[:, None] >> shifts & 2**bits - 1).astype(np.float32)
-    joined: Array = each.view(np.complex64 if bits == 4 else np.complex128)
-    return joined[:, 0]
+class _Noise:
+    """One random byte for each value: a tile of them, and for each further tile two that flip its bytes in turn."""
 
+    def __init__(self, rng: np.random.Generator, values: int) -> None:
+        self._bits = rng.bit_generator
+        words: Array = np.asarray(self._bits.random_raw(min(TILE, _groups(values) * GROUP) // 8))
+        self._tile = words.view(np.uint8).astype(np.uint16).view(np.uint32)
 
-_IN_A_BYTE = {bits: _in_a_byte(bits) for bits in (4, 2)}
+    def draw(self, count: int) -> NDArray[np.uint16]:
+        """The next `count`, in the memory of the floats."""
+        tiles = -(-count // TILE)
+        flips: Array = np.asarray(self._bits.random_raw(tiles)).astype(np.uint32) & np.uint32(0x00FF00FF)
+        drawn = _room.floats.view(np.uint32)[: tiles * len(self._tile)].reshape(tiles, -1)
+        np.bitwise_xor(self._tile, flips[:, None], out=drawn)
+        return drawn.reshape(-1).view(np.uint16)[:count]
 
 
 def _groups(values: int) -> int:
     return -(-values // GROUP)
 
 
-def _chunks(values: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + CHUNK, values)) for start in range(0, values, CHUNK))
+def _turned(part: Floats) -> Floats:
+    """A chunk as [8, groups x 4]: each group is a column of fours, so that what is of a group is one row's work."""
+    groups = _groups(len(part))
+    if len(part) < groups * GROUP:
+        part = np.concatenate([part, np.zeros(groups * GROUP - len(part), np.float32)])
+    fours = _room.floats[: len(part)].view(np.complex128).reshape(-1, groups)
+    np.copyto(fours, part.view(np.complex128).reshape(groups, -1).T)
+    return fours.view(np.float32)
 
 
-def _room(values: int, dtype: type[np.generic]) -> Array:
-    """For one chunk: made once, as the system takes larger pieces of memory back each time."""
-    return np.empty(min(CHUNK, _groups(values) * GROUP), dtype)
-
-
-def _split(block: Bytes, values: int) -> tuple[Ranges, Bytes]:
-    end = 2 * _groups(values)
-    return block[:end].view("<u2"), block[end:]
-
-
-def _padded(part: Array, multiple: int) -> Array:
-    """`part`, with zeros behind it where it ends within a group."""
-    if not len(part) % multiple:
-        return part
-    whole = np.zeros(-(-len(part) // multiple) * multiple, part.dtype)
-    whole[: len(part)] = part
-    return whole
-
-
-def _ranges_of(part: Floats, last: int) -> NDArray[np.uint32]:
-    """The 16 bits of each group of `part`: the smallest step with which all its values lie within 0 to `last`."""
-    low = high = part
-    while len(low) > len(part) // GROUP:
-        low, high = np.minimum(low[0::2], low[1::2]), np.maximum(high[0::2], high[1::2])
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise TensorError(f"must be finite, got {int((~np.isfinite(part)).sum())} NaN or Inf among {len(part)} values")
-    below, above = -np.minimum(low, 0).astype(np.float64), np.maximum(high, 0).astype(np.float64)
-    whole = below + above
-    share = PLACES * below / np.where(whole > 0, whole, 1)
-    places = np.where(2 * share <= PLACES, np.ceil(share), np.floor(share))
-    each = np.maximum(below / np.maximum(places, 1), above / np.maximum(PLACES - places, 1))
-    steps = np.maximum(each * (PLACES / last), SMALLEST_STEP) * (whole > 0)
-    upper: NDArray[np.uint32] = steps.astype(np.float32).view(np.uint32) + np.uint32(0x7FFFF)
-    upper >>= 19
-    upper <<= 4
-    upper += places.astype(np.uint32)
-    return upper
-
-
-def _read(ranges: Ranges, last: int) -> tuple[Floats, Floats]:
-    """Of each group: step, and where its zero lies. Raises TensorError for a step with which numbers overflow."""
-    steps: Floats = (ranges.astype(np.uint32) >> 4 << 19).view(np.float32)
-    most = np.finfo(np.float32).max / last
-    if not (steps <= most).all():
-        raise TensorError(f"must have steps of at most {most:.3g} in each group of {GROUP}, got {steps.max()}")
-    return steps, (ranges & PLACES).astype(np.float32) * np.float32(last / PLACES)
+def _turn_back(rows: Floats, part: Floats) -> None:
+    """What `_turned` was given."""
+    fours = rows.view(np.complex128)
+    whole = part if part.size == rows.size else np.empty(rows.size, np.float32)
+    np.copyto(whole.view(np.complex128).reshape(-1, len(fours)), fours.T)
+    if whole is not part:
+        part[:] = whole[: len(part)]

@@ -68,6 +68,6 @@ def test_gradients_go_down_as_their_codec_has_it() -> None:
     assert list(raw) == ["activations"] and raw["activations"].flags.c_contiguous
     assert np.array_equal(raw["activations"], gradient.numpy())
     (block,) = encoded_gradients([gradient], CUT, INT8, 0, "step", 0).values()
-    assert (block.dtype.name, block.shape) == ("uint8", (2 + 24,))
+    assert (block.dtype.name, block.shape) == ("uint8", (2 + 32,))
     with pytest.raises(TensorError, match="the gradient at the cut: activations must be finite, got 1 NaN or Inf"):
         encoded_gradients([torch.full((1, 1), torch.inf)], CUT, INT8, 0)

@@ -205,8 +205,8 @@ def test_blocks_of_an_encoded_upload_stand_one_behind_the_other_and_have_the_siz
     cut = (TensorSpec("words", (9, 5), variable=True), TensorSpec("mask", (9,), "bool", variable=True))
     shape = UploadShape((*cut, TensorSpec("labels", (), "int64")), 4, 2, CODECS["int8"])
     assembled = Assembly("edge-1", shape, 1, True, BufferPool(shape))
-    values, block = 2 * 3 * 5, 2 + 2 * 3 * 5
-    assert shape.size_bytes == 2 * (2 * 3 + 2 * 9 * 5 + 2 * 9) + 4 * 8
+    values, block = 2 * 3 * 5, 2 + 32
+    assert shape.size_bytes == 2 * (3 * (2 + 32) + 2 * 9) + 4 * 8
 
     def send(number: int, size: int, length: int) -> Taken:
         words, mask = np.full(size, number, np.uint8), np.zeros((2, 3), np.bool_)
