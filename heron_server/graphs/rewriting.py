@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 
+from heron_server.graphs.convolutions import convolution
+
 Draw = Callable[[tuple[int, ...], float], Tensor]
 """(shape, probability) -> the mask of one place that drops out, bool; asked in the order of the places."""
 _DROPOUTS: dict[object, Callable[[Tensor], tuple[int, ...]]] = {
@@ -131,4 +133,5 @@ _FORMULAS: dict[object, Callable[..., Tensor | None]] = {
     F.batch_norm: _batch_norm,
     F.cross_entropy: _cross_entropy,
     F.nll_loss: _nll_loss,
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), convolution),
 }

@@ -17,6 +17,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 
 from heron_core.errors import ModelError
 from heron_core.own_code import said_by
+from heron_core.process.console import printable
 from heron_server.graphs.passes import Pass
 
 Open = tuple[str, ...]
@@ -74,9 +75,16 @@ class exporting:  # noqa: N801
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, ModelError):
             raise ModelError(
-                f"the model cannot be exported for clients without torch: {said_by(error)[:1000]}; a pass must compute "
+                f"the model cannot be exported for clients without torch: {_said(error)}; a pass must compute "
                 "the same operations whatever the values are, of those that ONNX has; or give every client torch"
             ) from error
+
+
+def _said(error: BaseException) -> str:
+    """Of the exporter's chain of errors the first: the others say how to report it to torch's makers."""
+    while type(error).__module__.startswith("torch.onnx") and error.__cause__ is not None:
+        error = error.__cause__
+    return printable(said_by(error)[:1000])
 
 
 def _refuse_own_draws(graph: fx.GraphModule) -> None:

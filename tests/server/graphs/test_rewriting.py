@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -47,6 +48,21 @@ def test_cross_entropy_by_logsumexp_has_torch_s_losses_and_gradient(function: An
         found = function(logits, labels, reduction=reduction)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(torch.autograd.grad(found.sum(), logits)[0], slope, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", [
+    {}, {"stride": 2, "padding": 1}, {"stride": (3, 2), "padding": (2, 0), "dilation": (1, 2)}, {"padding": (1,)},
+], ids=str)  # fmt: skip
+def test_a_convolution_s_gradient_by_convolutions_is_torch_s(how: dict[str, Any]) -> None:
+    given = [torch.randn(5, 3, 11, 12), torch.randn(4, 3, 3, 2), torch.randn(4)]
+    found = []
+    for formulas in (nullcontext(), Formulas()):
+        leaves = [each.clone().requires_grad_() for each in given]
+        with formulas:
+            output = F.conv2d(*leaves, **how)
+            found.append([output, *torch.autograd.grad((output * output.detach().cos()).sum(), leaves)])
+    for wanted, by_formula in zip(*found, strict=True):
+        torch.testing.assert_close(by_formula, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_dropout_takes_the_given_mask_and_leaves_evaluation_alone() -> None:
