@@ -14,9 +14,10 @@ from heron_core.arrays import Array
 from heron_core.errors import HeronError, UnknownSession
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
-from heron_core.wire.bulk import state_chunks, update_chunks
+from heron_core.wire.bulk import state_chunks, update_chunks, whole_update
 from heron_core.wire.codec import manifest_of
 from heron_core.wire.frames import Bulk
+from heron_server.api.updates import take_whole
 from heron_server.metrics.charges import Charges
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.peer import Peer
@@ -40,6 +41,7 @@ class InProcess(Transport):
         self._events: deque[pb.RoundEvent] = deque()
         self._cut: HeronError | None = None
         self._carried = CarriedState()
+        self._push: InProcessPush | None = None
 
     def join(self, request: pb.JoinRequest) -> pb.JoinReply:
         call = self._charges.call("Join")
@@ -99,9 +101,13 @@ class InProcess(Transport):
         return files
 
     def open_push(self, opening: split.FrameHeader) -> InProcessPush:
-        return InProcessPush(self._coordinator, self._peer, self._charges, opening)
+        self._push = InProcessPush(self._coordinator, self._peer, self._charges, opening)
+        return self._push
 
     def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
+        if self._push is not None and self._push.is_open and (frame := whole_update(header, arrays)) is not None:
+            self._push.send(frame)
+            return pb.SubmitUpdateReply()
         call, chunks = self._charges.call("SubmitUpdate"), update_chunks(header, arrays)
         call.up(next(chunks))  # as over gRPC: the first is looked at before the others are read
         fresh = self._coordinator.check_update(self._peer, header, manifest_of(arrays))
@@ -137,18 +143,23 @@ class InProcessPush(PushStream):
         self, coordinator: Coordinator, peer: Peer, charges: Charges, opening: split.FrameHeader
     ) -> None:  # fmt: skip
         self._coordinator, self._call = coordinator, charges.call("PushActivations")
+        self.is_open = True
         self._events: deque[Bulk[split.PushEvent]] = deque()
         self._call.up(split.ActivationFrame(header=opening))
         self._pushing: Pushing = coordinator.open_push(peer, opening, self._answered)
 
     def send(self, frame: Bulk[split.ActivationFrame]) -> None:
         self._call.up(frame)
-        self._coordinator.frame(self._pushing, frame)
+        if frame.rest.HasField("update"):
+            take_whole(self._coordinator, self._pushing, frame)
+        else:
+            self._coordinator.frame(self._pushing, frame)
 
     def receive(self, timeout_s: float) -> Bulk[split.PushEvent] | None:
         return self._events.popleft() if self._events else None
 
     def close(self) -> None:
+        self.is_open = False
         self._coordinator.push_closed(self._pushing)
 
     def _answered(self, event: Bulk[split.PushEvent]) -> None:

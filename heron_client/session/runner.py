@@ -229,9 +229,9 @@ class Runner:
                 yield from self._exchange(work)
             self._transport.report(assignment.term, assignment.round, work.local.steps_done)
             yield from self._guarded(work.uploader.settle(WAIT_S), assignment)
+            self._submit(work)
         finally:
             work.uploader.close()
-        self._submit(work)
         self._work = None  # an idle client holds its model only
         self.session.work_done()
 

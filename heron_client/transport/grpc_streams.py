@@ -59,7 +59,7 @@ class GrpcPush:
         stopped: Callable[[], bool],
     ) -> None:  # fmt: skip
         """`stopped`: has the transport's stop() been called?"""
-        self._address, self._silence_s, self._stopped = address, silence_s, stopped
+        self._address, self._silence_s, self._stopped, self._closed = address, silence_s, stopped, False
         self._frames: queue.Queue[Bulk[split.ActivationFrame] | None] = queue.Queue(maxsize=2)
         self._frames.put(Bulk(split.ActivationFrame(header=opening)))
         open_stream: grpc.StreamStreamMultiCallable[Bulk[split.ActivationFrame], Bulk[split.PushEvent] | BadReply]
@@ -87,9 +87,14 @@ class GrpcPush:
         """As in PushStream."""
         return self._reader.next(timeout_s)
 
+    @property
+    def is_open(self) -> bool:
+        """Do frames still go out?"""
+        return not (self._closed or self._sent.over.is_set())
+
     def close(self) -> None:
         """As in PushStream; waits a moment for the server's end, unless the transport is stopped."""
-        until = monotonic() + LAST_WORDS_S
+        self._closed, until = True, monotonic() + LAST_WORDS_S
         if not self._sent.over.is_set() and not self._stopped() and self._put(None, FULL_S):
             while not self._stopped() and monotonic() < until and not self._sent.over.wait(POLL_S):
                 pass

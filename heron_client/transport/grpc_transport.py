@@ -27,7 +27,7 @@ from heron_core.arrays import Array
 from heron_core.errors import BadReply, Busy, ConfigError, HeronError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
-from heron_core.wire.bulk import update_chunks
+from heron_core.wire.bulk import update_chunks, whole_update
 from heron_core.wire.channel import BULK_OPTIONS, of_session
 from heron_core.wire.codec import BundleReceiver, announced, empty_arrays
 from heron_core.wire.frames import Bulk, deserializer, serialize
@@ -58,6 +58,8 @@ class GrpcTransport:
         self._connect()
         self._watch: GrpcWatch | None = None
         self._carried = CarriedState()
+        self._push: GrpcPush | None = None
+        """The newest stream of uploads."""
 
     def _connect(self) -> None:
         self._stamp = self._trust.stamp()
@@ -169,10 +171,14 @@ class GrpcTransport:
 
     def open_push(self, opening: split.FrameHeader) -> GrpcPush:
         """As in Transport, on the connection for bulk messages."""
-        return GrpcPush(self._bulk, self._address, opening, self._silence_s, lambda: self._stopped_at < inf)
+        self._push = GrpcPush(self._bulk, self._address, opening, self._silence_s, lambda: self._stopped_at < inf)
+        return self._push
 
     def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
         """As in Transport; Unreachable once nothing moves for silence_s."""
+        push = self._push
+        if push is not None and push.is_open and (frame := whole_update(header, arrays)) is not None:
+            return self._last_frame(push, frame)
         call: grpc.StreamUnaryMultiCallable[Bulk[pb.UpdateChunk], pb.SubmitUpdateReply | BadReply]
         call = self._bulk.stream_unary(FEDERATION + "SubmitUpdate", serialize, reading(pb.SubmitUpdateReply.FromString))
         chunks = Outgoing(update_chunks(header, arrays))
@@ -181,6 +187,13 @@ class GrpcTransport:
             return self._result(future, lambda: self._check_patience(chunks.moved_at))
         except HeronError as error:
             raise chunks.failure or error from None
+
+    def _last_frame(self, push: GrpcPush, update: Bulk[split.ActivationFrame]) -> pb.SubmitUpdateReply:
+        push.send(update)
+        waits_since = monotonic()
+        while (event := push.receive(POLL_S)) is None or not event.rest.HasField("update_taken"):
+            self._check_patience(waits_since)
+        return pb.SubmitUpdateReply()
 
     def disconnect(self) -> None:
         """As in Transport."""

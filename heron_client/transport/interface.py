@@ -72,7 +72,7 @@ class Transport(Protocol):
         ...
 
     def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
-        """Sends a whole update."""
+        """Sends a whole update: a small one on the newest stream of uploads, where that is open."""
         ...
 
     def leave(self, request: pb.LeaveRequest) -> None:

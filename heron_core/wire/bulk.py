@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
-from heron_core.wire.codec import chunks, manifest_of
+from heron_core.pb.v1 import split_pb2 as split
+from heron_core.wire.codec import CHUNK_BYTES, chunks, manifest_of
 from heron_core.wire.frames import Bulk
 
 
@@ -32,3 +33,11 @@ def update_chunks(header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> Itera
         if offset == 0:
             rest = pb.UpdateChunk(header=header, manifest=manifest_of(arrays))
         yield Bulk(rest, parts)
+
+
+def whole_update(header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> Bulk[split.ActivationFrame] | None:
+    """SubmitUpdate's request as one frame of a push stream; None where it has more bytes than a chunk."""
+    if sum(array.nbytes for array in arrays.values()) > CHUNK_BYTES:
+        return None
+    parts = [part for _, each in chunks(list(arrays.values())) for part in each]
+    return Bulk(split.ActivationFrame(update=header, manifest=manifest_of(arrays)), parts)

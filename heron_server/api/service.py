@@ -8,13 +8,13 @@ from typing import TypeAlias, TypeVar
 
 import grpc
 
-from heron_core.errors import Busy, HeronError, TensorError
+from heron_core.errors import Busy, HeronError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.bulk import state_chunks
-from heron_core.wire.codec import BundleReceiver, empty_arrays, expected_bytes
 from heron_core.wire.frames import Bulk, deserializer, serialize
 from heron_server.api.peer import Call
+from heron_server.api.updates import take_chunks, take_whole
 from heron_server.run.coordinator import Coordinator
 from heron_server.run.peer import Peer
 from heron_server.run.sessions import Pushing
@@ -80,22 +80,8 @@ class Service:
     async def submit_update(
         self, chunks: AsyncIterator[Bulk[pb.UpdateChunk]], call: Call[pb.SubmitUpdateReply]
     ) -> pb.SubmitUpdateReply:
-        """A client's update; the bytes of one that is here already are read and forgotten."""
-        first = await anext(chunks)
-        header = first.rest.header
-        fresh = self._coordinator.check_update(call.peer, header, first.rest.manifest)
-        if not fresh:
-            await _forget(chunks, expected_bytes(self._coordinator.expected_update))
-            return pb.SubmitUpdateReply()
-        state = empty_arrays(self._coordinator.expected_update)
-        receiver = BundleReceiver(list(state.values()), "update")
-        receiver.write(first.rest.offset, first.payload)
-        async for chunk in chunks:
-            receiver.write(chunk.rest.offset, chunk.payload)
-            self._coordinator.moved(call.peer, header.session_id, "update up", receiver.received)
-        if not receiver.complete:
-            raise TensorError("the update ended before all the bytes of its manifest came; send it again")
-        self._coordinator.submit(call.peer, header, state)
+        """A client's update."""
+        await take_chunks(self._coordinator, call.peer, chunks)
         return pb.SubmitUpdateReply()
 
     async def push_activations(
@@ -115,17 +101,12 @@ class Service:
         outbox: Outbox[Bulk[split.PushEvent]],
     ) -> None:  # fmt: skip
         async for frame in frames:
+            if frame.rest.HasField("update"):
+                take_whole(self._coordinator, pushing, frame)
+                return  # the last frame
             self._coordinator.frame(pushing, frame)
             if outbox.qsize() > MOST_ANSWERS:
                 await outbox.join()
-
-
-async def _forget(chunks: AsyncIterator[Bulk[pb.UpdateChunk]], most_bytes: int) -> None:
-    """Reads what is here already, once. Raises TensorError for more."""
-    async for chunk in chunks:
-        most_bytes -= max(1, chunk.payload_bytes)
-        if most_bytes < 0:
-            raise TensorError("the update is here already, and more bytes came than it has; send nothing more of it")
 
 
 async def _both(reading: Coroutine[None, None, None], outbox: Outbox[A], call: Call[A]) -> None:

@@ -1,7 +1,7 @@
 """What calls and messages cost, by RPC. Each transport reports what passes through it: the gRPC server in an
 interceptor, the simulator's transport where a message would have crossed the wire.
 
-The frames of uploads are charged where they are taken, for only there is known what they hold.
+The frames of uploads, and an update that is one, are charged where they are taken: only there is known what they hold.
 """
 
 from __future__ import annotations

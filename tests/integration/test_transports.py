@@ -17,7 +17,9 @@ from heron_client.transport.interface import PushStream, Transport
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
+from heron_core.wire import bulk
 from heron_core.wire.frames import Bulk
+from heron_server.run import sessions
 from heron_simulator.forwarding import Forwarding
 from heron_simulator.simulator import simulate
 
@@ -101,6 +103,18 @@ class TransportSuite:
         assert summary["errors"] == {}
         assert [(r["participants"], r["dropped"]) for r in summary["history"]] == [(2, 0), (2, 0)]
         assert summary["per_client"].keys() == {"a", "b"}
+
+    def test_states_that_are_too_large_for_one_message_travel_in_calls_of_their_own_with_the_same_bits(
+        self, open_world: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        small = simulate(spec()).summary
+        monkeypatch.setattr(bulk, "CHUNK_BYTES", 8)
+        monkeypatch.setattr(sessions, "CHUNK_BYTES", 8)
+        large = open_world(spec()).run(Member("client-0"), Member("client-1"))
+        assert large["errors"] == {} and large["model_sha256"] == small["model_sha256"]
+        for kind in ("client_state_up", "client_state_down", "activations_up"):
+            assert large["ledger"][kind] == small["ledger"][kind] > 0
+        assert large["ledger"]["control"] > small["ledger"]["control"]
 
     def test_it_keeps_the_contract_of_a_transport(self, open_world: Open) -> None:
         world = open_world(spec(federation={"clients": 1}))

@@ -1,3 +1,4 @@
+from heron_core.pb.v1 import federation_pb2 as _federation_pb2
 from heron_core.pb.v1 import tensors_pb2 as _tensors_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -47,26 +48,32 @@ class FrameHeader(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., term: _Optional[int] = ..., round: _Optional[int] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., step: _Optional[int] = ..., sequence: _Optional[int] = ..., row_start: _Optional[int] = ..., batch_rows: _Optional[int] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class ActivationFrame(_message.Message):
-    __slots__ = ("header", "payload")
+    __slots__ = ("header", "update", "manifest", "payload")
     HEADER_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     header: FrameHeader
+    update: _federation_pb2.UpdateHeader
+    manifest: _tensors_pb2.Manifest
     payload: bytes
-    def __init__(self, header: _Optional[_Union[FrameHeader, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[FrameHeader, _Mapping]] = ..., update: _Optional[_Union[_federation_pb2.UpdateHeader, _Mapping]] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class PushEvent(_message.Message):
-    __slots__ = ("position", "acknowledged", "credit", "cut_gradients", "payload")
+    __slots__ = ("position", "acknowledged", "credit", "cut_gradients", "update_taken", "payload")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     CUT_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TAKEN_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     position: Position
     acknowledged: Acknowledged
     credit: Credit
     cut_gradients: CutGradients
+    update_taken: UpdateTaken
     payload: bytes
-    def __init__(self, position: _Optional[_Union[Position, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., cut_gradients: _Optional[_Union[CutGradients, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, position: _Optional[_Union[Position, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., cut_gradients: _Optional[_Union[CutGradients, _Mapping]] = ..., update_taken: _Optional[_Union[UpdateTaken, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Position(_message.Message):
     __slots__ = ("sequence", "credit_steps")
@@ -99,3 +106,7 @@ class Credit(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     steps: int
     def __init__(self, steps: _Optional[int] = ...) -> None: ...
+
+class UpdateTaken(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

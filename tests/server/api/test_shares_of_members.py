@@ -20,7 +20,7 @@ from heron_core.version import PROTOCOL_VERSION
 from heron_core.wire.channel import of_session
 from heron_core.wire.codec import manifest_of
 from heron_core.wire.frames import Bulk
-from heron_server.api import service
+from heron_server.api import updates
 from heron_server.api.peer import Call
 from heron_server.api.server import listen
 from heron_server.api.shares import BEATS, CALLS, CALLS_A_ROUND, JOINS, Shares
@@ -300,14 +300,14 @@ async def first_and_no_more(message: bytes) -> AsyncIterator[bytes]:
 def test_of_many_updates_that_never_end_one_is_held(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty held forty times the model."""
     made: list[weakref.ref[Any]] = []
-    arrays_of = service.empty_arrays
+    arrays_of = updates.empty_arrays
 
     def counted(expected: Any) -> Any:
         arrays = arrays_of(expected)
         made.append(weakref.ref(next(iter(arrays.values()))))
         return arrays
 
-    monkeypatch.setattr(service, "empty_arrays", counted)
+    monkeypatch.setattr(updates, "empty_arrays", counted)
 
     def update(client: Client) -> bytes:
         place: Any = {"run_id": client.reply.run_id, "term": client.begins.term, "round": 1, "num_samples": 1}
