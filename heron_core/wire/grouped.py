@@ -56,19 +56,22 @@ class Grouped:
         """Bytes of a block of so many values: the groups' ranges, then the numbers."""
         return _groups(values) * (2 + GROUP * self.bits // 8)
 
+    @np.errstate(invalid="ignore")
     def encode(self, values: Floats, rng: np.random.Generator) -> Bytes:
         """`values` [n] as a block; raises TensorError where one is NaN, Inf, or so large that its step overflows."""
         block: Bytes = np.empty(self.size(len(values)), np.uint8)
         noise = _Noise(rng, len(values))
         for start, found, coded in self._chunks(block, len(values)):
-            rows = _turned(values[start : start + CHUNK])
-            found[:], factors, zeros = ranges.of(rows, self._last)
+            part = values[start : start + CHUNK]
+            signed = not part.min() >= 0  # read once in its order, it comes into the cache fastest
+            rows = _turned(part)
+            found[:], factors, zeros = ranges.of(rows, self._last, signed)
             rows *= np.repeat(factors, FOUR)
             rows += zeros if len(zeros) == 1 else np.repeat(zeros, FOUR)
             numbers = _room.numbers[: rows.size]
             # The lower half of such a float32 is the number in 256ths of a step.
             np.copyto(numbers, rows.reshape(-1).view(np.uint32), casting="unsafe")
-            numbers += noise.draw(len(numbers))
+            numbers += noise.at(start, len(numbers))
             numbers >>= 8
             self._pack(numbers, coded)
         return block
@@ -79,7 +82,7 @@ class Grouped:
             steps, zeros = ranges.read(found, self._last)
             rows = _room.floats[: len(found) * GROUP].reshape(-1, len(found) * FOUR)
             self._unpack(coded, rows.reshape(-1))
-            if zeros.any():
+            if zeros is not None:
                 rows -= np.repeat(zeros, FOUR)
             rows *= np.repeat(steps, FOUR)
             _turn_back(rows, out[start : start + CHUNK])
@@ -115,16 +118,17 @@ class _Noise:
     """One random byte for each value: a tile of them, and for each further tile two that flip its bytes in turn."""
 
     def __init__(self, rng: np.random.Generator, values: int) -> None:
-        self._bits = rng.bit_generator
-        words: Array = np.asarray(self._bits.random_raw(min(TILE, _groups(values) * GROUP) // 8))
+        raw, whole = rng.bit_generator.random_raw, _groups(values) * GROUP
+        words: Array = np.asarray(raw(min(TILE, whole) // 8))
+        flips: Array = np.asarray(raw(-(-whole // TILE)))
         self._tile = words.view(np.uint8).astype(np.uint16).view(np.uint32)
+        self._flips = (flips.astype(np.uint32) & np.uint32(0x00FF00FF))[:, None]
 
-    def draw(self, count: int) -> NDArray[np.uint16]:
-        """The next `count`, in the memory of the floats."""
-        tiles = -(-count // TILE)
-        flips: Array = np.asarray(self._bits.random_raw(tiles)).astype(np.uint32) & np.uint32(0x00FF00FF)
-        drawn = _room.floats.view(np.uint32)[: tiles * len(self._tile)].reshape(tiles, -1)
-        np.bitwise_xor(self._tile, flips[:, None], out=drawn)
+    def at(self, start: int, count: int) -> NDArray[np.uint16]:
+        """Those of so many values from `start` on, which begins a tile, in the memory of the floats."""
+        flips = self._flips[start // TILE : -(-(start + count) // TILE)]
+        drawn = _room.floats.view(np.uint32)[: len(flips) * len(self._tile)].reshape(len(flips), -1)
+        np.bitwise_xor(self._tile, flips, out=drawn)
         return drawn.reshape(-1).view(np.uint16)[:count]
 
 

@@ -137,8 +137,10 @@ def test_what_is_not_finite_is_not_encoded(name: str, bad: float) -> None:
     values[0, 35] = bad
     if name != "bf16" and np.isfinite(bad):
         values[0, 36] = -bad
-    with pytest.raises(TensorError, match=r"^z must be finite|^z must have steps of at most"):
-        CODECS[name].encode([values], [TensorSpec("z", (40,))], 0)
+    for _ in range(2):
+        with pytest.raises(TensorError, match=r"^z must be finite|^z must have steps of at most"):
+            CODECS[name].encode([values], [TensorSpec("z", (40,))], 0)
+        values[0, 37] = -bad
 
 
 def test_a_step_that_is_not_finite_is_refused_and_the_largest_one_gives_numbers() -> None:
