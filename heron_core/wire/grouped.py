@@ -22,7 +22,7 @@ from heron_core.wire import ranges
 from heron_core.wire.ranges import FOUR, GROUP
 
 CHUNK = 1 << 16
-"""Values that are worked on at once, so that they stay in the processor's cache."""
+"""Values that are worked on at once, so that they stay in the processor's cache. A block's order follows from it."""
 TILE = 1 << 13
 """Values after which the random bytes are used again, each flipped by another random byte."""
 Floats = NDArray[np.float32]
