@@ -22,6 +22,7 @@ from heron_core.streams import Part, generator
 from heron_core.wire.bfloat16 import BFloat16
 from heron_core.wire.codec import Expected
 from heron_core.wire.grouped import Grouped
+from heron_core.wire.topk import TopK
 
 Empty = Callable[[tuple[int, ...], str], Array]
 """(shape, dtype) -> an uninitialised array, in memory where a decoded tensor may stay."""
@@ -105,6 +106,7 @@ class ActivationCodec:
 CODECS: dict[str, ActivationCodec] = {
     "raw": ActivationCodec(), "bf16": ActivationCodec(BFloat16()), "int8": ActivationCodec(Grouped(8)),
     "int4": ActivationCodec(Grouped(4)), "int2": ActivationCodec(Grouped(2)),
+    "topk": ActivationCodec(TopK()),
 }  # fmt: skip
 """By the name that the run spec gives. Another codec is one file beside this one, and one line here."""
 

@@ -34,8 +34,7 @@ class BFloat16:
         halves, room = block.view("<u2"), np.empty(min(CHUNK, len(values)), np.uint32)
         for start in range(0, len(values), CHUNK):
             part = values[start : start + CHUNK]
-            if not max(part.max(), -part.min()) < MOST:
-                raise _not_finite(~(np.abs(part) < MOST))
+            check(part)
             whole, rounded = part.view(np.uint32), room[: len(part)]
             np.right_shift(whole, 16, out=rounded)
             rounded &= 1
@@ -55,6 +54,12 @@ class BFloat16:
                 raise _not_finite(unsigned >= INF)
             np.copyto(whole, part)
             whole <<= 16
+
+
+def check(values: Floats) -> None:
+    """Raises TensorError where one of `values`, which are not empty, is NaN, Inf, or rounds to Inf."""
+    if not max(values.max(), -values.min()) < MOST:
+        raise _not_finite(~(np.abs(values) < MOST))
 
 
 def _not_finite(bad: NDArray[np.bool_]) -> TensorError:

@@ -421,9 +421,9 @@ def test_mixed_batches_of_drawn_clients_with_a_bound_and_batch_norm_give_the_ref
         ({"uploads": "int8"}, {"micro_batch": 4}),
         ({"uploads": "int2"}, {"name": "frozen", "mixing": True}),
         ({"uploads": "int4"}, {"name": "fsl_sage"}),
-        ({"uploads": "int2", "cut_gradients": "bf16"}, {"name": "sflv1"}),
+        ({"uploads": "topk", "cut_gradients": "bf16"}, {"name": "sflv1"}),
         ({"uploads": "int4", "cut_gradients": "int2"}, {"name": "sflv2", "mixing": True}),
-        ({"uploads": "int8", "cut_gradients": "int4"}, {"objective": "cut_gradient", "micro_batch": 4}),
+        ({"uploads": "int8", "cut_gradients": "topk"}, {"objective": "cut_gradient", "micro_batch": 4}),
     ],
     ids=str,
 )  # fmt: skip

@@ -48,6 +48,8 @@ def allowed(name: str, values: Floats) -> Floats:
         return np.zeros_like(values)
     if name == "bf16":
         return np.maximum(np.abs(values) / 256, 2.0**-134).astype(np.float32)
+    if name == "topk":
+        return np.abs(values)
     padded = np.concatenate([values, np.zeros(-len(values) % GROUP, np.float32)]).astype(np.float64).reshape(-1, GROUP)
     low, high = np.minimum(padded.min(1), 0), np.maximum(padded.max(1), 0)
     factor = np.where((low < 0) & (high > 0), 1.22, 1.07)
@@ -162,6 +164,25 @@ def test_a_bfloat16_that_is_not_finite_is_refused() -> None:
     block = np.array([0x3F80, 0x7F80], np.uint16).view(np.uint8)
     with pytest.raises(TensorError, match=r"^z must be finite and at most 3\.39e38, got 1 NaN or Inf"):
         CODECS["bf16"].decode([block], [TensorSpec("z", (2,))], 1, made)
+
+
+def test_topk_keeps_an_eighth_the_largest_but_for_a_tenth_and_of_equals_the_first() -> None:
+    values = generator(0, "values").standard_normal((1 << 16) + 801, np.float32)
+    decoded = assert_near("topk", values)
+    kept = decoded != 0
+    assert [kept[: 1 << 16].sum(), kept[1 << 16 :].sum()] == [1 << 13, 101]
+    assert (np.abs(decoded - values)[kept] <= np.abs(values[kept]) / 256).all()
+    largest = np.abs(values[: 1 << 16]) >= np.sort(np.abs(values[: 1 << 16]))[-(1 << 13)]
+    assert 0.88 < (kept[: 1 << 16] & largest).sum() / (1 << 13) < 0.92
+    assert (assert_near("topk", np.ones(8 * 800, np.float32)) != 0)[:800].mean() > 0.8
+    assert assert_near("topk", np.array([-3.0], np.float32)).tolist() == [-3]
+
+
+def test_marks_of_another_number_than_are_kept_are_refused() -> None:
+    block = CODECS["topk"].encode([np.ones((1, 20), np.float32)], [TensorSpec("z", (20,))], 0)[0]
+    block[:3] = 0xFF
+    with pytest.raises(TensorError, match=r"^z must mark 3 of 20 values, got 20 marks"):
+        CODECS["topk"].decode([block], [TensorSpec("z", (20,))], 1, made)
 
 
 def test_raw_hands_on_the_arrays_themselves_in_new_lists() -> None:
