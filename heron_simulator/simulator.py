@@ -96,8 +96,8 @@ def _simulated(
         stack.enter_context(signals.stopping(stopped.set))
         told = stack.enter_context(Observers(observers))
         folder = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heron-")))
-        offers = settings.graphs or any(client.backend == "onnx" for client in participants)
-        settings = settings.model_copy(update={"run_dir": folder, "graphs": offers, **NO_DEADLINES})
+        graphs = any(client.backend == "onnx" for client in participants)  # those beside a run may need no such clients
+        settings = settings.model_copy(update={"run_dir": folder, "graphs": graphs, **NO_DEADLINES})
         directory = RunDir(folder, settings.keep_checkpoints)
         stack.callback(directory.close)
         trainer, checked = prepare(spec, settings)

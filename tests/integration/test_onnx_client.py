@@ -164,16 +164,20 @@ def simulated(*backends: str, **method: Any) -> Simulation:
     data = [tiny.source(model, seed=seed).batch(np.arange(24)) for seed in (1, 2)]
     own = [{"name": f"client-{i}", "backend": backend} for i, backend in enumerate(backends)]
     return simulate(
-        {"rounds": 2, "method": {"local_steps": 4, "batch_size": 4, **MU, **method}},
-        model=model, data=[(x[0], y) for x, y in data], client_settings=own, progress=False,
+        {"rounds": 2, "method": {"local_steps": 4, "batch_size": 4, **method}},
+        model=model, data=[(x[0], y) for x, y in data], client_settings=own, settings={"graphs": True}, progress=False,
     )  # fmt: skip
 
 
 def test_clients_with_torch_and_with_graphs_train_together_on_the_cut_gradient() -> None:
-    mixed, by_torch = (simulated(backend, "torch", objective="cut_gradient") for backend in ("onnx", "torch"))
+    mixed, by_torch = (simulated(backend, "torch", objective="cut_gradient", **MU) for backend in ("onnx", "torch"))
     assert mixed.summary["rounds_done"] == 2
     assert mixed.summary["model_sha256"] != by_torch.summary["model_sha256"], "other sums, other last bits"
     assert mixed.summary["history"][-1]["loss"] == pytest.approx(by_torch.summary["history"][-1]["loss"], rel=1e-3)
+
+
+def test_a_method_beside_a_run_with_graphs_is_simulated_with_torch() -> None:
+    assert simulated("torch", "torch", name="cse_fsl").summary["rounds_done"] == 2
 
 
 WITHOUT_TORCH = """
