@@ -12,8 +12,8 @@ CodecName = Literal["raw", "bf16", "int8", "int4", "int2", "topk"]
 class CodecSpec(Settings):
     """How float32 tensors at the cut travel. raw: as they are. bf16: 16 bits a value, rounded. int8, int4, int2: 8.5,
     4.5 and 2.5 bits, rounded at random within the range of 32 consecutive values. topk: 3 bits, an eighth of the
-    values, the largest but for a tenth that is drawn at random, and 0 for the others. Integers travel raw. A
-    micro-batch is encoded by itself, so that `method.micro_batch` then changes results."""
+    values, the largest but for a tenth that is drawn at random, and 0 for the others; on the digits it learns less than
+    int2. Integers travel raw. A micro-batch is encoded by itself, so that `method.micro_batch` then changes results."""
 
     uploads: CodecName = "raw"
     """Of the activations that train the back."""

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.five_tasks import need_data, simulated
-from integration.test_task_bits import SHORT
 from integration.worlds import GrpcWorld, InProcessWorld, Member, World
 
 from heron_core.spec.run_spec import RunSpec
@@ -112,13 +110,3 @@ def test_a_run_in_a_few_bits_learns_the_digits_all_the_same() -> None:
         "method": {"name": "sflv2", "local_steps": 24, "batch_size": 16, "optimizer": {"lr": 5e-3}},
     })  # fmt: skip
     assert simulate(spec).summary["accuracy"] > 0.7
-
-
-def test_sequences_of_varying_length_and_their_masks_travel_in_a_few_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    need_data("next_token", monkeypatch)
-    both = (*SHORT, "method.objective=cut_gradient", "method.micro_batch=2")
-    raw = simulated("next_token", *both)
-    found = simulated("next_token", *both, "codec.uploads=int8", "codec.cut_gradients=int4")
-    for kind, most in (("activations_up", 0.3), ("cut_gradients_down", 0.15)):
-        assert found["ledger"][kind] < most * raw["ledger"][kind]
-    assert found["model_sha256"] != raw["model_sha256"] and found["loss"] == pytest.approx(raw["loss"], rel=0.05)
