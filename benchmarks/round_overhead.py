@@ -4,12 +4,12 @@ Both on the same cores, in turn; a round is the time between two commits, the fi
 PSS of each client at work, and of the whole system, server and three clients, idle before the first round. With --tls
 the run over gRPC is made twice, in turn in plain text and under mutual TLS, and nothing is simulated.
 
-With --short something else: rounds of one local step, five client processes, a checkpoint after each round and after
-each 20th. A round's time (from one round's end to the next's) is divided by that of its steps together: the CPU seconds
-of all clients' local steps, divided by the cores on which they can run at once, and after them the CPU seconds of the
-server's steps, one after the other on one thread. Everything else is overhead: state, uploads and updates over gRPC,
-the average, the evaluation on the server, checkpoints, waiting. Where CPU went is printed beside it; other work on the
-same cores lengthens the round, and not its steps.
+With --short something else: rounds of one local step, five client processes, in turn with an evaluation and a
+checkpoint after each round and after each 20th (--every). A round's time (from one round's end to the next's) is
+divided by that of its steps together: the CPU seconds of all clients' local steps, divided by the cores on which they
+can run at once, and after them the CPU seconds of the server's steps, one after the other on one thread. Everything
+else is overhead: state, uploads and updates over gRPC, the average, evaluations, checkpoints, waiting. Where CPU went
+is printed beside it; other work on the same cores lengthens the round, and not its steps.
 """
 
 from __future__ import annotations
@@ -163,19 +163,20 @@ def tls_cost(rounds: int, runs: int) -> None:
     verdict("mutual TLS / plain text, a round", median_ratio(tls, plain), 1.03)
 
 
-def short_rounds(rounds: int, runs: int) -> None:
-    """Rounds of one local step over the steps themselves, with a checkpoint after each and after each 20th."""
+def short_rounds(rounds: int, runs: int, rare: int) -> None:
+    """Rounds of one local step over the steps themselves, with an evaluation and a checkpoint after each, and after
+    each `rare`-th."""
     for front, settings in FRONTS.items():
         rows, ratios, bounds = [], dict[int, list[float]](), dict[int, list[float]]()
-        for every in (1, 20) * runs:
-            found = one_short_run(rounds, {**settings, "server.checkpoint_every": every})
+        for every in (1, rare) * runs:
+            found = one_short_run(rounds, {**settings, "server.checkpoint_every": every, "evaluate_every": every})
             ratios.setdefault(every, []).append(found["a round"] / found["its steps"])
             bounds.setdefault(every, []).append(found["all CPU"] / cores() / found["its steps"])
-            rows.append([f"checkpoint_every = {every}", *(1e3 * value for value in found.values())])
+            rows.append([f"evaluated and saved every {every}", *(1e3 * value for value in found.values())])
         print(f"\n{front}: {rounds} rounds of one local step, {SHORT_CLIENTS} clients over gRPC; ms a round")
         table(["", *found], rows)
         for every, each in ratios.items():
-            verdict(f"a round / its steps, checkpoint_every = {every}", median(each), 1.5)
+            verdict(f"a round / its steps, evaluated and saved every {every}", median(each), 1.5)
             print(f"  all CPU on {cores()} cores / its steps, what other work on them does not lengthen: "
                   f"{median(bounds[every]):.3f}", flush=True)  # fmt: skip
 
@@ -217,10 +218,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--tls", action="store_true", help="what mutual TLS costs, and nothing else")
     parser.add_argument("--short", action="store_true", help="rounds of one local step, and nothing else")
+    parser.add_argument("--every", type=int, default=20, help="with --short: rounds between rare evaluations")
     args = parser.parse_args()
     rounds, runs = (4, 1) if args.quick else (args.rounds, args.runs)
     if args.short:
-        short_rounds(*(20, 1) if args.quick else (10 * args.rounds, args.runs))
+        short_rounds(*(20, 1) if args.quick else (10 * args.rounds, args.runs), args.every)
         return
     if args.tls:
         tls_cost(rounds, runs)
