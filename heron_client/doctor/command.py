@@ -25,5 +25,4 @@ def run_doctor(
 
         return checks(Visit(settings, insecure, now))
 
-    runtime = package_of(settings)
-    return examine((runtime, *LIBRARIES), all_checks, say, runtime)
+    return examine(LIBRARIES, all_checks, say, lambda: package_of(settings))

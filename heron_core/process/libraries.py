@@ -19,6 +19,8 @@ LIBRARIES = {
 """Import name -> name to install."""
 PARTS = ("torch", "onnx", "server", "export")
 """Extras that a client or a server is installed with."""
+OF_A_SERVER = ("torch", "safetensors", "rich", "cryptography", "grpcio-health-checking")
+"""What a client may well be without."""
 CPU_BUILD = "--index-url https://download.pytorch.org/whl/cpu"
 STUBS = "heron_core.pb."
 """They refuse at import an older library than the one they were made for."""
@@ -53,7 +55,8 @@ def how_to_install(name: str, anew: bool = False) -> str:
 def fault_of(error: BaseException) -> str:
     """What to do, where this error says that a library of Heron's is missing or broken; empty for every other."""
     if isinstance(error, ModuleNotFoundError) and (name := _library(error.name or "")) and installed(name) is None:
-        return f"{name} is not installed for this Python: {how_to_install(name)}"
+        whole = f"; all that a server needs: '{PACKAGE}[server]'" if name in OF_A_SERVER else ""
+        return f"{name} is not installed for this Python: {how_to_install(name)}{whole}"
     for module in _being_imported(error):
         name = _library(module)
         if module.startswith(STUBS):

@@ -10,7 +10,7 @@ from heron_core.doctor.examination import Check
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 
-LIBRARIES = ("torch", "numpy", "grpcio", "grpcio-health-checking", "protobuf", "pydantic", "safetensors", "typer")
+LIBRARIES = ("numpy", "grpcio", "grpcio-health-checking", "protobuf", "pydantic", "safetensors", "typer")
 
 
 def run_doctor(

@@ -34,11 +34,8 @@ def runtime_of(settings: ClientSettings) -> Runtime:
 
 
 def package_of(settings: ClientSettings) -> str:
-    """What must be installed for this client, whether or not it is: torch or onnxruntime."""
-    try:
-        return PACKAGES[runtime_of(settings)]
-    except ConfigError:
-        return PACKAGES["onnx" if settings.backend == "onnx" else "torch"]
+    """Of its runtime: torch or onnxruntime. ConfigError: it is not installed here."""
+    return PACKAGES[runtime_of(settings)]
 
 
 def load(settings: ClientSettings) -> str:

@@ -9,6 +9,7 @@ import pytest
 from heron_client.compute.backends import choice
 from heron_client.compute.backends.choice import kind_of, load, runtime_of
 from heron_client.config import ClientSettings
+from heron_client.doctor.command import run_doctor
 from heron_core.errors import ConfigError
 
 
@@ -48,3 +49,9 @@ def test_a_device_that_graphs_do_not_run_on_is_refused() -> None:
     assert kind_of(settings("onnx")) == "onnx" and load(settings("onnx")).startswith("onnxruntime ")
     with pytest.raises(ConfigError, match='device = "cuda:1": graphs run on the cpu here'):
         load(settings("onnx", device="cuda:1"))
+
+
+def test_a_doctor_says_so_first(installed: set[str]) -> None:
+    lines: list[str] = []
+    assert run_doctor(settings(), lines.append) == 2
+    assert lines[0].startswith("failed     versions      neither torch nor onnxruntime is installed here")
