@@ -26,7 +26,6 @@ from heron_core.errors import BadReply, ModelError
 from heron_core.graphs.graph_set import GraphSet
 from heron_core.models.digest import state_sha256
 from heron_core.models.split_model import SplitModel
-from heron_core.spec.role import role_of
 from heron_core.spec.run_spec import RunSpec
 from heron_server.graphs.compare import compare
 from heron_simulator.notebook.simulation import Simulation
@@ -36,11 +35,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 from heron_client.compute.backends.onnx_backend import OnnxBackend
-from heron_server.graphs.examples import TRACED_ROWS, inputs_of, opened_of
 from heron_server.graphs.export import export_graphs
-from heron_server.graphs.passes import ClientPasses
-from heron_server.graphs.to_onnx import onnx_of
-from heron_server.graphs.tracing import trace
 
 LOSSES, UPDATES = 1e-5, 1e-2
 """Shares of a loss, and of a parameter's largest change in the round: a slope is a difference of losses over mu."""
@@ -129,13 +124,6 @@ def test_dropout_drops_as_often_as_it_says_and_the_same_in_each_pass(dropping: W
     assert abs((first == 0).mean() - 0.5) < 0.05
     (kept,) = backend.evaluation_activations(inputs)
     np.testing.assert_allclose(first[first != 0], 2 * kept[first != 0], rtol=1e-5)
-
-
-def test_the_same_pass_gives_the_same_file(dropping: World) -> None:
-    passes = ClientPasses(dropping.model, role_of(dropping.spec), adjusts_logits=False)
-    examples = {**passes.held, **inputs_of(dropping.model, TRACED_ROWS)}
-    again = onnx_of(trace(passes.evaluation(), examples, opened_of(dropping.model)))
-    assert again == dropping.graphs.evaluation
 
 
 def test_a_graph_that_computes_something_else_is_refused_with_tensor_and_difference(dropping: World) -> None:
