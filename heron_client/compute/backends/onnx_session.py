@@ -33,6 +33,7 @@ class OnnxSession:
         given = onnxruntime.SessionOptions()
         given.intra_op_num_threads, given.inter_op_num_threads = threads, 1
         given.enable_cpu_mem_arena, given.enable_mem_pattern = options.arena, options.memory_pattern
+        given.enable_mem_reuse = False  # its plan keeps two maps of the paper's front for too long
         given.log_severity_level = 3  # errors: they are raised as well
         given.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
