@@ -19,8 +19,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from clients import BATCH, ProductClient, StockClient, run_spec
+from clients import ProductClient, StockClient
 from common import MIB, interleaved, median_ratio, table, verdict
+from local_rounds import BATCH, run_spec
 from memory import RATIO, Case, Peak, case, measure
 
 # -- time --------------------------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from clients import ProductClient, StockClient, run_spec
+from clients import ProductClient, StockClient
+from local_rounds import run_spec
 
 from heron_client.compute.meter import PeakMeter
 from heron_core.spec.methods import moment_tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from clients import images
+from local_rounds import images
 
 
 def small_back(norm: str, auxiliary: str) -> Any:

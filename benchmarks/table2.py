@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clients import BATCH, ProductClient, run_spec
+from clients import ProductClient
 from common import MIB, exact, table, verdict
+from local_rounds import BATCH, run_spec
 from memory import RATIO, Case, measure
 from torch.utils.flop_counter import FlopCounterMode
 
