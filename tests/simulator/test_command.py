@@ -73,7 +73,7 @@ def test_it_leaves_a_run_directory_and_says_how_long_the_network_would_have_take
 ) -> None:
     simulate(run_file(tmp_path, "[simulate.network]\nlatency_ms = 1000\n"), clients=3)
     out = capsys.readouterr().out
-    assert "over the network of [simulate]: 8.0 s in all, 8.0 s a round" in out
+    assert "over the network of [simulate]: 6.0 s in all, 6.0 s a round" in out
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["clients"] == 3
 
 
