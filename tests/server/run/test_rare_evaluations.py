@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from server.driven import HELD_OUT, Client, Server, Start, play_round
+from server.driven import HELD_OUT, Server, Start, play_round
+from server.run.test_rare_checkpoints import ROUNDS, play
 from server.run.test_resuming import log_of, without_times
 
 from heron_core.errors import CheckpointError
 from heron_core.pb.v1 import split_pb2 as split
 from heron_server.storage.shelf import rounds_found
-
-ROUNDS = 5
-
-
-def play(start: Start, folder: str = "run", rounds: int = ROUNDS, **options: Any) -> tuple[Server, list[Client]]:
-    server = start(folder, rounds=ROUNDS, **options)
-    clients = server.clients("ab")
-    for _ in range(rounds):
-        play_round(clients)
-    return server, clients
 
 
 def evaluated(server: Server) -> list[int]:
