@@ -190,7 +190,7 @@ class Assembly:
             raise TensorError(f"{origin}: the upload began with {self._batch_rows} rows, got {header.batch_rows}")
 
     def _check_length(self, header: pb.FrameHeader, origin: str) -> None:
-        """How long the sequences of this upload are; 0 where none varies."""
+        """Raises TensorError for sequences of another length than the cut or this upload's first micro-batch allows."""
         length, longest = header.length, self._shape.longest
         if not min(1, longest) <= length <= longest or (self._rows and length != self._length):
             wanted = f"{self._length}, as in the upload's first micro-batch" if self._rows else f"1 to {longest}"
