@@ -32,8 +32,8 @@ def graphs_for(settings: ClientSettings, transport: Transport, sha256: str) -> G
     """
     if not sha256:
         raise ConfigError(
-            "the server offers no graphs, and this client needs them, for it has no torch: set server.graphs = true "
-            "there, or pip install 'heron-sfl[torch]' here"
+            "the server offers no graphs, and this client runs nothing else: set server.graphs = true there, or here "
+            "backend = \"torch\", which needs pip install 'heron-sfl[torch]'"
         )
     if not HASH.fullmatch(sha256):
         raise BadReply("the server's hash of its graphs must be 64 hex digits; look at what answers at server")

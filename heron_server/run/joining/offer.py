@@ -25,8 +25,8 @@ class Offer:
         if request.software.backend == BY_GRAPHS and not self._files:
             refuse_what_graphs_lack(self._spec)
             raise JoinRefused(
-                "this client has no torch, and the server offers no graphs for it to run: set server.graphs = true "
-                "there (pip install 'heron-sfl[export]'), or give this client torch"
+                "this client runs graphs, and the server offers none: set server.graphs = true there (pip install "
+                "'heron-sfl[export]'), or backend = \"torch\" in the client's file (pip install 'heron-sfl[torch]')"
             )
 
     def files(self, peer: Peer, request: pb.FetchGraphsRequest) -> dict[str, Array]:

@@ -72,7 +72,7 @@ def test_a_folder_that_takes_nothing_costs_the_next_start_a_fetch_only(tmp_path:
 
 
 @pytest.mark.parametrize(("sha256", "kind", "said"), [
-    ("", ConfigError, "offers no graphs.*set server.graphs = true there, or pip install"),
+    ("", ConfigError, "offers no graphs.*set server.graphs = true there, or here backend = \"torch\""),
     ("../../etc", BadReply, "must be 64 hex digits"),
     ("0" * 64, BadReply, "manifest.json is not the one whose hash the server names"),
 ])  # fmt: skip
