@@ -60,6 +60,8 @@ class RoundRecord(Evaluation):
     """That were evaluated; absent in rounds of an earlier version."""
     quarantined: int
     """Uploads that the back was not trained on, because their loss was an outlier."""
+    wire_bytes: NotRequired[int]
+    """Both ways, from the run's beginning to the round's end; absent in rounds of an earlier version."""
 
 
 class ClientRecord(TypedDict):

@@ -31,6 +31,8 @@ class Records:
         """Mean over the last round's uploads; None where there were none."""
         self.quarantined = 0
         """Of the last round's uploads."""
+        self.wire_bytes = 0
+        """Both ways, from the run's beginning to the end of the last round."""
         self.repeated = NONE_REPEATED
         self._step_seconds: list[float] = []
         self._peaks: list[int] = []
@@ -84,6 +86,7 @@ class Records:
             "server_loss": self.server_loss,
             "samples": counts.samples,
             "quarantined": self.quarantined,
+            "wire_bytes": self.wire_bytes,
             "metric": found["metric"],
             "metrics": found["metrics"],
             "auxiliary_metrics": found["auxiliary_metrics"],

@@ -152,6 +152,7 @@ class Journal:
 
     def round_made(self, number: int, names: Sequence[str], counts: Counts, now: float) -> None:
         """Makes the round's record, before its checkpoint, which holds it too. `counts`: of its evaluation, if any."""
+        self.records.wire_bytes = self.ledger.wire_up + self.ledger.wire_down
         self._record = self.records.round_done(number, list(names), counts, now)
 
     def committed(self) -> None:

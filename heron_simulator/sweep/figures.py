@@ -48,7 +48,32 @@ class Gathered:
 
 def gather(sweep: Sweep, rows: Mapping[str, Row]) -> list[Gathered]:
     """Every point of the sweep in its order."""
-    return [_gathered(point, rows) for point in sweep.points]
+    known = {**rows, **_with_target(sweep, rows)} if sweep.file.target else rows
+    return [_gathered(point, known) for point in sweep.points]
+
+
+def _with_target(sweep: Sweep, rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Rows with the bytes after which each run was first as accurate as the target's run of its axes and seed."""
+    targets = {repr(point.axes): point.runs for point in sweep.points if point.label == sweep.file.target}
+    found: dict[str, Row] = {}
+    for point in sweep.points:
+        for run, target in zip(point.runs, targets[repr(point.axes)], strict=True):
+            row, goal = rows.get(run.fingerprint, {}), number(rows.get(target.fingerprint, {}), "accuracy")
+            if row and goal is not None:
+                found[run.fingerprint] = {**row, "bytes_to_target": bytes_to(row, goal)}
+    return found
+
+
+def bytes_to(row: Row, goal: float) -> float | None:
+    """Bytes both ways at the end of the first round that was evaluated at `goal` or above; None where none was."""
+    accuracy, so_far = by_round(row, "accuracy_by_round"), by_round(row, "bytes_by_round")
+    return next((so_far.get(number) for number, value in accuracy.items() if value >= goal), None)
+
+
+def by_round(row: Row, column: str) -> dict[int, float]:
+    """Round -> figure of a column that has one for each round, where it is known."""
+    texts = enumerate(str(row.get(column, "")).split(), 1)
+    return {round_number: float(text) for round_number, text in texts if text != "None"}
 
 
 def _gathered(point: Point, rows: Mapping[str, Row]) -> Gathered:

@@ -48,9 +48,12 @@ class SweepFile(Settings):
     ceiling: str = ""
     """Label of the variant that is the ceiling: the page says what share of the way to it from the control each point
     goes. Empty: no such column."""
+    target: str = ""
+    """Label of the variant whose accuracy, seed by seed, the column `bytes_to_target` asks for: bytes both ways until a
+    run is first as accurate. Empty: no such column."""
     x: str = ""
-    """The picture's horizontal axis: a dotted setting, a column of results.csv, or `round`. Empty: the first axis, or
-    else one place for each variant."""
+    """The picture's horizontal axis: a dotted setting, a column of results.csv, or, for learning curves, `round` or
+    `bytes` (both ways, so far). Empty: the first axis, or else one place for each variant."""
     log_x: Flag = False
     """Logarithmic horizontal axis."""
     metrics: tuple[str, ...] = ("accuracy",)

@@ -93,6 +93,7 @@ def row_of(summary: Summary, clients: int, network: Figures, wall_s: float) -> R
         "step_seconds": step["seconds_median"],
         "wall_s": wall_s,
         "accuracy_by_round": " ".join(str(r["accuracy"]) for r in history),
+        "bytes_by_round": " ".join(str(r.get("wire_bytes")) for r in history),
         "model_sha256": summary["model_sha256"],
         "failed": "",
     }

@@ -9,6 +9,7 @@ from heron_core.version import __version__
 from heron_server.text.toml import to_toml
 from heron_server.text.units import UNKNOWN, bytes_text, macs_text, number_text, seconds_text
 from heron_simulator.sweep.figures import Gathered, Spread, headline
+from heron_simulator.sweep.file import CONTROL
 from heron_simulator.sweep.paired import paired, share_text, text
 from heron_simulator.sweep.plan import Sweep, shown
 
@@ -20,6 +21,7 @@ HEADINGS = {
     "bytes_per_round": "bytes a round",
     "messages_per_round": "messages a round",
     "bytes_total": "bytes in all",
+    "bytes_to_target": "bytes to the target's accuracy",
     "paper_bytes": "in all, as the paper charges",
     "paper_bytes_per_round": "as the paper charges",
     "passes_per_step": "forward passes a step",
@@ -54,13 +56,27 @@ def _table(sweep: Sweep, gathered: Sequence[Gathered]) -> str:
         lines.append(_line([
             *([g.point.label] if sweep.file.variants else []), *(shown(g.point.axes[key]) for key in axes),
             spread_text(column, g.spread(column)), *(_control(sweep, gathered, g, column) if controlled else []),
-            *(spread_text(c, g.spread(c)) for c in ("majority_accuracy", *columns)),
+            *(_cell(g, c) for c in ("majority_accuracy", *columns)),
         ]))  # fmt: skip
     return "\n".join(lines)
 
 
+def _cell(g: Gathered, column: str) -> str:
+    """One column's spread; of the target's bytes also on how many seeds it was reached, where not on all."""
+    spread = g.spread(column)
+    if column != "bytes_to_target" or (spread and spread.seeds == len(g.rows)):
+        return spread_text(column, spread)
+    return f"{spread_text(column, spread)} ({spread.seeds} of {len(g.rows)} seeds)" if spread else "not reached"
+
+
+def control_name(sweep: Sweep) -> str:
+    """What the table and the picture call the control."""
+    control = sweep.file.control
+    return control if isinstance(control, str) else "frozen control"
+
+
 def _control_headings(sweep: Sweep) -> list[str]:
-    return ["frozen control", "above it", *(["of the way to the ceiling"] if sweep.file.ceiling else [])]
+    return [control_name(sweep), "above it", *(["of the way to the ceiling"] if sweep.file.ceiling else [])]
 
 
 def _control(sweep: Sweep, gathered: Sequence[Gathered], g: Gathered, column: str) -> list[str]:
@@ -107,11 +123,17 @@ def _reading(sweep: Sweep, gathered: Sequence[Gathered]) -> str:
     text = f"Accuracy on {where} after the last round: {over}."
     text += " Bytes are all that would cross the wire, both ways, and messages are those of the rounds."
     if any(g.point.controls for g in gathered):
+        if all(run.spec.method.name == CONTROL for g in gathered for run in g.point.controls):
+            text += (
+                " The frozen control is the same run with clients that never train: only what lies above it shows that "
+                "clients learnt."
+            )
         text += (
-            " The frozen control is the same run with clients that never train: only what lies above it shows that "
-            "clients learnt. *Above it*: the mean difference in points, seed by seed, with its 95 % interval, and on "
-            "how many seeds the run was above its control."
+            " *Above it*: the mean difference in points, seed by seed, with its 95 % interval, and on how many seeds "
+            "the run was above its control."
         )
+    if sweep.file.target:
+        text += f" The target is the accuracy of *{sweep.file.target}* after its last round, seed by seed."
     missing = len(frozenset().union(*(g.missing for g in gathered)))
     return text + (f"\n\n**Not finished: {missing} runs are missing.**" if missing else "")
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, PercentFormatter
 
 from heron_server.display.curves import BLUE, GREEN, INK, ORANGE, plain
-from heron_simulator.sweep.figures import Gathered, headline
-from heron_simulator.sweep.page import HEADINGS
+from heron_simulator.sweep.figures import Gathered, by_round, headline
+from heron_simulator.sweep.page import HEADINGS, control_name
 from heron_simulator.sweep.plan import Sweep, shown
 
 COLOURS = (BLUE, ORANGE, GREEN, "#8e44ad", "#c0392b", "#16a085", "#7f5a2c", "#34495e")
@@ -28,8 +28,8 @@ def draw(path: Path, sweep: Sweep, gathered: Sequence[Gathered]) -> Path:
     FigureCanvasAgg(figure)
     figure.suptitle(sweep.file.title or sweep.name, color=INK, fontsize=12, fontweight="bold", x=0.01, ha="left")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        if sweep.x == "round":
-            _by_round(axes, gathered)
+        if sweep.x in ("round", "bytes"):
+            _curves(axes, sweep, gathered)
         else:
             _by_setting(axes, sweep, gathered, metric)
         _style(axes, sweep, metric)
@@ -52,11 +52,11 @@ def _by_setting(axes: Axes, sweep: Sweep, gathered: Sequence[Gathered], metric: 
             axes.errorbar(x, y, yerr=error, fmt=style, color=colour, label=None if sweep.x == "label" else name,
                           capsize=3, markersize=4.5)  # fmt: skip
     if metric == "accuracy":
-        _control(axes, gathered, places)
+        _control(axes, gathered, places, control_name(sweep))
 
 
-def _control(axes: Axes, gathered: Sequence[Gathered], places: dict[int, float]) -> None:
-    """The frozen control with its spread."""
+def _control(axes: Axes, gathered: Sequence[Gathered], places: dict[int, float], name: str) -> None:
+    """The control with its spread."""
     at: dict[float, tuple[float, float]] = {}
     for g in gathered:
         spread = g.control("accuracy")
@@ -66,29 +66,27 @@ def _control(axes: Axes, gathered: Sequence[Gathered], places: dict[int, float])
         x = sorted(at)
         y, error = [at[v][0] for v in x], [at[v][1] for v in x]
         axes.errorbar(
-            x, y, yerr=error, fmt="s--", color=DARK, label="frozen control", capsize=3, markersize=3.5, zorder=1
+            x, y, yerr=error, fmt="s--", color=DARK, label=name, capsize=3, markersize=3.5, zorder=1
         )
 
 
-def _by_round(axes: Axes, gathered: Sequence[Gathered]) -> None:
-    """Accuracy over the rounds: the mean of the seeds, and from the lowest to the highest."""
+def _curves(axes: Axes, sweep: Sweep, gathered: Sequence[Gathered]) -> None:
+    """Accuracy over rounds or bytes so far: the mean of the seeds, and from the lowest to the highest."""
     curves = [(g.point.name, g.rows, "-") for g in gathered]
     controls = {id(g.controls[0]): g.controls for g in gathered if g.controls}
-    curves += [("frozen control", rows, "--") for rows in list(controls.values())[:1]]
+    curves += [(control_name(sweep), rows, "--") for rows in list(controls.values())[:1]]
     for (name, rows, style), colour in zip(curves, _colours(len(curves)), strict=True):
-        evaluated = [found for row in rows if (found := _evaluated(str(row["accuracy_by_round"])))]
-        x = [number for number in evaluated[0] if all(number in each for each in evaluated)] if evaluated else []
+        evaluated = [found for row in rows if (found := by_round(row, "accuracy_by_round"))]
+        bytes_ = [by_round(row, "bytes_by_round") for row in rows] if sweep.x == "bytes" else []
+        known = [*evaluated, *bytes_]
+        numbers = [number for number in evaluated[0] if all(number in each for each in known)] if evaluated else []
+        x = [mean(each[number] for each in bytes_) if bytes_ else number for number in numbers]
         if x:
-            rounds = [[each[number] for each in evaluated] for number in x]
+            rounds = [[each[number] for each in evaluated] for number in numbers]
             colour = DARK if style == "--" else colour
             axes.plot(x, [mean(values) for values in rounds], style, color=colour, label=name, linewidth=1.6)
             low, high = [min(v) for v in rounds], [max(v) for v in rounds]
             axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
-
-
-def _evaluated(accuracy_by_round: str) -> dict[int, float]:
-    """Round -> accuracy, of the rounds that were evaluated."""
-    return {number: float(text) for number, text in enumerate(accuracy_by_round.split(), 1) if text != "None"}
 
 
 def _line_of(sweep: Sweep, g: Gathered) -> str:

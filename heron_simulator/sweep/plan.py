@@ -133,6 +133,10 @@ def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:
 def _check_labels(path: Path, file: SweepFile, labels: set[str]) -> None:
     if isinstance(file.control, str) and file.control not in labels:
         raise ConfigError(f'{path}: control = "{file.control}" must be true, false or a variant\'s label; mend it')
+    if file.target and file.target not in labels:
+        raise ConfigError(f'{path}: target = "{file.target}" must be a variant\'s label; mend it')
+    if "bytes_to_target" in file.columns and not file.target:
+        raise ConfigError(f"{path}: the column bytes_to_target needs target, a variant's label; name it")
     if file.ceiling and (file.ceiling not in labels or not file.control):
         raise ConfigError(f'{path}: ceiling = "{file.ceiling}" must be a variant\'s label, beside a control; mend it')
 

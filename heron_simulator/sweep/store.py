@@ -18,7 +18,8 @@ Figure = str | int | float | None
 Row = Mapping[str, Figure]
 """One run's figures by the names of their columns; None where a run does not have one."""
 TEXT = frozenset({
-    "fingerprint", "point", "control", "method", "metric_name", "accuracy_by_round", "model_sha256", "failed",
+    "fingerprint", "point", "control", "method", "metric_name", "accuracy_by_round", "bytes_by_round", "model_sha256",
+    "failed",
 })  # fmt: skip
 """Columns of results.csv that hold no numbers."""
 

@@ -72,7 +72,7 @@ def test_a_round_s_record_says_what_was_counted_and_measured() -> None:
     assert first == {
         "round": 1, "accuracy": 0.5, "loss": 2.0, "wall_s": 2.0, "participants": 2, "dropped": 0, "dropped_reasons": {},
         "auxiliary_accuracy": 0.4, "majority_accuracy": 0.7, "client_loss": 2.0, "client_loss_first": 3.0,
-        "client_loss_last": 1.0, "server_loss": None, "quarantined": 0,
+        "client_loss_last": 1.0, "server_loss": None, "quarantined": 0, "wire_bytes": 0,
         "metric": {"name": "accuracy", "value": 0.5, "higher_is_better": True, "is_share": True},
         "metrics": {"accuracy": 0.5}, "auxiliary_metrics": {"accuracy": 0.4},
         "trained_accuracy": None, "trained_metrics": {}, "samples": 10,

@@ -20,7 +20,7 @@ def record(number: int, value: float | None = None, *, higher_is_better: bool = 
     return {
         "round": number, "accuracy": value, "loss": None, "wall_s": 0.0, "participants": 2, "dropped": 0,
         "dropped_reasons": {}, "auxiliary_accuracy": None, "majority_accuracy": None, "client_loss": None,
-        "client_loss_first": None, "client_loss_last": None, "server_loss": None, "quarantined": 0,
+        "client_loss_first": None, "client_loss_last": None, "server_loss": None, "quarantined": 0, "wire_bytes": 0,
         "metric": judged, "metrics": {}, "auxiliary_metrics": {}, "trained_accuracy": None, "trained_metrics": {},
     }  # fmt: skip
 

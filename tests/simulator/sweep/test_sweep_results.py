@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,12 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from heron_core.errors import RunDirectoryBusy
+from heron_core.errors import ConfigError, RunDirectoryBusy
 from heron_core.version import __version__
 from heron_simulator.sweep.command import write
 from heron_simulator.sweep.figures import Gathered, csv_rows, gather, spread_of
 from heron_simulator.sweep.page import command_of
-from heron_simulator.sweep.picture import _by_round
+from heron_simulator.sweep.picture import _curves
 from heron_simulator.sweep.plan import Sweep, load_sweep
 from heron_simulator.sweep.pool import without_machine
 from heron_simulator.sweep.store import Row, Store, read_csv, write_csv
@@ -129,7 +130,7 @@ def test_spread_is_the_sample_standard_deviation_of_known_figures() -> None:
 
 
 def test_points_are_drawn_over_any_kind_of_axis(tmp_path: Path) -> None:
-    for x in ("label", "round", "model.cut", "bytes_per_round"):
+    for x in ("label", "round", "bytes", "model.cut", "bytes_per_round"):
         path = tmp_path / f"{x.replace('.', '-')}.toml"
         path.write_text(f'x = "{x}"\nseeds = 1\n[[variants]]\nlabel = "one"\n[[variants]]\nlabel = "two"\n'
                         'set = {"model.cut" = "conv1"}\n')  # fmt: skip
@@ -148,10 +149,48 @@ def test_neither_command_nor_reason_names_a_place_of_this_machine(tmp_path: Path
     assert without_machine(f"not in {Path.home()}/x nor in {tmp_path}/y", tmp_path) == "not in ~/x nor in <run>/y"
 
 
-def test_accuracy_over_the_rounds_is_drawn_of_those_that_were_evaluated() -> None:
-    axes = Figure().subplots()
+def test_accuracy_over_rounds_and_bytes_is_drawn_of_those_that_were_evaluated(sweep: Sweep) -> None:
     point: Any = SimpleNamespace(name="each third")
-    rows: list[Row] = [{"accuracy_by_round": f"None None {a} None None {a} None"} for a in (0.5, 0.7)]
-    _by_round(axes, [Gathered(point, rows, [{"accuracy_by_round": "None None"}], [], [], frozenset())])
-    (line,) = axes.get_lines()
-    assert list(line.get_xdata()) == [3, 6] and list(line.get_ydata()) == [pytest.approx(0.6)] * 2
+    rows: list[Row] = [
+        {"accuracy_by_round": f"None None {a} None None {a} None", "bytes_by_round": f"1 2 {100 * a} 4 5 6 7"}
+        for a in (0.5, 0.7)
+    ]
+    for x, places in (("round", [3, 6]), ("bytes", [60, 6])):
+        axes = Figure().subplots()
+        drawn = replace(sweep, file=sweep.file.model_copy(update={"x": x}))
+        _curves(axes, drawn, [Gathered(point, rows, [{"accuracy_by_round": "None None"}], [], [], frozenset())])
+        (line,) = axes.get_lines()
+        assert list(line.get_xdata()) == places and list(line.get_ydata()) == [pytest.approx(0.6)] * 2
+
+
+def test_bytes_to_the_targets_accuracy_are_those_of_the_first_round_that_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "to.toml"
+    path.write_text('control = "slow"\ntarget = "slow"\ncolumns = ["bytes_to_target"]\nseeds = 2\n'
+                    '[[variants]]\nlabel = "slow"\n[[variants]]\nlabel = "fast"\n'
+                    'set = {"model.cut" = "conv1"}\n[[variants]]\nlabel = "never"\n'
+                    'set = {"model.cut" = "conv2"}\n')  # fmt: skip
+    sweep = load_sweep(path)
+    curves = {"slow": ["0.2 None 0.6", "0.2 None 0.5"], "fast": ["0.7 0.8 0.7", "0.1 0.2 0.3"], "never": ["0 0 0"] * 2}
+    with closing(Store(tmp_path / "out")) as store:
+        for point in sweep.points:
+            for run, curve in zip(point.runs, curves[point.label], strict=True):
+                at_the_end = float(curve.split()[-1])
+                store.add(run.fingerprint, {
+                    **row(at_the_end), "accuracy_by_round": curve, "bytes_by_round": "1024 2048 3072",
+                })  # fmt: skip
+        write(sweep, store, "...")
+        page = (store.folder / "README.md").read_text()
+    assert "|  | accuracy | slow | above it |" in page and "clients that never train" not in page
+    assert "| slow | 55.0 ± 7.1 % | is one | - | 10.0 ± 0.0 % | 3.00 KiB |" in page
+    assert "10.0 ± 0.0 % | 1.00 KiB (1 of 2 seeds) |" in page and "10.0 ± 0.0 % | not reached |" in page
+    assert "after its last round, seed by seed" in page
+
+
+@pytest.mark.parametrize(("line", "says"), [
+    ('target = "other"', "target"), ('columns = ["bytes_to_target"]', "needs target"),
+])  # fmt: skip
+def test_a_target_that_is_no_variant_is_refused(tmp_path: Path, line: str, says: str) -> None:
+    path = tmp_path / "to.toml"
+    path.write_text(f'{line}\n[[variants]]\nlabel = "one"\n')
+    with pytest.raises(ConfigError, match=says):
+        load_sweep(path)
