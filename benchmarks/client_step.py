@@ -27,12 +27,12 @@ from memory import RATIO, Case, Peak, case, measure
 # -- time --------------------------------------------------------------------------------------------------------
 
 
-def overhead(runs: int, directions: int, head: str, device: str) -> None:
-    print(f"\nOverhead: GroupNorm, {head}, q = {directions}, {runs} runs: median seconds")
+def overhead(runs: int, directions: int, head: str, device: str, codec: str) -> None:
+    print(f"\nOverhead: GroupNorm, {head}, q = {directions}, uploads {codec}, {runs} runs: median seconds")
     rows, ratios = [], []
     for micro_batch in (0, 32, 16):
         method = {"name": "heron", "micro_batch": micro_batch, "zo": {"num_directions": directions}}
-        client = ProductClient(run_spec(method, "group", head), device)
+        client = ProductClient(run_spec(method, "group", head, codec=codec), device)
         inputs = client.bare_inputs()
         cpu: tuple[list[float], list[float]] = ([], [])
         bare, ours = interleaved(
@@ -123,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--directions", type=int, default=1, help="q, for the overhead")
+    parser.add_argument("--codec", default="raw", help="of the uploads, for the overhead")
     parser.add_argument("--device", default="cpu", help="for the times; memory is the CPU's")
     parser.add_argument("--only", choices=["overhead", "methods", "memory"])
     parser.add_argument("--quick", action="store_true", help="3 runs for times, 1 for memory")
@@ -130,7 +131,7 @@ def main() -> None:
     runs = 3 if args.quick else args.runs
     if args.only in (None, "overhead"):
         for head in ("gap_linear",) if args.quick else ("gap_linear", "flatten_linear"):
-            overhead(runs, args.directions, head, args.device)
+            overhead(runs, args.directions, head, args.device, args.codec)
     if args.only in (None, "methods"):
         methods(runs, args.device)
     if args.only in (None, "memory"):

@@ -15,8 +15,9 @@ END = object()
 
 
 def run_spec(
-    method: dict[str, Any], norm: str = "batch", head: str = "flatten_linear", steps: int = 1, cut: str = "layer1.0"
-) -> Any:
+    method: dict[str, Any], norm: str = "batch", head: str = "flatten_linear", steps: int = 1, cut: str = "layer1.0",
+    codec: str = "raw",
+) -> Any:  # fmt: skip
     """The paper's client with this method table; Adam 1e-4, and heron's head by losses alone unless the table says."""
     from heron_core.spec.run_spec import RunSpec
 
@@ -25,6 +26,7 @@ def run_spec(
     return RunSpec.model_validate({
         "model": {"name": "resnet18", "cut": cut, "norm": norm, "auxiliary": head},
         "federation": {"clients": 5},
+        "codec": {"uploads": codec},
         "method": {"batch_size": BATCH, "local_steps": steps, **optimizer, **head_by, **method},
     })  # fmt: skip
 
