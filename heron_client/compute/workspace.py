@@ -14,6 +14,7 @@ from heron_client.compute.client_state import ClientState
 from heron_client.compute.encoding import encoded
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.prior import adjust_logits
+from heron_client.compute.replica import Replica, replay_of
 from heron_client.config import ClientSettings
 from heron_client.uploads.upload import Upload
 from heron_core import data
@@ -42,7 +43,9 @@ class Workspace:
         where it cannot be loaded."""
         self.spec, self._settings, self._shares = spec, settings, shares or data.Shares()
         self._backend = backend
-        self.state = ClientState(backend, spec.method)
+        replay = replay_of(spec, backend)
+        self.state = ClientState(backend, spec.method, replay)
+        self.replica = Replica(self.state.expected, replay)
         self.class_names = tuple(class_names)
         if own is None and spec.data.source == "client":
             own = load_own_data(settings, spec, backend, class_names)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from heron_client.compute.backend import Matrix, Vector
 from heron_core.arrays import Array
+from heron_core.replay.estimate import add_multiple
 
 Difference = Literal["forward", "central"]
 Losses = TypeVar("Losses", float, NDArray[np.float64])
 """One mean loss, or the samples' [B] in float64."""
-SMALLEST_SPREAD = 1e-12
 
 
 def sum_of(losses_B: Vector) -> float:
@@ -53,11 +53,6 @@ def along_cut(gradients: Sequence[Array], difference: Sequence[Array]) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         pairs = zip(gradients, difference, strict=True)
         return sum(float(np.multiply(g, change, dtype=np.float64).sum()) for g, change in pairs)
-
-
-def gradient_scale(distribution: str, size: int) -> float:
-    """E[u u^T] = I / scale: d for u on the unit sphere (Eq. 2), 1 for u of unit variance per coordinate."""
-    return float(size) if distribution == "sphere" else 1.0
 
 
 def add_slopes(
@@ -121,17 +116,6 @@ def add_slopes_per_sample(
     return slopes
 
 
-def divide_by_spread(gradient_D: Vector, slopes: Sequence[float]) -> None:
-    """gradient / std(slopes), in place: a step's length no longer follows the loss's steepness.  FZOO.
-
-    The population's standard deviation, float64; below 1e-12 the gradient stays as it is.
-    """
-    spread = float(np.std(np.asarray(slopes, dtype=np.float64)))
-    if spread >= SMALLEST_SPREAD:
-        with np.errstate(over="ignore"):
-            gradient_D /= spread
-
-
 def _slope(
     loss_at: Callable[[Vector], Losses], theta_D: Vector, u_D: Vector, loss_base: Losses, mu: float,
     difference: Difference, probe_D: Vector,
@@ -148,10 +132,3 @@ def shifted(theta_D: Vector, u_D: Vector, length: float, probe_D: Vector) -> Vec
     with np.errstate(over="ignore", invalid="ignore"):
         np.multiply(u_D, length, out=probe_D)
         return np.add(theta_D, probe_D, out=probe_D)
-
-
-def add_multiple(gradient_D: Vector, u_D: Vector, coefficient: float, scratch_D: Vector) -> None:
-    """gradient <- gradient + coefficient * u. One that overflows is found by the next loss."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        np.multiply(u_D, coefficient, out=scratch_D)
-        gradient_D += scratch_D

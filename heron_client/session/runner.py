@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from heron_client.compute.meter import PeakMeter, Proportional
@@ -16,18 +15,17 @@ from heron_client.compute.workspace import Workspace
 from heron_client.config import ClientSettings
 from heron_client.session.answers import LOST, check_assignment, check_session
 from heron_client.session.back_off import BackOff
+from heron_client.session.fetching import fetch_state
 from heron_client.session.in_hand import RoundInHand
 from heron_client.session.joining import Joining
 from heron_client.session.session import ENDED, Assignment, Session, State
 from heron_client.transport.interface import Transport
-from heron_client.transport.received import ADVICE, from_server
 from heron_client.uploads.uploader import Uploader, WorkLost
 from heron_core.arrays import Array
 from heron_core.errors import HeronError, Internal, NameTaken, StaleTerm, TensorError, Unreachable
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.methods import method_of, uploads_per_round
-from heron_core.wire.codec import check_finite, check_manifest
 
 if TYPE_CHECKING:
     from heron_client.compute.backend import BuildBackend
@@ -37,7 +35,6 @@ log = logging.getLogger("heron.client")
 T = TypeVar("T")
 
 WAIT_S = 0.5
-STATE = "the server's client state"
 
 
 class _Abandoned(Exception):
@@ -195,11 +192,7 @@ class Runner:
         if self._state is not None and self._state[:2] == (assignment.term, assignment.version):
             return self._state[2]
         assert self._workspace is not None
-        request = pb.FetchModelRequest(session_id=self.session.session_id, version=assignment.version)
-        accept = partial(check_manifest, expected=self._workspace.state.expected, origin=STATE)
-        arrays = self._transport.fetch_model(request, accept)
-        with from_server():
-            check_finite(arrays, STATE, ADVICE)
+        arrays = fetch_state(self._transport, self._workspace.replica, self.session.session_id, assignment.version)
         self._state = (assignment.term, assignment.version, arrays)
         return arrays
 

@@ -24,3 +24,7 @@ class CodecSpec(Settings):
     labels: Literal["raw", "packed"] = "raw"
     """Of the labels beside them. packed: classes or ids, up to 65,535 of them, in 1 or 2 bytes each; no result
     changes."""
+    client_state: Literal["weights", "seeds"] = "weights"
+    """How the client state travels. weights: its tensors. seeds: after a first fetch the slopes of each client's steps,
+    from which both sides replay what they did to the weights; a client that missed a round fetches the weights. For
+    heron with Rademacher directions; no result changes."""

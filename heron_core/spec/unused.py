@@ -107,6 +107,7 @@ USERS: Mapping[str, Use] = {
     "codec.cut_gradients": _methods(
         "a method whose server returns cut gradients", lambda m: method_of(m).returns_cut_gradients
     ),
+    "codec.client_state": _ZO,
     "codec.evaluation": _where("data.source", "client"),
     "codec.labels": Use(
         'by a method that uploads activations, or with data.source = "client"',

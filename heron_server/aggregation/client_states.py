@@ -13,14 +13,17 @@ import numpy as np
 
 from heron_core.arrays import Array
 from heron_core.errors import TensorError
+from heron_core.replay.bundle import Seeds
+from heron_core.replay.seeds import SLOPES, Replay
 from heron_core.spec.methods import Place, goes_up, moment_tensors, place_of
-from heron_core.spec.run_spec import MethodSpec
+from heron_core.spec.run_spec import MethodSpec, RunSpec
 from heron_core.spec.server_average import ServerAverageSpec
 from heron_core.wire.codec import Expected, check_finite, expected_of, mismatches
 from heron_server.aggregation.moments import reach_of
 from heron_server.aggregation.server_average import Arrays, ServerAverage
 
 PLAIN = ServerAverageSpec()
+NO_WEIGHTS: Mapping[int, float] = {}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class Snapshot:
     """Kept and own tensors of each rank that is no longer at the start."""
     average: Arrays = field(default_factory=dict)
     """The moments of the Fed-Server's optimiser, where it has any."""
+    digest: bytes = b""
+    """Of the tensors that slopes lead to; empty where none do."""
+    seeds: Seeds | None = None
+    """How it came of the version before; None for the first, and for one from a checkpoint."""
 
 
 def zero_moments(method: MethodSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> Arrays:
@@ -46,10 +53,11 @@ class ClientStates:
 
     def __init__(
         self, method: MethodSpec, most_steps: int, tensors: Mapping[str, Array], buffers: frozenset[str],
-        server_average: ServerAverageSpec = PLAIN,
+        server_average: ServerAverageSpec = PLAIN, replay: Replay | None = None,
     ) -> None:  # fmt: skip
         """`tensors`: the initial client state without moments, in the client's order. `most_steps`: a client's local
-        steps in the whole run. `server_average`: what follows the aggregation rule."""
+        steps in the whole run. `server_average`: what follows the aggregation rule. `replay`: where slopes travel."""
+        self.replay = replay
         self._most_steps, self.buffers, self.reach = most_steps, buffers, reach_of(method.optimizer)
         start = {**tensors, **zero_moments(method, tensors, buffers)}
         most_batches = most_steps * (method.batch_size // method.micro_batch_rows)
@@ -61,9 +69,13 @@ class ClientStates:
         self._start = {n: t for n, t in start.items() if self._places[n] in ("kept", "own")}
         self.server_average = ServerAverage(server_average, buffers)
         average = self.server_average.start(self.averaged_part(start))
-        self.versions = {0: Snapshot({n: t for n, t in start.items() if n not in self._start}, average=average)}
+        common = {n: t for n, t in start.items() if n not in self._start}
+        self.versions = {0: Snapshot(common, average=average, digest=self._digest(common))}
         self.expected_update: Expected = [e for e in expected_of(start) if goes_up(self._places[e[0]])]
         """(name, dtype, shape) of what a client sends up."""
+        if replay is not None:
+            rest = [e for e in self.expected_update if e[0] not in replay.names]
+            self.expected_update = [(SLOPES, "float64", replay.slopes_shape), *rest]
 
     def common(self, version: int) -> Arrays:
         """What is one for all: it makes up the model's fingerprint, without the moments."""
@@ -77,8 +89,10 @@ class ClientStates:
         return {name: held[name] for name in self._places}
 
     def check_values(self, update: Mapping[str, Array], origin: str) -> None:
-        """Raises TensorError for NaN, Inf, and moments and counters that no client reaches."""
+        """Raises TensorError for NaN, Inf, and slopes, moments and counters that no client reaches."""
         check_finite(update, origin)
+        if self.replay is not None:
+            self.replay.check_slopes(update[SLOPES], origin)
         for name in ("moments.second", "moments.steps"):
             if name in update and update[name].size and update[name].min() < 0:
                 raise TensorError(f"{origin}: tensor {name} must not be negative, got {update[name].min()}")
@@ -93,6 +107,13 @@ class ClientStates:
                     f"{origin}: tensor {name} must lie in {least}..{most}, the run's batches, got {update[name]}"
                 )
 
+    def whole_update(self, round_number: int, rank: int, update: Mapping[str, Array]) -> Mapping[str, Array]:
+        """An update with what its slopes say: replayed from the version that the round began with."""
+        if self.replay is None:
+            return update
+        replayed = self.replay.local_round(self.common(round_number - 1), round_number, rank, update[SLOPES])
+        return {**replayed, **update}
+
     def averaged_part(self, update: Mapping[str, Array]) -> Arrays:
         """Those of an update's tensors that aggregation makes one of."""
         return {name: update[name] for name, place in self._places.items() if place == "averaged"}
@@ -104,12 +125,12 @@ class ClientStates:
 
     def advance(
         self, version: int, averaged: Mapping[str, Array], shared: Mapping[str, Array],
-        updates: Mapping[int, Mapping[str, Array]], average: Arrays,
+        updates: Mapping[int, Mapping[str, Array]], average: Arrays, weights: Mapping[int, float] = NO_WEIGHTS,
     ) -> None:  # fmt: skip
         """The version after `version`.
 
         `averaged`, `average`: as `stepped` gave them. `shared`: at least the shared tensors as they are now. `updates`:
-        by rank, of all whose kept tensors are to be taken.
+        by rank, of all whose kept tensors are to be taken. `weights`: by rank, of those in the average.
         """
         before = self.versions[version]
         common = {n: averaged[n] if place == "averaged" else shared[n]
@@ -118,7 +139,26 @@ class ClientStates:
         by_rank = dict(before.by_rank)
         for rank, update in updates.items() if kept else ():
             by_rank[rank] = {**by_rank.get(rank, {}), **{name: update[name] for name in kept}}
-        self.versions[version + 1] = Snapshot(common, by_rank, average)
+        digest, seeds = self._digest(common), None
+        if self.replay is not None:
+            slopes = {rank: updates[rank][SLOPES] for rank in weights}
+            seeds = Seeds(before.digest, digest, weights, slopes)
+        self.versions[version + 1] = Snapshot(common, by_rank, average, digest, seeds)
+
+    def _digest(self, common: Mapping[str, Array]) -> bytes:
+        return b"" if self.replay is None else self.replay.digest(common)
+
+    def as_slopes(self, version: int, rank: int | None, holds: bytes) -> Arrays | None:
+        """`of` for a client that has the state of this digest: slopes in the place of what they lead to.
+
+        None where it has another, or where slopes would be more bytes.
+        """
+        snapshot, replay, whole = self.versions[version], self.replay, self.of(version, rank)
+        seeds = Seeds(holds, holds) if holds == snapshot.digest else snapshot.seeds
+        if replay is None or seeds is None or seeds.base != holds:
+            return None
+        found = {**seeds.tensors(replay), **{n: t for n, t in whole.items() if n not in replay.names}}
+        return found if _bytes(found) < _bytes(whole) else None
 
     def own(self, version: int, rank: int) -> Arrays:
         """The tensors that the server makes for this rank alone."""
@@ -157,12 +197,25 @@ class ClientStates:
         """The inverse of `tensors`, as the only version."""
         common, by_rank = _divided(tensors)
         # In the model's order of names, which clients insist on; the file has its own.
-        now = Snapshot({name: common[name] for name in self._now.common}, by_rank, _average(tensors))
+        common = {name: common[name] for name in self._now.common}
+        now = Snapshot(common, by_rank, _average(tensors), self._digest(common))
         self.versions = {version: now}
 
     @property
     def _now(self) -> Snapshot:
         return next(iter(self.versions.values()))
+
+
+def states_of(spec: RunSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> ClientStates:
+    """Those of a run at its start; `tensors`: the initial client state without moments, in the client's order."""
+    seeds = spec.codec.client_state == "seeds"
+    replay = Replay(spec, [(n, t.shape) for n, t in tensors.items() if n not in buffers]) if seeds else None
+    most_steps, average = spec.rounds * spec.method.local_steps, spec.federation.server_average
+    return ClientStates(spec.method, most_steps, tensors, buffers, average, replay)
+
+
+def _bytes(tensors: Mapping[str, Array]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _average(tensors: Mapping[str, Array]) -> Arrays:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
+import numpy as np
+
+from heron_core.replay.bundle import expected
+from heron_core.replay.seeds import Replay
 from heron_core.spec.methods import method_of, uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.activation_codec import CODECS, floating
@@ -65,12 +70,25 @@ class Traffic:
 def round_traffic(spec: RunSpec, facts: ModelFacts) -> Traffic:
     """Of one round in which all participants take every step."""
     method, participants = spec.method, spec.federation.participants
-    state, each = state_bytes(client_state(method, facts)), transfer_of(spec, facts)
+    up, down = state_traffic(spec, facts)
+    each = transfer_of(spec, facts)
     uploads = participants * uploads_per_round(method)
     return Traffic(
         activations_up=uploads * each.activations,
         labels_up=uploads * each.labels,
         cut_gradients_down=uploads * each.cut_gradients if method_of(method).returns_cut_gradients else 0,
-        client_state_up=participants * state.up,
-        client_state_down=participants * state.down,
+        client_state_up=participants * up,
+        client_state_down=participants * down,
     )
+
+
+def state_traffic(spec: RunSpec, facts: ModelFacts) -> tuple[int, int]:
+    """Bytes of one client's state up and down in a round; as slopes for a client that has the state before."""
+    tensors = client_state(spec.method, facts)
+    whole = state_bytes(tensors)
+    if spec.codec.client_state == "weights":
+        return whole.up, whole.down
+    replay = Replay(spec, [(t.name, (t.size,)) for t in tensors if t.content == "weights"])
+    rest = state_bytes(t for t in tensors if t.name not in replay.names)
+    slopes = prod(replay.slopes_shape) * np.dtype(np.float64).itemsize
+    return rest.up + slopes, rest.down + expected_bytes(expected(replay, spec.federation.participants))

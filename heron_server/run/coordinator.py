@@ -6,7 +6,7 @@ One thread calls it. Both transports call the same methods: the gRPC service on 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from time import monotonic
@@ -23,7 +23,7 @@ from heron_core.pb.v1 import tensors_pb2
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.codec import Expected, check_manifest
 from heron_core.wire.frames import Bulk
-from heron_server.aggregation.client_states import ClientStates
+from heron_server.aggregation.client_states import states_of
 from heron_server.config import ServerSettings
 from heron_server.metrics.observers import Observers
 from heron_server.planning.warnings.long_rounds import LongRounds
@@ -40,7 +40,7 @@ from heron_server.run.peer import Peer, check_name
 from heron_server.run.phases.make import make_phases
 from heron_server.run.phases.reporting_worker import ReportingWorker
 from heron_server.run.phases.training import Update
-from heron_server.run.sessions import Pushing, Sessions, Watcher, small_states
+from heron_server.run.sessions import Handing, Pushing, Sessions, Watcher
 from heron_server.run.standing import MOST_WORDS, Standing
 from heron_server.run.story import run_story
 from heron_server.storage.run_dir import RunDir
@@ -62,8 +62,7 @@ class Coordinator:
         `graphs`: what clients without torch run."""
         self.spec, self.trainer, self.settings, self.clock = spec, trainer, settings, clock
         first = trainer.client_tensors()
-        most_steps, average = spec.rounds * spec.method.local_steps, spec.federation.server_average
-        self.states = ClientStates(spec.method, most_steps, first.tensors, first.buffers, average)
+        self.states = states_of(spec, first.tensors, first.buffers)
         self._journal = Journal(spec, trainer.metrics, run_dir, observers or Observers(), clock, long_rounds)
         self.ledger, self.records = self._journal.ledger, self._journal.records
         self.checkpoints = Checkpoints(run_dir, self.states, trainer, spec.rounds, settings.checkpoint_every)
@@ -77,7 +76,8 @@ class Coordinator:
         self._phases = make_phases(
             spec, settings, trainer, self.states, self.ledger, self.checkpoints, self._worker, clock
         )
-        self.sessions = Sessions(self._rounds.members, small_states(self._rounds, self.states, self._journal))
+        self._handing = Handing(self._rounds, self.states, self._journal)
+        self.sessions = Sessions(self._rounds.members, self._handing.small_state)
         self._loop = Loop(self.run_id, self._rounds, self._phases, self.sessions, self._journal, clock)
         self.standing = Standing(self.run_id, self._rounds, self._phases, self.sessions, self.states, self._loop)
         self._deadlines = Deadlines(patience(spec, settings), self._rounds, self._phases)
@@ -146,15 +146,16 @@ class Coordinator:
         self._loop.perform(self._rounds.leave(request.session_id, request.reason[:MOST_WORDS]))
         return pb.LeaveReply()
 
-    def model(self, peer: Peer, request: pb.FetchModelRequest) -> dict[str, Array]:
+    def model(self, peer: Peer, request: pb.FetchModelRequest) -> Mapping[str, Array]:
         """The client state of a version, as this client gets it; raises UnknownSession or StaleTerm."""
         name = self.standing.check_version(peer, request)
-        return self.states.of(request.version, self._rounds.table.get(name))
+        return self._handing.state(name, request.version, request.holds)
 
     def fetched(self, peer: Peer, request: pb.FetchModelRequest, size_bytes: int) -> None:
         """All that `model` gave is through; raises UnknownSession."""
-        name = self.sessions.member(peer, request.session_id).name
-        self._journal.fetched(name, size_bytes, to_evaluate=request.version > self._rounds.rounds_done)
+        member = self.sessions.member(peer, request.session_id)
+        self._handing.given(member, request.version)
+        self._journal.fetched(member.name, size_bytes, to_evaluate=request.version > self._rounds.rounds_done)
 
     def moved(self, peer: Peer, session_id: str, what: str, size_bytes: int) -> None:
         """So many bytes of a client state are through, in the direction that `what` names; raises UnknownSession."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from heron_core.arrays import Array
 from heron_core.errors import Busy, HeronError, NameTaken, UnknownSession
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.wire.bulk import whole_state
@@ -49,16 +50,38 @@ StateOf = Callable[[Member, int], pb.StateChunk | None]
 """The client state of a version as this member gets it, where it is small and the member may lack it."""
 
 
-def small_states(rounds: Rounds, states: ClientStates, journal: Journal) -> StateOf:
-    """Those of one run: at most a chunk each, and MOST_CARRIED_BYTES for a round's participants together."""
+class Handing:
+    """Which form of the client state each client of one run gets: slopes, where it has what they begin with."""
 
-    def state_of(member: Member, version: int) -> pb.StateChunk | None:
-        if member.name in journal.up_to_date:
+    def __init__(self, rounds: Rounds, states: ClientStates, journal: Journal) -> None:
+        self._rounds, self._states, self._journal = rounds, states, journal
+        self._holds: dict[str, tuple[str, bytes]] = {}
+        """By name, the session in which a client was given a state last, and that state's digest."""
+
+    def small_state(self, member: Member, version: int) -> pb.StateChunk | None:
+        """For RoundBegins: at most a chunk, and MOST_CARRIED_BYTES for a round's participants together."""
+        if member.name in self._journal.up_to_date:
             return None
-        most_bytes = min(CHUNK_BYTES, MOST_CARRIED_BYTES // len(rounds.lineup.participants))
-        return whole_state(states.of(version, rounds.table[member.name]), most_bytes)
+        session_id, digest = self._holds.get(member.name, ("", b""))
+        holds = digest if session_id == member.session_id else b""
+        most_bytes = min(CHUNK_BYTES, MOST_CARRIED_BYTES // len(self._rounds.lineup.participants))
+        found = whole_state(self.state(member.name, version, holds), most_bytes)
+        if found is not None:
+            self.given(member, version)
+        return found
 
-    return state_of
+    def state(self, name: str, version: int, holds: bytes) -> Mapping[str, Array]:
+        """The client state of a version for a client that has the state of this digest; empty: none."""
+        rank = self._rounds.table.get(name)
+        slopes = self._states.as_slopes(version, rank, holds) if holds else None
+        if slopes is None and version and self._states.replay is not None:
+            self._journal.said(f"{name} gets client state {version} as weights: it has not the one before")
+        return self._states.of(version, rank) if slopes is None else slopes
+
+    def given(self, member: Member, version: int) -> None:
+        """A client has all of a version, or will have it before anything else."""
+        if version in self._states.versions:
+            self._holds[member.name] = (member.session_id, self._states.versions[version].digest)
 
 
 class Sessions:

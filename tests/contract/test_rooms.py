@@ -32,6 +32,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     },
     {"core: spec": ("heron_core.spec",), "core: trust": ("heron_core.trust",), "core: wire": ("heron_core.wire",)},
     {
+        "core: replay": ("heron_core.replay",),
         "core: data": ("heron_core.data",),
         "core: graphs": ("heron_core.graphs",),
         "core: tasks": ("heron_core.models.tasks",),

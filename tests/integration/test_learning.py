@@ -8,8 +8,8 @@ import pytest
 from integration.settings import METHODS, tables
 
 from heron_client.compute.backend import Vector
-from heron_client.compute.optimizers import Adam
 from heron_core.config import load_toml
+from heron_core.replay.update_rules import Adam
 from heron_core.spec.run_spec import RunSpec
 from heron_server.demo import DEMO_FILE
 from heron_simulator.simulator import simulate

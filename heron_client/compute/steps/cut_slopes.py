@@ -16,9 +16,10 @@ from heron_client.compute.batch import Batch
 from heron_client.compute.steps.moving import Moving
 from heron_client.compute.steps.probing import Probing, floating_of
 from heron_client.compute.steps.stepper import Steps
-from heron_client.compute.zo import add_multiple, along_cut, cut_difference, shifted
+from heron_client.compute.zo import along_cut, cut_difference, shifted
 from heron_client.uploads.upload import CutGradients
 from heron_core.arrays import Array
+from heron_core.replay.estimate import add_multiple
 from heron_core.spec.run_spec import ZoSpec
 from heron_core.streams import Part
 
@@ -61,7 +62,7 @@ class CutSlopeStepper:
             self._add_slopes(probing, group, found, gradients, len(groups))
         del answer, differences, found
         gradients.clear()
-        self._moving.step(probing.gradient(), batch.lr)
+        self._moving.step(probing.gradient(), batch.lr, probing.slopes)
         return loss
 
     def moments(self) -> dict[str, Array]:

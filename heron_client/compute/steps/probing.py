@@ -13,9 +13,10 @@ import numpy as np
 from heron_client.compute.backend import Backend, Vector
 from heron_client.compute.batch import Batch
 from heron_client.compute.steps.moving import added
-from heron_client.compute.zo import divide_by_spread, gradient_scale, sum_of
+from heron_client.compute.zo import sum_of
 from heron_client.uploads.upload import CutGradients
 from heron_core.arrays import Array
+from heron_core.replay.estimate import divide_by_spread, gradient_scale
 from heron_core.spec.run_spec import ZoSpec
 from heron_core.streams import Part, direction, generator
 

@@ -37,7 +37,7 @@ class ZerothOrderStepper:
         probing = self.probing(batch)
         yield from self._estimator(probing)
         loss = probing.loss()
-        self._moving.step(probing.gradient(), batch.lr)
+        self._moving.step(probing.gradient(), batch.lr, probing.slopes)
         self.forward_passes += probing.forward_rows / batch.rows
         return loss
 

@@ -192,12 +192,14 @@ class Dropped(_message.Message):
     def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class FetchModelRequest(_message.Message):
-    __slots__ = ("session_id", "version")
+    __slots__ = ("session_id", "version", "holds")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     version: int
-    def __init__(self, session_id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    holds: bytes
+    def __init__(self, session_id: _Optional[str] = ..., version: _Optional[int] = ..., holds: _Optional[bytes] = ...) -> None: ...
 
 class FetchGraphsRequest(_message.Message):
     __slots__ = ("client_name", "graphs")

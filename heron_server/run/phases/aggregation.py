@@ -17,7 +17,7 @@ def aggregate(
 
     `updates`: by rank, of all that count.
     """
-    given = {rank: update.state for rank, update in updates.items()}
+    given = {rank: states.whole_update(round_number, rank, update.state) for rank, update in updates.items()}
     made = aggregator.aggregate(Updates(
         {rank: states.averaged_part(state) for rank, state in given.items()},
         {rank: update.num_samples for rank, update in updates.items()},
@@ -27,7 +27,7 @@ def aggregate(
     ))
     averaged, moments = states.stepped(round_number - 1, made.state)
     end = trainer.end_round(round_number, averaged, made.weights)
-    states.advance(round_number - 1, averaged, end.client_state, given, moments)
+    states.advance(round_number - 1, averaged, end.client_state, given, moments, made.weights)
     if end.heads_due:
         heads = trainer.align(round_number, {rank: states.own(round_number, rank) for rank in end.heads_due})
         for rank, head in heads.items():

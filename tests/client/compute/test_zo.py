@@ -14,11 +14,10 @@ from heron_client.compute.zo import (
     add_slopes_per_sample,
     central_derivative,
     directional_derivative,
-    divide_by_spread,
-    gradient_scale,
     sum_of,
 )
 from heron_core.arrays import Array
+from heron_core.replay.estimate import divide_by_spread, gradient_scale
 from heron_core.streams import direction, generator
 
 D = 7

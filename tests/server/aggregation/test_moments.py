@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from integration import reference_aggregation
 
-from heron_client.compute.optimizers import Adam
 from heron_core.arrays import Array
+from heron_core.replay.update_rules import Adam
 from heron_core.spec.optimizer import OptimizerSpec
 from heron_core.spec.run_spec import FederationSpec, RunSpec
 from heron_server.aggregation.aggregator import Updates

@@ -10,7 +10,7 @@ from integration.reference_rules import Rule
 
 from heron_client.compute import optimizers
 from heron_client.compute.backend import Vector
-from heron_client.compute.optimizers import make_update_rule
+from heron_core.replay.update_rules import make_update_rule
 from heron_core.spec.methods import moment_tensors
 from heron_core.spec.optimizer import OptimizerSpec
 from heron_core.spec.run_spec import MethodSpec

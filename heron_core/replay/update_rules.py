@@ -1,4 +1,4 @@
-"""The client's update rules on one flat vector, in NumPy: the same for every backend.
+"""The client's update rules on one flat vector, in NumPy: the same for every backend, and for whoever replays a step.
 
 What decides their bits: vectors are float32, and each operation is rounded by itself, in the order that the class
 states; a scalar is worked out in float64 and rounded to float32 where it meets a vector. Every operation is one that
@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from heron_client.compute.backend import Vector
 from heron_core.arrays import Array
+from heron_core.replay.estimate import Vector
 from heron_core.spec.optimizer import OptimizerSpec
 
 BLOCK = 1 << 15

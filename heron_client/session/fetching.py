@@ -1,0 +1,36 @@
+"""The client state of a version: as slopes, where this client has what they begin with, or as weights."""
+
+from __future__ import annotations
+
+import logging
+
+from heron_client.compute.replica import STATE, Replica
+from heron_client.transport.interface import Transport
+from heron_client.transport.received import from_server
+from heron_core.arrays import Array
+from heron_core.errors import TensorError
+from heron_core.pb.v1 import federation_pb2 as pb
+
+log = logging.getLogger("heron.client")
+
+
+def fetch_state(transport: Transport, replica: Replica, session_id: str, version: int) -> dict[str, Array]:
+    """The arrays, checked. ServerTensorError: they cannot be used."""
+    request = pb.FetchModelRequest(session_id=session_id, version=version, holds=replica.digest)
+    state = _taken(transport, replica, request)
+    if state is None:
+        log.warning("the slopes of client state %d do not lead there from what this client has: fetching its weights",
+                    version)  # fmt: skip
+        replica.forget()
+        request.holds = b""
+        state = _taken(transport, replica, request)
+    if state is None:
+        with from_server():
+            raise TensorError(f"{STATE}: the weights of version {version} were asked for, and slopes came")
+    return state
+
+
+def _taken(transport: Transport, replica: Replica, request: pb.FetchModelRequest) -> dict[str, Array] | None:
+    arrays = transport.fetch_model(request, replica.check)
+    with from_server():
+        return replica.take(arrays, request.version)
