@@ -19,6 +19,7 @@ from heron_core.spec.methods import method_of, moment_tensors, moves
 from heron_core.spec.optimizer import learning_rate
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import Part, direction, generator
+from heron_core.wire.codec import as_bytes
 
 SLOPES = "seeds.slopes"
 """Name of a client's slopes in its update, float64 [h, s]."""
@@ -60,7 +61,7 @@ class Replay:
         """Of the replayed tensors: equal where they are, bit for bit."""
         found = blake2b(digest_size=DIGEST_BYTES, person=b"heron-replay")
         for name in self.names:
-            found.update(np.ascontiguousarray(state[name]).reshape(-1).view(np.uint8))
+            found.update(as_bytes(state[name]))
         return found.digest()
 
     def local_round(self, state: Mapping[str, Array], round_number: int, rank: int, slopes: Array) -> dict[str, Array]:
