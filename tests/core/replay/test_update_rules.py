@@ -8,7 +8,7 @@ import pytest
 import torch
 from integration.reference_rules import Rule
 
-from heron_client.compute import optimizers
+from heron_core.replay import update_rules
 from heron_client.compute.backend import Vector
 from heron_core.replay.update_rules import make_update_rule
 from heron_core.spec.methods import moment_tensors
@@ -73,7 +73,7 @@ def test_adam_keeps_its_definition_s_bits_over_many_steps(betas: tuple[float, fl
 def test_a_vector_of_several_blocks_steps_like_one_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for block in (7, 1 << 15):
-        monkeypatch.setattr(optimizers, "BLOCK", block)
+        monkeypatch.setattr(update_rules, "BLOCK", block)
         *_, (ours, _, _) = follow(OptimizerSpec(), 33, gradients(33, 4))
         results.append(ours)
     assert np.array_equal(*results)
