@@ -61,8 +61,7 @@ class Coordinator:
         """`own_data`: facts of the server's test set, where clients bring their own; `long_rounds`: see `Journal`;
         `graphs`: what clients without torch run."""
         self.spec, self.trainer, self.settings, self.clock = spec, trainer, settings, clock
-        first = trainer.client_tensors()
-        self.states = states_of(spec, first.tensors, first.buffers)
+        self.states = states_of(spec, (first := trainer.client_tensors()).tensors, first.buffers)
         self._journal = Journal(spec, trainer.metrics, run_dir, observers or Observers(), clock, long_rounds)
         self.ledger, self.records = self._journal.ledger, self._journal.records
         self.checkpoints = Checkpoints(run_dir, self.states, trainer, spec.rounds, settings.checkpoint_every)

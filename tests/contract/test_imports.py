@@ -84,7 +84,7 @@ def test_session_wire_codec_and_data_of_a_client_need_no_torch() -> None:
     client = [name for name in modules_of("heron_client") if not name.startswith(RUNTIMES)]
     core = [name for name in modules_of("heron_core") if not name.startswith(CORE_WITH_TORCH)]
     assert {"heron_client.session.runner", "heron_client.uploads.uploader"} <= set(client)
-    arithmetic = {f"heron_client.compute.{name}" for name in ("zo", "optimizers", "steps", "local_round", "workspace")}
+    arithmetic = {f"heron_client.compute.{name}" for name in ("zo", "replica", "steps", "local_round", "workspace")}
     assert arithmetic <= set(client)
     assert {"heron_core.wire.codec", "heron_core.wire.frames", "heron_core.streams", "heron_core.data"} <= set(core)
     assert failures("torch", [*client, *core]) == {}

@@ -62,7 +62,8 @@ class Client:
     st.sampled_from([("batch", 0), ("batch", 2), ("micro_batch", 2)]), st.booleans(),
 )  # fmt: skip
 def test_the_replay_of_its_slopes_is_what_a_client_has_bit_for_bit(
-    rule: str, q: int, difference: str, rank: int, number: int, schedule: str, proximal: float, scope: Any, divided: bool,
+    rule: str, q: int, difference: str, rank: int, number: int, schedule: str, proximal: float, scope: Any,
+    divided: bool,
 ) -> None:  # fmt: skip
     optimizer = {"name": rule, "lr": 0.03, "schedule": schedule, **({"momentum": 0.9} if rule == "sgd" else {})}
     zo = {"num_directions": q, "difference": difference, "scope": scope[0], "normalise": divided}

@@ -8,8 +8,8 @@ import pytest
 import torch
 from integration.reference_rules import Rule
 
-from heron_core.replay import update_rules
 from heron_client.compute.backend import Vector
+from heron_core.replay import update_rules
 from heron_core.replay.update_rules import make_update_rule
 from heron_core.spec.methods import moment_tensors
 from heron_core.spec.optimizer import OptimizerSpec
