@@ -40,8 +40,8 @@ ONE_BACK = {"averaged_back", "method.mixing"}
 LEARNS = {"federation.server_average", "method.proximal", "method.moments", "method.optimizer"}
 ADJUSTS = {"method.logit_adjustment"}
 USED = {
-    "heron": {"method.zo", "method.objective", "method.auxiliary_update", "codec.client_state"} | LEARNS | UPLOADS | ADJUSTS
-    | ONE_BACK,
+    "heron": {"method.zo", "method.objective", "method.auxiliary_update", "codec.client_state"}
+    | LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
     "cse_fsl": LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
     "fsl_sage": {"method.alignment"} | LEARNS | UPLOADS | ONE_BACK,
     "sflv1": {"codec.cut_gradients"} | LEARNS | UPLOADS,
