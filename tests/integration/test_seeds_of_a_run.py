@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from integration.references import reference_run
 from integration.worlds import GrpcWorld, InProcessWorld, Member, World
 
+from heron_client.transport.interface import Transport
+from heron_core.arrays import Array
+from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.replay.bundle import Seeds
+from heron_core.replay.seeds import SLOPES
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.observers import Observer
+from heron_simulator.forwarding import Forwarding
 from heron_simulator.simulator import simulate
 
 Tables = dict[str, Any]
 CLIENTS, ROUNDS, STEPS = 3, 3, 2
 ADAM: Tables = {"moments": "averaged"}
 SGD: Tables = {"optimizer": {"name": "sgd", "lr": 1e-2, "momentum": 0.9}}
-FIRST = 5768
-"""Bytes of the weights of digits_cnn's front and pooled head."""
+MLP: Tables = {"name": "mlp", "input_shape": [1, 8, 8], "widths": [8, 8]}
 UP, DOWN = STEPS * 8, 16 + 16 + CLIENTS * (4 + 8 + STEPS * 8)
 """Of a client's slopes, and of everybody's with both digests, ranks and weights."""
 
@@ -30,7 +38,7 @@ def spec_of(client_state: str = "seeds", method: Tables | None = None, **tables:
     }  # fmt: skip
     return RunSpec.model_validate({
         "rounds": ROUNDS, "federation": {"clients": CLIENTS}, "method": chosen,
-        "codec": {"client_state": client_state}, **tables,
+        "codec": {"client_state": client_state}, "model": MLP, **tables,
     })  # fmt: skip
 
 
@@ -71,7 +79,7 @@ def test_what_slopes_do_not_say_travels_beside_them(method: Tables) -> None:
 
 def test_learned_buffers_travel_beside_slopes_and_clients_of_different_sample_counts_weigh_differently() -> None:
     tables: Tables = {
-        "model": {"norm": "batch"}, "federation": {"clients": CLIENTS, "aggregation": "samples"},
+        "rounds": 2, "model": {"norm": "batch"}, "federation": {"clients": CLIENTS, "aggregation": "samples"},
         "data": {"partition": "dirichlet", "alpha": 0.5},
     }  # fmt: skip
     weights, seeds = (simulate(spec_of(each, **tables)).summary for each in ("weights", "seeds"))
@@ -95,13 +103,77 @@ def test_a_client_that_missed_a_round_gets_the_weights_and_the_run_says_so() -> 
     assert any("as weights: it has not the one before" in text for text in notes.said)
 
 
-def test_a_world_resumes_with_weights_once(tmp_path: Path) -> None:
-    spec = spec_of()
-    world = InProcessWorld(spec, tmp_path)
-    try:
-        world.coordinator.states.load(0, world.coordinator.states.tensors(0))
-        assert world.coordinator.states.versions[0].seeds is None
-        summary = world.run(*(Member(f"client-{i}") for i in range(CLIENTS)))
-    finally:
-        world.close()
-    assert summary["model_sha256"] == simulate(spec).summary["model_sha256"]
+class Hostile(Forwarding):
+    """Sends slopes that no client finds."""
+
+    def __init__(self, inner: Transport, slope: float) -> None:
+        super().__init__(inner)
+        self._slope = slope
+
+    def submit(self, header: pb.UpdateHeader, arrays: Mapping[str, Array]) -> pb.SubmitUpdateReply:
+        return super().submit(header, {**arrays, SLOPES: np.full_like(arrays[SLOPES], self._slope)})
+
+
+def test_slopes_out_of_bounds_cost_their_client_the_round_and_no_one_else(tmp_path: Path) -> None:
+    members = [Member("bad", through=lambda inner: Hostile(inner, 1e200)), Member("b"), Member("c")]
+    with closing(InProcessWorld(spec_of(), tmp_path)) as world:
+        summary = world.run(*members)
+    assert summary["errors"] == {} and summary["rounds_done"] == ROUNDS
+    for record in summary["history"]:
+        assert (record["participants"], record["dropped"]) == (2, 1)
+        assert "seeds.slopes must hold slopes of at most" in record["dropped_reasons"]["bad"]
+
+
+def test_slopes_within_bounds_make_no_number_that_is_none(tmp_path: Path) -> None:
+    members = [Member("bad", through=lambda inner: Hostile(inner, 1e9)), Member("b"), Member("c")]
+    with closing(InProcessWorld(spec_of(method=ADAM), tmp_path)) as world:
+        summary = world.run(*members)
+        state = world.coordinator.states.common(ROUNDS)
+    assert summary["errors"] == {} and summary["rounds_done"] == ROUNDS
+    assert all(np.isfinite(tensor).all() for tensor in state.values())
+
+
+def test_a_client_that_comes_to_other_numbers_says_so_and_fetches_the_weights(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = simulate(spec_of("weights")).summary["model_sha256"]
+    replayed = Seeds.replayed  # the server, which averages by its rule, does not call it
+
+    def otherwise(*arguments: Any) -> dict[str, Array]:
+        return {name: tensor + 1 for name, tensor in replayed(*arguments).items()}
+
+    monkeypatch.setattr(Seeds, "replayed", otherwise)
+    assert simulate(spec_of()).summary["model_sha256"] == wanted
+    warnings = [r.getMessage() for r in caplog.records if "do not lead there" in r.getMessage()]
+    assert len(warnings) == CLIENTS * (ROUNDS - 1)
+
+
+def test_clients_that_evaluate_a_version_have_it_when_its_round_begins(tmp_path: Path) -> None:
+    rng, members = np.random.default_rng(0), []
+    for name in "abc":
+        x = rng.normal(size=(20, 1, 8, 8)).astype(np.float32)
+        np.savez(tmp_path / f"{name}.npz", x=x, y=np.arange(20) % 10)
+        members.append(Member(name, data={"source": "npz", "path": tmp_path / f"{name}.npz"}))
+    digests, ledgers = [], []
+    for each in ("weights", "seeds"):
+        spec = spec_of(each, data={"source": "client", "holdout": 0.25})
+        with closing(InProcessWorld(spec, tmp_path / each)) as world:
+            summary = world.run(*members)
+        assert summary["errors"] == {}
+        digests.append(summary["model_sha256"])
+        ledgers.append(summary["ledger"])
+    assert digests[0] == digests[1]
+    assert ledgers[1]["evaluation_down"] == CLIENTS * DOWN < ledgers[0]["evaluation_down"]
+    whole = ledgers[0]["client_state_down"] // ROUNDS
+    assert ledgers[1]["client_state_down"] == whole + (ROUNDS - 1) * CLIENTS * DOWN
+
+
+def test_after_a_resume_all_fetch_the_weights_once(tmp_path: Path) -> None:
+    with closing(InProcessWorld(spec_of(), tmp_path)) as world:
+        world.run(*(Member(f"client-{i}") for i in range(CLIENTS)))
+        states = world.coordinator.states
+        held = states.versions[ROUNDS]
+        assert held.seeds is not None and states.as_slopes(ROUNDS, 0, held.seeds.base) is not None
+        states.load(ROUNDS, states.tensors(ROUNDS))
+    assert states.as_slopes(ROUNDS, 0, held.seeds.base) is None, "a checkpoint holds no slopes"
+    assert states.as_slopes(ROUNDS, 0, held.digest) is not None, "who has this very version needs none"
