@@ -17,8 +17,9 @@ def paper_round_bytes(spec: RunSpec, facts: ModelFacts) -> int:
     Its HERON row of its vision table: 20 rounds x (12.207 GiB + 5 clients x 2 x 75,840 x 4 B) = 244.197 GiB.
     """
     traffic, state = round_traffic(spec, facts), state_bytes(client_state(spec.method, facts))
-    weights = spec.federation.participants * (state.paper_up + state.paper_down)
-    return traffic.activations_up + traffic.cut_gradients_down + weights
+    up, down = (_share(traffic.client_state_up, state.paper_up, state.up),
+                _share(traffic.client_state_down, state.paper_down, state.down))  # fmt: skip
+    return traffic.activations_up + traffic.cut_gradients_down + up + down
 
 
 def paper_charge(ledger: Mapping[str, int], state: StateBytes) -> dict[str, int]:
@@ -30,7 +31,12 @@ def paper_charge(ledger: Mapping[str, int], state: StateBytes) -> dict[str, int]
     charged = {
         "activations_up": ledger["activations_up"],
         "cut_gradients_down": ledger["cut_gradients_down"],
-        "client_state_up": ledger["client_state_up"] * state.paper_up // max(1, state.up),
-        "client_state_down": ledger["client_state_down"] * state.paper_down // max(1, state.down),
+        "client_state_up": _share(ledger["client_state_up"], state.paper_up, state.up),
+        "client_state_down": _share(ledger["client_state_down"], state.paper_down, state.down),
     }
     return charged | {"total": sum(charged.values())}
+
+
+def _share(sent: int, charged: int, whole: int) -> int:
+    """Of the bytes that were sent, also where slopes went in the place of a client state of `whole` bytes."""
+    return sent * charged // max(1, whole)

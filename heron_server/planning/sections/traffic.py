@@ -8,7 +8,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_server.planning.client_state import StateTensor, client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.paper import paper_round_bytes
-from heron_server.planning.traffic import round_traffic, transfer_of
+from heron_server.planning.traffic import round_traffic, state_traffic, transfer_of
 from heron_server.text.tables import Section
 from heron_server.text.units import bytes_text
 
@@ -24,13 +24,18 @@ PAPER_CHARGE = (
     "The paper has no fedavg; charged as it would: the whole model's weights both ways.",
 )
 VARYING = "Sequences vary in length: activations and labels are counted at the full length, the most that can come."
+WHOLE = (
+    "Slopes go in the place of what they lead to; who comes new, comes back or was not drawn for the round before fetches "
+    "{}."
+)
 
 
 def traffic_section(spec: RunSpec, facts: ModelFacts) -> Section:
     """One transfer, each round and the whole run."""
     method, once = spec.method, transfer_of(spec, facts)
     tensors = client_state(method, facts)
-    state, a_round = state_bytes(tensors), round_traffic(spec, facts)
+    (up, down), a_round = state_traffic(spec, facts), round_traffic(spec, facts)
+    travels = "" if spec.codec.client_state == "weights" else ", seeds"
 
     def row(name: str, one: int | None, per_round: int) -> tuple[str, ...]:
         return name, bytes_text(one), bytes_text(per_round), bytes_text(per_round * spec.rounds)
@@ -39,8 +44,8 @@ def traffic_section(spec: RunSpec, facts: ModelFacts) -> Section:
         row(f"activations up{_by(spec.codec.uploads)}", once.activations, a_round.activations_up),
         row("labels up", once.labels, a_round.labels_up),
         row(f"cut gradients down{_by(spec.codec.cut_gradients)}", once.cut_gradients, a_round.cut_gradients_down),
-        row("client state up", state.up, a_round.client_state_up),
-        row("client state down", state.down, a_round.client_state_down),
+        row(f"client state up{travels}", up, a_round.client_state_up),
+        row(f"client state down{travels}", down, a_round.client_state_down),
         row("all, as Heron charges", None, a_round.total),
         row("as the paper charges", None, paper_round_bytes(spec, facts)),
     ]
@@ -49,7 +54,9 @@ def traffic_section(spec: RunSpec, facts: ModelFacts) -> Section:
         [cells for cells in rows if cells[2] != bytes_text(0)],
         ("", "one transfer", "each round", "whole run"),
         [*([VARYING] if any(s.variable for s in facts.activations) else []),
-         f"The client state: {_places(tensors)}.", PAPER_CHARGE[method.name == "fedavg"],
+         f"The client state: {_places(tensors)}.",
+         *([WHOLE.format(bytes_text(state_bytes(tensors).down))] if travels else []),
+         PAPER_CHARGE[method.name == "fedavg"],
          "Heron's ledger adds framing, heartbeats and calls as control, and evaluation by clients."],
     )  # fmt: skip
 

@@ -9,6 +9,8 @@ from plans import digits, facts_of
 
 from heron_core.spec.run_spec import RunSpec
 from heron_server.planning.constraints.seeds import client_state
+from heron_server.planning.paper import paper_round_bytes
+from heron_server.planning.sections.traffic import traffic_section
 from heron_server.planning.traffic import round_traffic
 from heron_simulator.simulator import simulate
 
@@ -52,6 +54,8 @@ def test_a_round_of_slopes_is_planned_to_the_byte() -> None:
     weights = spec.model_copy(update={"rounds": 1, "codec": digits().codec})
     planned, first = round_traffic(spec, facts_of(spec)), round_traffic(weights, facts_of(spec))
     ledger = simulate(spec).summary["ledger"]
+    sent = planned.client_state_up + planned.client_state_down
+    assert paper_round_bytes(spec, facts_of(spec)) < planned.activations_up + sent, "the front's share of what is sent"
     assert ledger["client_state_up"] == 2 * planned.client_state_up
     assert ledger["client_state_down"] == first.client_state_down + planned.client_state_down
 
@@ -62,3 +66,6 @@ def test_after_the_first_fetch_the_papers_front_costs_a_five_hundredth_of_its_we
     traffic, front = round_traffic(spec, facts_of(spec)), 75_840 * 4
     assert (traffic.client_state_up, traffic.client_state_down) == (3 * 160, 3 * 548)
     assert front / 548 >= 500
+    section = traffic_section(spec, facts_of(spec))
+    assert ("client state down, seeds", "548 B") in [row[:2] for row in section.rows]
+    assert any("fetches 896.4 KiB" in note for note in section.text)
