@@ -25,8 +25,8 @@ PAPER_CHARGE = (
 )
 VARYING = "Sequences vary in length: activations and labels are counted at the full length, the most that can come."
 WHOLE = (
-    "Slopes go in the place of what they lead to; who comes new, comes back or was not drawn for the round before fetches "
-    "{}."
+    "Slopes go in the place of what they lead to; who comes new, comes back or was not drawn for the round before "
+    "fetches {}."
 )
 
 
