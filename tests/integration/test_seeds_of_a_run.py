@@ -67,8 +67,9 @@ def test_both_transports_weights_and_the_plain_loop_come_to_one_model(method: Ta
         {"auxiliary_update": "first_order", "proximal": 0.1},
         {"auxiliary_update": "server", **ADAM},
         {"micro_batch": 4, "zo": {"mu": 1e-2, "distribution": "rademacher", "scope": "micro_batch", "normalise": True}},
+        {"objective": "cut_gradient", "auxiliary_update": "first_order", **ADAM},
     ],
-    ids=["a head of its own", "the server's head", "micro-batches"],
+    ids=["a head of its own", "the server's head", "micro-batches", "slopes on the cut gradient"],
 )
 def test_what_slopes_do_not_say_travels_beside_them(method: Tables) -> None:
     weights, seeds = (simulate(spec_of(each, method)).summary for each in ("weights", "seeds"))

@@ -12,6 +12,7 @@ from heron_server.planning.constraints.seeds import client_state
 from heron_server.planning.paper import paper_round_bytes
 from heron_server.planning.sections.traffic import traffic_section
 from heron_server.planning.traffic import round_traffic
+from heron_server.text.units import bytes_text
 from heron_simulator.simulator import simulate
 
 AVERAGED: dict[str, Any] = {"moments": "averaged"}
@@ -68,4 +69,4 @@ def test_after_the_first_fetch_the_papers_front_costs_a_five_hundredth_of_its_we
     assert front / 548 >= 500
     section = traffic_section(spec, facts_of(spec))
     assert ("client state down, seeds", "548 B") in [row[:2] for row in section.rows]
-    assert any("fetches 896.4 KiB" in note for note in section.text)
+    assert any(f"fetches {bytes_text(3 * 305_960 + 8)}." in line for line in section.text)
