@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from heron_core.arrays import Array
 from heron_core.errors import Busy, HeronError, NameTaken, UnknownSession
 from heron_core.pb.v1 import federation_pb2 as pb
+from heron_core.replay.bundle import BASE
 from heron_core.wire.bulk import whole_state
 from heron_core.wire.codec import CHUNK_BYTES
 from heron_server.aggregation.client_states import ClientStates
@@ -65,18 +66,27 @@ class Handing:
         session_id, digest = self._holds.get(member.name, ("", b""))
         holds = digest if session_id == member.session_id else b""
         most_bytes = min(CHUNK_BYTES, MOST_CARRIED_BYTES // len(self._rounds.lineup.participants))
-        found = whole_state(self.state(member.name, version, holds), most_bytes)
+        state = self._state(member.name, version, holds)
+        found = whole_state(state, most_bytes)
         if found is not None:
+            self._say(member.name, version, state)
             self.given(member, version)
         return found
 
     def state(self, name: str, version: int, holds: bytes) -> Mapping[str, Array]:
         """The client state of a version for a client that has the state of this digest; empty: none."""
+        state = self._state(name, version, holds)
+        self._say(name, version, state)
+        return state
+
+    def _state(self, name: str, version: int, holds: bytes) -> Mapping[str, Array]:
         rank = self._rounds.table.get(name)
         slopes = self._states.as_slopes(version, rank, holds) if holds else None
-        if slopes is None and version and self._states.replay is not None:
-            self._journal.said(f"{name} gets client state {version} as weights: it has not the one before")
         return self._states.of(version, rank) if slopes is None else slopes
+
+    def _say(self, name: str, version: int, state: Mapping[str, Array]) -> None:
+        if version and self._states.replay is not None and BASE not in state:
+            self._journal.said(f"{name} gets client state {version} as weights: it has not the one before")
 
     def given(self, member: Member, version: int) -> None:
         """A client has all of a version, or will have it before anything else."""

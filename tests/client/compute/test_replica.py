@@ -97,6 +97,14 @@ def test_a_client_that_has_the_state_before_replays_everybody(client: Client) ->
     assert found is not None and same(found, wanted) and client.replica.digest == bundle["seeds.result"].tobytes()
 
 
+def test_a_client_that_has_this_very_version_replays_nobody(client: Client) -> None:
+    assert client.replay is not None
+    bundle = Seeds(client.replica.digest, client.replica.digest).tensors(client.replay)
+    client.replica.check(manifest_of(bundle))
+    found = client.replica.take(bundle, 7)
+    assert found is not None and same(found, client.first)
+
+
 @pytest.mark.parametrize("odd", ["seeds.base", "seeds.result"])
 def test_slopes_that_begin_or_end_elsewhere_are_of_no_use(client: Client, odd: str) -> None:
     bundle, _ = everybody(client)
