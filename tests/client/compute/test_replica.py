@@ -55,7 +55,7 @@ class Client:
         return local.update()[SLOPES], {**self.backend.state(), **moments}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     st.sampled_from(["adam", "sgd"]), st.integers(1, 3), st.sampled_from(["forward", "central"]), st.integers(0, 5),
     st.integers(1, 2), st.sampled_from(["constant", "linear", "cosine"]), st.sampled_from([0.0, 0.3]),

@@ -9,52 +9,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from core.replay.replayed import replay_of, start_of, two_rounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heron_core.errors import TensorError
 from heron_core.replay.averaging import running_average
 from heron_core.replay.bundle import RANKS, WEIGHTS, Seeds, read
-from heron_core.replay.seeds import SLOPES, Replay
-from heron_core.spec.run_spec import RunSpec
+from heron_core.replay.seeds import SLOPES
 from heron_server.aggregation.mean import average
 
-PARAMETERS = [
-    ("front.weight", (301, 11)), ("front.bias", (301,)), ("auxiliary.weight", (3, 301)), ("auxiliary.bias", ()),
-]  # fmt: skip
-REPLAYED = """
-import numpy as np
-from core.replay.test_seeds import replay_of, start_of
-replay = replay_of(moments="averaged", zo={"num_directions": 9, "normalise": True}, proximal=0.1)
-state, rng = start_of(replay), np.random.Generator(np.random.Philox(1))
-for number in (1, 2):
-    state = replay.local_round(state, number, 1, rng.standard_normal(replay.slopes_shape))
-print(len(np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])), replay.digest(state).hex())
-"""
-
-
-def replay_of(zo: dict[str, Any] | None = None, **method: Any) -> Replay:
-    tables = {"local_steps": 5, "auxiliary_update": "zo", "zo": {"distribution": "rademacher", **(zo or {})}, **method}
-    return Replay(RunSpec.model_validate({"rounds": 4, "method": tables}), PARAMETERS)
-
-
-def start_of(replay: Replay) -> dict[str, Any]:
-    rng, size = np.random.Generator(np.random.Philox(0)), sum(int(np.prod(shape)) for _, shape in PARAMETERS)
-    moments = {"moments.first": np.zeros(size, np.float32), "moments.second": np.zeros(size, np.float32),
-               "moments.steps": np.array(0)}  # fmt: skip
-    return {**{n: np.asarray(rng.standard_normal(shape), np.float32) for n, shape in PARAMETERS}, **moments}
+SAY_TWO_ROUNDS = "from core.replay.replayed import two_rounds; print(*two_rounds())"
 
 
 def test_vector_widths_and_thread_counts_change_no_bit() -> None:
+    here, digest = two_rounds()
     wide = [name for name in np.show_config(mode="dicts")["SIMD Extensions"]["found"] if name]
-    found = {}
-    for features, threads in (("", "1"), (" ".join(wide), "2"), (" ".join(wide[1:]), "4")):
+    found = {here: digest}
+    for features, threads in ((" ".join(wide), "1"), (" ".join(wide[1:]), "4")):
         environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": features, "OMP_NUM_THREADS": threads,
                        "OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(sys.path)}  # fmt: skip
-        done = subprocess.run([sys.executable, "-c", REPLAYED], env=environment, capture_output=True, text=True,
+        done = subprocess.run([sys.executable, "-c", SAY_TWO_ROUNDS], env=environment, capture_output=True, text=True,
                               check=True)  # fmt: skip
         width, digest = done.stdout.split()
-        found[width] = digest
+        found[int(width)] = digest
     assert len(found) == len({"", " ".join(wide), " ".join(wide[1:])}), "each with other instructions"
     assert len(set(found.values())) == 1
 
