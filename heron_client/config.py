@@ -15,12 +15,12 @@ from heron_core.trust.names import NAME
 
 class OwnData(Settings):
     source: str = ""
-    """image_folder, npz, npy, csv, parquet, hugging_face, or your own `package.module:factory`. Used where the run spec
-    says data.source = "client"."""
+    """image_folder, npz, npy, csv, parquet, hugging_face, text or jsonl (for language models), or your own
+    `package.module:factory`. Used where the run spec says data.source = "client"."""
     path: LocalPath | None = None
     """The file, or the folder of images, of x.npy and y.npy, or that dataset.save_to_disk made."""
     folder: LocalPath | None = None
-    """Where experiment data (cifar10, arrays) lies. Empty: $HERON_DATA."""
+    """Where experiment data (cifar10, arrays, e2e) and tokenisers lie. Empty: $HERON_DATA."""
     on_bad_sample: Literal["refuse", "skip"] = "refuse"
     """What cannot be read, or holds NaN or Inf: refuse it when its turn comes, or skip it, which opens each sample once
     at the start; what is skipped is counted and shown."""

@@ -16,7 +16,7 @@ from heron_core.spec.unused import refuse_unused, without_unused
 from heron_core.trust.addresses import Address
 
 R = TypeVar("R", bound=RunSpec)
-TEST_DATA = r"^(auto|none|npz|npy|image_folder|csv|parquet|hugging_face|[\w.]+:\w+)$"
+TEST_DATA = r"^(auto|none|npz|npy|image_folder|csv|parquet|hugging_face|text|jsonl|[\w.]+:\w+)$"
 
 
 class ServerSettings(Settings):
@@ -44,7 +44,7 @@ class ServerSettings(Settings):
     container."""
     test_data: Annotated[str, Field(pattern=TEST_DATA)] = "auto"
     """The server's test set: auto (the run spec's built-in one), none (clients evaluate on held-out samples), or as
-    the clients' data.source: npz, npy, image_folder, csv, parquet, hugging_face, your own
+    the clients' data.source: npz, npy, image_folder, csv, parquet, hugging_face, text, jsonl, your own
     `package.module:factory`."""
     test_path: LocalPath | None = None
     """The file or folder."""
@@ -62,7 +62,7 @@ class ServerSettings(Settings):
     that cannot be the same scale is refused, or only said in the log like smaller differences (warn), or not looked at
     (off)."""
     data_folder: LocalPath | None = None
-    """Where experiment data (cifar10, arrays) lies. Empty: $HERON_DATA."""
+    """Where experiment data (cifar10, arrays, e2e) and tokenisers lie. Empty: $HERON_DATA."""
     python_path: tuple[LocalPath, ...] = ()
     """Folders to search for your own code."""
     quorum: Annotated[float, Strict(), Field(gt=0, le=1)] = 0.5

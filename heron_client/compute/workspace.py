@@ -23,7 +23,8 @@ from heron_core.class_names import counted
 from heron_core.data.batches import BatchOrder
 from heron_core.data.facts import DataFacts, facts_of
 from heron_core.data.own.remarks import doubts, notes
-from heron_core.data.source import Source
+from heron_core.data.source import Source, lengths_of
+from heron_core.data.sources.text import asked_of
 from heron_core.process.console import printable
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.activation_codec import CODECS
@@ -77,9 +78,13 @@ class Workspace:
         if self._own is not None:
             self._train, self._held_out = data.split_own(self._own, spec.data, spec.seed, rank)
         else:
-            self._train = self._shares.of(spec.data, spec.seed, self._settings.data.folder, rank, clients)
+            folder = self._settings.data.folder
+            text = asked_of(spec, self._backend.inputs, folder)
+            self._train = self._shares.of(spec.data, spec.seed, folder, rank, clients, text)
         data.check_source(self._train, self._backend.inputs, self._backend.labels)
-        self._order = BatchOrder(spec.seed, rank, len(self._train), spec.method.batch_size)
+        pool = spec.data.text.by_length
+        lengths = lengths_of(self._train) if pool else None
+        self._order = BatchOrder(spec.seed, rank, len(self._train), spec.method.batch_size, lengths, pool)
         if spec.method.logit_adjustment:
             adjust_logits(self._backend, self.class_histogram, spec.method.logit_adjustment)
         self._dealt = (rank, clients)
@@ -150,4 +155,5 @@ def load_own_data(settings: ClientSettings, spec: RunSpec, backend: Backend, cla
     return data.load_own(
         own.source, path=own.path, options=own.options, inputs=backend.inputs, labels=backend.labels,
         class_names=class_names, on_bad_sample=own.on_bad_sample, table=spec.data.table,
+        text=asked_of(spec, backend.inputs, own.folder),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from heron_core.arrays import TensorSpec
-from heron_core.spec.kinds import Flag, Positive, PositiveFloat, Settings
+from heron_core.spec.kinds import Fingerprint, Flag, Positive, PositiveFloat, Settings
 
 MOST_COLUMNS = 65536
 
@@ -57,6 +57,8 @@ class StoredInput(Settings):
     """Of a batch: to which `columns`, and several numbers of `mean` and `std`, belong."""
     columns: Annotated[tuple[Text, ...], Field(max_length=MOST_COLUMNS)] = ()
     """Names of the places along `axis`, where they have names."""
+    tokenizer: Fingerprint = ""
+    """Of the tokeniser whose ids these are, where the source stores text."""
     note: Text = ""
     """What the source does before, for people: `resized to 32 x 32`."""
 

@@ -13,6 +13,7 @@ from heron_core.arrays import TensorSpec
 from heron_core.data.partition import class_histogram, dirichlet, iid, shards, whole_groups
 from heron_core.data.sensor import Sensor
 from heron_core.data.source import Source, Subset
+from heron_core.data.sources.asked import TextAsked
 from heron_core.data.sources.holdout import groups_of, split_holdout
 from heron_core.errors import DataError
 from heron_core.streams import generator
@@ -34,10 +35,11 @@ class Experiment:
 
 
 def load_experiment(
-    spec: DataSpec, seed: int, folder: Path | None = None, *, cache_dir: Path | None = None
-) -> Experiment:
+    spec: DataSpec, seed: int, folder: Path | None = None, *, cache_dir: Path | None = None,
+    text: TextAsked | None = None,
+) -> Experiment:  # fmt: skip
     """The experiment's data. `folder` (None: $HERON_DATA) is for cifar10 and arrays, `cache_dir` (None: the user's)
-    for cifar10.
+    for cifar10, `text` for e2e and restaurants.
 
     Raises DataError if it is missing, cannot be read, or has fewer samples than a limit asks for.
     """
@@ -55,10 +57,14 @@ def load_experiment(
         from heron_core.data.sources import arrays
 
         train, test = arrays.load(spec, seed, folder)
+    elif spec.source in ("e2e", "restaurants"):
+        from heron_core.data.sources.text import load_experiment_text
+
+        train, test = load_experiment_text(spec, text)
     else:
         raise DataError(
             f"data.source = {spec.source!r} is no experiment data: each client's own file names its data; "
-            "set digits, cifar10 or arrays in the run spec for shared data"
+            "set digits, cifar10, arrays, e2e or restaurants in the run spec for shared data"
         )
     training = _limited(_in_range(train, spec.train_range), spec.train_limit, seed, "train")
     if spec.validation and spec.partition == "groups":
@@ -87,11 +93,13 @@ class Shares:
     def __init__(self) -> None:
         self._divided: dict[tuple[str, int, Path | None, int], tuple[Source, list[NDArray[np.int64]]]] = {}
 
-    def of(self, spec: DataSpec, seed: int, folder: Path | None, rank: int, clients: int) -> Source:
+    def of(
+        self, spec: DataSpec, seed: int, folder: Path | None, rank: int, clients: int, text: TextAsked | None = None
+    ) -> Source:
         """As `client_share` of `load_experiment`; raises DataError."""
         key = (spec.model_dump_json(), seed, folder, clients)
         if key not in self._divided:
-            train = load_experiment(spec, seed, folder).train
+            train = load_experiment(spec, seed, folder, text=text).train
             self._divided[key] = (train, _parts(train, spec, seed, clients))
         train, parts = self._divided[key]
         return Subset(train, _part(parts, rank))
@@ -111,12 +119,11 @@ def share_counts(experiment: Experiment, spec: DataSpec, seed: int, clients: int
 def _parts(train: Source, spec: DataSpec, seed: int, clients: int) -> list[NDArray[np.int64]]:
     if spec.partition == "groups":
         return whole_groups(groups_of(train), clients, seed)
-    labels = train.labels
     if spec.partition == "dirichlet":
-        return dirichlet(labels, clients, seed, spec.alpha)
+        return dirichlet(train.labels, clients, seed, spec.alpha)
     if spec.partition == "shards":
-        return shards(labels, clients, seed, spec.shards_per_client)
-    return iid(labels, clients, seed)
+        return shards(train.labels, clients, seed, spec.shards_per_client)
+    return iid(np.arange(len(train)), clients, seed)
 
 
 def _part(parts: list[NDArray[np.int64]], rank: int) -> NDArray[np.int64]:

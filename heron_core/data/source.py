@@ -142,6 +142,23 @@ class Subset:
         return self.wraps.batch(self.indices[indices])
 
 
+def lengths_of(source: Source) -> NDArray[np.int64]:
+    """Of each sample [N], in positions. Raises DataError where the source does not say it.
+
+    One that stands around another has it as `wraps`, and as `indices` which of its samples it gives, if not all.
+    """
+    if (within := getattr(source, "wraps", None)) is not None:
+        lengths = lengths_of(within)
+        return lengths[source.indices] if hasattr(source, "indices") else lengths
+    found: NDArray[np.int64] | None = getattr(source, "lengths", None)
+    if found is None or len(found) != len(source):
+        raise DataError(
+            "data.text.by_length needs to know how long each sample is, and the data does not say; take text, or set "
+            "it to 0"
+        )
+    return found
+
+
 def _at(transform: Transform, indices: NDArray[np.int64], x: Images) -> Images:
     return transform(x, indices)
 

@@ -18,6 +18,7 @@ from heron_core.spec.kinds import (
     Settings,
 )
 from heron_core.spec.table import TableSpec
+from heron_core.spec.text import TextSpec
 
 
 class SensorSpec(Settings):
@@ -39,9 +40,10 @@ class SensorSpec(Settings):
 
 
 class DataSpec(Settings):
-    source: Literal["digits", "cifar10", "arrays", "client"] = "digits"
-    """digits (embedded), cifar10 or arrays (`data.file`; both from each side's data folder), or client: every client's
-    file names its own data."""
+    source: Literal["digits", "cifar10", "arrays", "e2e", "restaurants", "client"] = "digits"
+    """digits (embedded), cifar10 or arrays (`data.file`; both from each side's data folder), for language models e2e
+    (e2e/train.txt and test.txt in the data folder) or restaurants (made up by a small grammar), or client: every
+    client's file names its own data."""
     file: PlaceInFolder = ""
     """With source = arrays, an .npz in each side's data folder: `x` and `y`, and perhaps `groups` (whose each sample
     is), `x_test` and `y_test`."""
@@ -80,16 +82,22 @@ class DataSpec(Settings):
     the server's test set calls them, else as the first client does whose data knows names."""
     table: TableSpec = TableSpec()
     """How the clients' rows (csv, parquet) become samples."""
+    text: TextSpec = TextSpec()
+    """How text (e2e, restaurants, the clients' text and jsonl) becomes a language model's tokens."""
 
     @model_validator(mode="after")
     def _fits_source(self) -> Self:
-        if not self.sensor.is_plain and self.source in ("arrays", "client"):
-            whose = "the clients' own data" if self.source == "client" else "data.file"
+        if not self.sensor.is_plain and self.source not in ("digits", "cifar10"):
+            whose = "data.file" if self.source == "arrays" else "the data itself"
             raise ValueError(
                 f'sensor is for the images of digits and cifar10, not for source = "{self.source}"; apply it in {whose}'
             )
         if self.source == "arrays" and not self.file:
             raise ValueError('source = "arrays" needs an .npz in each side\'s data folder; name it in data.file')
+        if self.partition == "groups" and self.text.packing:
+            raise ValueError(
+                'partition = "groups" deals out whole groups, and text.packing cuts samples anywhere; remove either'
+            )
         if self.partition == "groups" and self.source in ("digits", "cifar10"):
             raise ValueError(
                 f'partition = "groups" deals out whole people or devices, and {self.source} does not say whose a '

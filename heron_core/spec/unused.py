@@ -72,6 +72,14 @@ _ROBUST = Use(
     "with a rule that bears hostile clients", lambda s: s.federation.aggregation not in ("uniform", "samples"),
     lambda s: f'with federation.aggregation = "{s.federation.aggregation}"',
 )  # fmt: skip
+_TEXT = Use(
+    "with e2e, restaurants, or clients' own data", lambda s: s.data.source in ("e2e", "restaurants", "client"),
+    lambda s: f'with data.source = "{s.data.source}"',
+)  # fmt: skip
+_MADE_TEXT = Use(
+    "with e2e and restaurants", lambda s: s.data.source in ("e2e", "restaurants"),
+    lambda s: f'with data.source = "{s.data.source}"',
+)  # fmt: skip
 _EXPERIMENT = Use("with experiment data", lambda s: s.data.source != "client", lambda _: 'with data.source = "client"')
 USERS: Mapping[str, Use] = {
     "method.zo": _ZO,
@@ -120,6 +128,8 @@ USERS: Mapping[str, Use] = {
     ),
     **dict.fromkeys(("data.partition", "data.train_range", "data.train_limit", "data.test_limit"), _EXPERIMENT),
     **dict.fromkeys(("data.file", "data.file_sha256", "data.test_share"), _where("data.source", "arrays")),
+    "data.text": _TEXT,
+    "data.text.shift": _MADE_TEXT,
     "data.alpha": _where("data.partition", "dirichlet"),
     "data.shards_per_client": _where("data.partition", "shards"),
     "federation.server_average": _LEARNS,

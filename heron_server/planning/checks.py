@@ -13,6 +13,7 @@ from heron_core.data.contract import InputContract, contract_of
 from heron_core.data.experiment import experiment_contract
 from heron_core.data.facts import DataFacts, facts_of
 from heron_core.data.source import Source
+from heron_core.data.sources.text import asked_of
 from heron_core.data.tables.source import contract_of_table
 from heron_core.device import resolve_device
 from heron_core.errors import ConfigError, DataError
@@ -69,7 +70,8 @@ def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:
     test = load_test(spec, settings, facts)
     if test is not None:
         data.check_source(test, facts.inputs, facts.labels)
-    contract, known = _contract(spec, settings, test, facts), _test_data(spec, test, facts)
+    contract = _contract(spec, settings, test, facts)
+    known = _test_data(spec, test, facts, contract)
     facts = replace(facts, contract=contract, test_data=known)
     long = long_rounds(spec, partial(_is_accepted, settings, facts))
     if long is not None:
@@ -119,11 +121,13 @@ def _contract(
     return contract_of_table(spec.data.table, facts.inputs[0]) if spec.data.table.columns else None
 
 
-def _test_data(spec: RunSpec, test: Source | None, facts: ModelFacts) -> DataFacts | None:
+def _test_data(
+    spec: RunSpec, test: Source | None, facts: ModelFacts, contract: InputContract | None
+) -> DataFacts | None:
     """What clients' own data is compared with."""
     if test is None or spec.data.source != "client":
         return None
-    return facts_of(test, facts.inputs, facts.labels).comparable(facts.inputs)
+    return replace(facts_of(test, facts.inputs, facts.labels).comparable(facts.inputs), contract=contract)
 
 
 def clients_evaluate(chosen: DataSpec, settings: ServerSettings) -> bool:
@@ -138,11 +142,13 @@ def load_test(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> Sou
         return data.load_own(
             settings.test_data, path=settings.test_path, options=settings.test_options, inputs=facts.inputs,
             labels=facts.labels, class_names=spec.data.class_names, table=spec.data.table,
+            text=asked_of(spec, facts.inputs, settings.data_folder),
         )  # fmt: skip
     if spec.data.source == "client":
         return None
+    text = asked_of(spec, facts.inputs, settings.data_folder)
     try:
-        experiment = data.load_experiment(spec.data, spec.seed, settings.data_folder)
+        experiment = data.load_experiment(spec.data, spec.seed, settings.data_folder, text=text)
     except DataError:
         if settings.test_data == "none":
             return None  # the server needs no data: its clients have it

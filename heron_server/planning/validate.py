@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from heron_core import data
+from heron_core.data.sources.text import asked_of
 from heron_core.errors import DataError
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.checks import check_run
 from heron_server.planning.client_state import perturbed
+from heron_server.planning.facts import ModelFacts
 from heron_server.planning.perturbation import perturbation
 from heron_server.planning.sections.data import data_section, evaluator
 from heron_server.planning.sections.disk import disk_section, server_disk
@@ -36,7 +38,7 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
     facts = checked.facts
     moving = sum(parameter.size for parameter in perturbed(method, facts))
     change = perturbation(method.zo, moving, method.batch_size, facts.labels.count)
-    sizes, missing = _share_sizes(spec, settings)
+    sizes, missing = _share_sizes(spec, settings, facts)
     skewed = checked.long_rounds.warning(checked.long_rounds.counts) if checked.long_rounds else ""
     evaluated_by = evaluator(spec.data, checked.test)
     warnings = [
@@ -60,12 +62,13 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
     ]
 
 
-def _share_sizes(spec: RunSpec, settings: ServerSettings) -> tuple[list[int], str]:
+def _share_sizes(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> tuple[list[int], str]:
     """Samples by rank, or none and why: a server without test set need not have the clients' data."""
     if spec.data.source == "client":
         return [], ""
     try:
-        experiment = data.load_experiment(spec.data, spec.seed, settings.data_folder)
+        text = asked_of(spec, facts.inputs, settings.data_folder)
+        experiment = data.load_experiment(spec.data, spec.seed, settings.data_folder, text=text)
     except DataError as error:
         return [], f"the clients' shares are not checked here: {error}"
     return data.share_sizes(experiment, spec.data, spec.seed, spec.federation.clients), ""

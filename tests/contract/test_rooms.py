@@ -42,6 +42,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
             "heron_core.models.names",
         ),
     },
+    {"core: text": ("heron_core.data.text",)},
     {
         "core: doctor": ("heron_core.doctor",),
         "core: sources": ("heron_core.data.sources",),

@@ -15,9 +15,23 @@ from heron_core.labels import LabelSpec
 
 if TYPE_CHECKING:
     from heron_core.spec.table import TableSpec
+    from heron_core.spec.text import TextSpec
 
 Options = Mapping[str, object]
 FOLDER_SETTING = "set data.folder in the client's file or data_folder in the [server] table, or $HERON_DATA"
+
+
+@dataclass(frozen=True)
+class TextAsked:
+    """How text becomes the model's tokens."""
+
+    spec: TextSpec
+    tokenizer: str
+    """Its folder, by the path in the data folder; empty where the run names none."""
+    tokens: TensorSpec
+    """The model's input; `shape[0]` is its context."""
+    folder: Path | None
+    """This side's data folder; None: $HERON_DATA."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,8 @@ class Asked:
     """Leave samples that hold NaN or Inf in: whoever asks takes them out, one by one."""
     table: TableSpec | None = None
     """The run's: how rows become samples."""
+    text: TextAsked | None = None
+    """The run's: how text becomes tokens; None where the model takes none."""
 
     def given_path(self) -> Path:
         """Where the data lies. Raises DataError where the operator named no place."""

@@ -1,4 +1,5 @@
 """A Hugging Face dataset on the disk (`dataset.save_to_disk`), read sample by sample: its files are mapped, not loaded.
+Where a language model asks for it, columns of text become tokens as those of JSON lines do.
 
 Needs datasets, imported on first use.
 """
@@ -6,7 +7,7 @@ Needs datasets, imported on first use.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,31 @@ from heron_core.class_names import listed
 from heron_core.data.adapted import AdaptedDataset
 from heron_core.data.own.cures import input_cure
 from heron_core.data.skipped import Skipped, tally
-from heron_core.data.source import OWN_PIXELS
+from heron_core.data.source import OWN_PIXELS, Source
 from heron_core.data.sources.asked import Asked, Options, name_of
 from heron_core.data.sources.images.folder import IMAGE, need_images
 from heron_core.data.sources.images.pixels import Pixels, how_read, read_image
 from heron_core.data.sources.npz import specs_of_arrays
+from heron_core.data.sources.text import load_rows
+from heron_core.data.text.rows import Row
 from heron_core.errors import DataError
 from heron_core.labels import IGNORED, LabelSpec
 
 Arrow = Any
 """What datasets and pyarrow give: without them there are no types."""
+TEXTS = {"prompt", "completion", "messages", "text"}
+"""Columns that become tokens."""
 LOOKED_AT = 16
 """Samples whose range a message names."""
 
 
-def load_hugging_face(asked: Asked) -> HuggingFace:
-    """The columns that the options `x` and `y` name. Raises DataError."""
+def load_hugging_face(asked: Asked) -> Source:
+    """The columns that the options `x` and `y` name; or of text, where the model takes tokens. Raises DataError."""
+    if asked.text is not None and not asked.options:
+        rows = _dataset(asked.given_path())
+        if TEXTS & set(rows.column_names):
+            path = asked.given_path()
+            return load_rows(asked, (partial(_text_row, rows, i, f"{path}: sample {i}") for i in range(len(rows))))
     asked.takes_options("x", "y")
     columns, spec = _opened(asked.given_path(), asked.options), asked.one_input()
     if columns.holds_images:
@@ -48,6 +58,10 @@ def hugging_face_specs(path: Path, options: Options) -> tuple[tuple[TensorSpec, 
     columns = _opened(path, options)
     x = np.zeros((1, *IMAGE.shape), dtype=np.uint8) if columns.holds_images else columns.array(0)[None]
     return specs_of_arrays(x, np.asarray(columns.answers()[:1]))
+
+
+def _text_row(rows: Arrow, i: int, place: str) -> Row:
+    return Row(rows[i], place)
 
 
 class HuggingFace(AdaptedDataset):

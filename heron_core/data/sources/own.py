@@ -17,12 +17,13 @@ from heron_core.data.named import by_name
 from heron_core.data.own.kept import without_bad
 from heron_core.data.own.users_source import UsersSource
 from heron_core.data.source import Source
-from heron_core.data.sources.asked import Asked, Kind
+from heron_core.data.sources.asked import Asked, Kind, TextAsked
 from heron_core.data.sources.hugging_face import hugging_face_specs, load_hugging_face
 from heron_core.data.sources.images.folder import folder_specs, load_folder
 from heron_core.data.sources.npy import load_npy, npy_specs
 from heron_core.data.sources.npz import from_arrays, load_npz, npz_specs
 from heron_core.data.sources.tables import load_csv, load_parquet, own_table, table_specs
+from heron_core.data.sources.text import load_jsonl, load_text, no_specs
 from heron_core.errors import DataError
 from heron_core.labels import LabelSpec
 from heron_core.own_code import said_by
@@ -34,9 +35,11 @@ KINDS: dict[str, Kind] = {
     "csv": Kind(load_csv, table_specs, own_table),
     "hugging_face": Kind(load_hugging_face, hugging_face_specs),
     "image_folder": Kind(load_folder, folder_specs),
+    "jsonl": Kind(load_jsonl, no_specs),
     "npy": Kind(load_npy, npy_specs),
     "npz": Kind(load_npz, npz_specs),
     "parquet": Kind(load_parquet, table_specs, own_table),
+    "text": Kind(load_text, no_specs),
 }
 """The files that need no code, by the name in data.source; the command line says NAME:PATH."""
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -52,18 +55,20 @@ def load_own(
     class_names: Sequence[str] = (),
     on_bad_sample: Literal["refuse", "skip"] = "refuse",
     table: TableSpec | None = None,
+    text: TextAsked | None = None,
 ) -> Source:
     """A source of `KINDS` reads `path`; `package.module:factory` gets `options`, and `path` if set.
 
     `class_names`: the run's, in label order, where they are known: a source that has names of its own is matched by
-    them. `table`: the run's, for files of rows. `on_bad_sample`: skip opens each sample once, and leaves out those that
-    cannot be read or hold NaN or Inf, which are counted; else the first such sample is refused when it is asked for.
+    them. `table`: the run's, for files of rows; `text`: for text. `on_bad_sample`: skip opens each sample once, and
+    leaves out those that cannot be read or hold NaN or Inf, which are counted; else the first such sample is refused
+    when it is asked for.
     Every batch is checked as it is asked for. Importing runs code: hand over only what this machine's operator named,
     never what a peer sent. Raises DataError for an unknown source, a missing path, wrong options, or data that cannot
     be used.
     """
     skip_bad = on_bad_sample == "skip"
-    loaded = _loaded(Asked(source, path, options, inputs, labels, tuple(class_names), skip_bad, table))
+    loaded = _loaded(Asked(source, path, options, inputs, labels, tuple(class_names), skip_bad, table, text))
     if skip_bad:
         loaded = without_bad(loaded, inputs, labels)
     if labels.classes:

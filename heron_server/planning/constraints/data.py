@@ -55,7 +55,9 @@ def _built_in(chosen: DataSpec, facts: ModelFacts) -> Iterator[str]:
     whose = f'data.source = "{chosen.source}"'
     own = 'bring data of your own with data.source = "client"'
     arrays = chosen.source == "arrays"
-    if len(facts.inputs) > 1 or facts.inputs[0].dtype not in ("float32", *(["int64"] if arrays else [])):
+    if chosen.source in ("e2e", "restaurants"):
+        yield from _text(whose, facts)
+    elif len(facts.inputs) > 1 or facts.inputs[0].dtype not in ("float32", *(["int64"] if arrays else [])):
         described = ", ".join(f"{spec.name} {spec}" for spec in facts.inputs)
         gives = "float32 or int64 array" if arrays else "float32 image"
         yield f"{whose} gives one {gives} a sample, the model takes {described}; {own}"
@@ -66,8 +68,19 @@ def _built_in(chosen: DataSpec, facts: ModelFacts) -> Iterator[str]:
             f'data.partition = "{chosen.partition}" divides samples by class, and a label of the task {facts.task} is '
             f'none ({facts.labels}); take "iid"'
         )
-    if not arrays:
+    if chosen.source in ("digits", "cifar10"):
         yield f"{whose} gives a class for each image, the task {facts.task} wants labels {facts.labels}; {own}"
+
+
+def _text(whose: str, facts: ModelFacts) -> Iterator[str]:
+    """Tokens, and the token that follows each."""
+    fits = len(facts.inputs) == 1 and facts.inputs[0].dtype == "int64" and facts.inputs[0].variable
+    if not fits or not (facts.labels.variable and facts.labels.maskable):
+        described = ", ".join(f"{spec.name} {spec}" for spec in facts.inputs)
+        yield (
+            f"{whose} is text, and a sample of it tokens with the token that follows each; the model takes {described} "
+            f"with labels {facts.labels}; take a language model"
+        )
 
 
 def _names(facts: ModelFacts) -> str:

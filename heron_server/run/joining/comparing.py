@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from heron_core.data.contract import InputContract
 from heron_core.data.facts import DataFacts, InputFacts
 
 REFUSED_RATIO = 16.0
@@ -29,10 +30,29 @@ class Doubt:
 
 def doubts(theirs: DataFacts, ours: DataFacts, whose: str) -> Iterator[Doubt]:
     """About each input that differs. `whose`: what `ours` is, such as `the server's test set`."""
+    if doubt := _tokeniser_doubt(_tokenisers(theirs.contract), _tokenisers(ours.contract), whose):
+        yield doubt
     known = {facts.name: facts for facts in ours.inputs}
     for facts in theirs.inputs:
         if facts.name in known and (doubt := _doubt(facts, known[facts.name], whose)):
             yield doubt
+
+
+def _tokenisers(contract: InputContract | None) -> tuple[str, ...]:
+    """Fingerprints of the tokenisers that made the inputs; nothing where none did, or nobody said it."""
+    return tuple(each.tokenizer for each in contract.inputs if each.tokenizer) if contract is not None else ()
+
+
+def _tokeniser_doubt(theirs: tuple[str, ...], ours: tuple[str, ...], whose: str) -> Doubt | None:
+    """About texts that became ids by different tokenisers."""
+    if not theirs or not ours or theirs == ours:
+        return None
+    short = [", ".join(each[:12] for each in side) for side in (theirs, ours)]
+    return Doubt(
+        f"the text became tokens by the tokeniser {short[0]} here and {short[1]} in {whose}, so that the same word is "
+        "another number; copy the model's folder, tokenizer.json and all beside it, from there",
+        refuses=True,
+    )
 
 
 def _doubt(theirs: InputFacts, ours: InputFacts, whose: str) -> Doubt | None:

@@ -79,3 +79,22 @@ def test_the_order_of_today_is_that_of_tomorrow() -> None:
         [6, 2, 4],
         [4, 6, 5],
     ]
+
+
+@given(size=sizes(), seed=SEEDS, pool=st.integers(1, 4), data=st.data())
+def test_by_length_a_pass_shows_the_same_samples_in_batches_of_like_length(
+    size: tuple[int, int], seed: int, pool: int, data: st.DataObject
+) -> None:
+    num_samples, _ = size
+    lengths = np.array(data.draw(st.lists(st.integers(1, 9), min_size=num_samples, max_size=num_samples)))
+    plain, sorted_ = BatchOrder(seed, 1, *size), BatchOrder(seed, 1, *size, lengths, pool)
+    number = plain.batches_per_pass
+    before, after = (np.concatenate([order.at(i) for i in range(number)]) for order in (plain, sorted_))
+    assert sorted(before) == sorted(after)
+    padded = [sum(lengths[order.at(i)].max() for i in range(number)) for order in (plain, sorted_)]
+    assert padded[1] <= padded[0] and np.array_equal(after, np.concatenate([sorted_.at(i) for i in range(number)]))
+
+
+def test_by_length_0_is_the_order_without_lengths() -> None:
+    lengths = np.arange(40)
+    assert np.array_equal(BatchOrder(5, 1, 40, 8).at(3), BatchOrder(5, 1, 40, 8, lengths, 0).at(3))

@@ -24,7 +24,7 @@ def test_shares_are_what_each_client_would_load_and_deal_by_itself() -> None:
 def test_many_clients_load_their_experiment_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[int] = []
     load = experiment.load_experiment
-    monkeypatch.setattr(experiment, "load_experiment", lambda *args: loads.append(1) or load(*args))
+    monkeypatch.setattr(experiment, "load_experiment", lambda *args, **named: loads.append(1) or load(*args, **named))
     shares = data.Shares()
     for rank in range(8):
         shares.of(SPEC, 0, None, rank, 8)
