@@ -1,7 +1,7 @@
 """Bytes of the client state as slopes beside those as weights: the paper's ResNet-18 front, a pooled head, 3 clients.
 
 Rounds of 20 local steps in the simulator, one direction a batch, front and head together, small batches of noise: what
-a client state costs depends on neither. Bytes are the ledger's, of one client in one round; the first fetch, which is of
+client state costs depends on neither. Bytes are the ledger's, of one client in one round; the first fetch, of
 weights, stands by itself. Each line is two runs, and says whether they came to the same model.
 
     python benchmarks/seeds.py
