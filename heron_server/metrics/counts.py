@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from heron_core.measures import Measured, added
 
 EVALUATION_ROWS = 256
-"""Samples of the server's test set at a time."""
+"""Samples of the server's test set at a time, at most."""
+EVALUATION_BYTES = 64 << 20
+"""Of the outputs of so many samples: logits over a large vocabulary are 12 MiB a sample."""
+
+
+def evaluation_rows(output_shape: Sequence[int]) -> int:
+    """Samples at a time, by the float32 outputs of one: never those of the whole test set together."""
+    return min(EVALUATION_ROWS, max(1, EVALUATION_BYTES // (4 * prod(output_shape))))
 
 
 @dataclass

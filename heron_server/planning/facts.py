@@ -105,6 +105,8 @@ class ModelFacts:
     """What its lint warns of."""
     per_sample_obstacle: str | None
     """The first trainable parameter of the front that cannot differ from sample to sample; None where all can."""
+    evaluation_rows: int
+    """Samples of a test set at a time."""
     takes_prior: bool = False
     """Can the task's loss adjust logits by class shares?"""
     own_names: bool = False

@@ -23,6 +23,7 @@ from heron_core.models.split_model import SplitModel, check_parts, movable
 from heron_core.models.tasks.task import TakesPrior
 from heron_core.own_code import naming_users_code
 from heron_core.spec.methods import Part
+from heron_server.metrics.counts import evaluation_rows
 from heron_server.planning.facts import Layer, ModelFacts, PartFacts, TensorFacts
 
 
@@ -44,6 +45,7 @@ def measure_model(model: SplitModel, seed: int, *, own: bool = True) -> ModelFac
         across_batch=found.across_batch,
         warnings=found.warnings,
         per_sample_obstacle=per_sample_obstacle(model, built["front"], seed),
+        evaluation_rows=evaluation_rows(model.task.output_shape),
         takes_prior=isinstance(model.task, TakesPrior) and model.task.labels.classes > 0,
         own_names=model.whole is not None,
     )

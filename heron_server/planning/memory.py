@@ -12,7 +12,6 @@ from heron_core.spec.optimizer import OptimizerSpec
 from heron_core.spec.run_spec import FederationSpec, MethodSpec, RunSpec
 from heron_server.aggregation.rules import RULES
 from heron_server.config import ServerSettings
-from heron_server.metrics.counts import EVALUATION_ROWS
 from heron_server.planning.client_state import StateTensor, client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.traffic import transfer_of
@@ -224,8 +223,9 @@ def _work(method: MethodSpec, facts: ModelFacts) -> Item:
     """The larger of a training step's graph and gradients, and an evaluation batch's maps."""
     front, back, rows = facts.parts["front"], facts.parts["back"], method.batch_size
     evaluation = Item(
-        "one evaluation batch", EVALUATION_ROWS * (max(front.widest_bytes, back.widest_bytes) + facts.input_bytes),
-        f"{EVALUATION_ROWS} samples, input and widest layer", "the model",
+        "one evaluation batch",
+        facts.evaluation_rows * (max(front.widest_bytes, back.widest_bytes) + facts.input_bytes),
+        f"{facts.evaluation_rows} samples, input and widest layer", "the model",
     )  # fmt: skip
     if not method_of(method).uploads:
         return evaluation

@@ -25,7 +25,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import Part, seeded_torch
 from heron_core.wire.activation_codec import CODECS
 from heron_core.wire.codec import expected_of, mismatches
-from heron_server.metrics.counts import EVALUATION_ROWS, Counts
+from heron_server.metrics.counts import Counts, evaluation_rows
 from heron_server.training import guards
 from heron_server.training.alignment import AlignedHeads
 from heron_server.training.backs import AVERAGED_PREFIX, AveragedBack, make_backs
@@ -246,9 +246,11 @@ class Trainer:
 
     @naming_users_code("the model", ModelError)
     @torch.inference_mode()
-    def evaluate(self, batch_rows: int = EVALUATION_ROWS) -> Counts:
-        """The assembled model under the present client state on the server's own test set."""
+    def evaluate(self, batch_rows: int = 0) -> Counts:
+        """The assembled model under the present client state on the server's own test set. `batch_rows`: samples at a
+        time; 0: as many as their outputs leave room for."""
         test, counts = self._test, Counts()
+        batch_rows = batch_rows or evaluation_rows(self._model.task.output_shape)
         assert test is not None, "a trainer without a test set evaluates what clients hold out"
         for number, start in enumerate(range(0, len(test), batch_rows)):
             x, labels = test.batch(np.arange(start, min(start + batch_rows, len(test))))

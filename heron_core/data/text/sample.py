@@ -44,7 +44,7 @@ def answer(
     """
     if not completion.strip():
         raise DataError(f"{place}: the completion is empty, and nothing else is learned from; give it or leave it out")
-    before = tokenizer.opening + tokenizer.ids(prompt) + ([tokenizer.separator] if separated else [])
+    before = [*tokenizer.opening, *tokenizer.ids(prompt), *([tokenizer.separator] if separated else [])]
     after = [*tokenizer.ids(f" {completion.strip()}" if separated else completion), tokenizer.end]
     return _sample(before + after, [False] * len(before) + [True] * len(after), place, group)
 

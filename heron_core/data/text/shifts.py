@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,7 @@ def coded(meaning: str) -> str:
     return " | ".join(f"{key.strip()} : {code_of(value.strip())}" for key, _, value in fields)
 
 
+@cache
 def code_of(value: str) -> str:
     """Letter, digit, letter, digit, drawn by the value alone."""
     rng = generator(0, "text", "code", value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FILE = "tokenizer.json"
 ASIDE = ("tokenizer_config.json", "generation_config.json", "config.json")
 """Where the special tokens are named, by text or by id; the first that does counts."""
+REMEMBERED = 1 << 14
+"""Texts whose ids are kept: a meaning has many references."""
 CURE = "copy the model's whole folder, as save_pretrained wrote it"
 
 
@@ -28,6 +30,8 @@ class Tokenizer:
         self.folder = folder
         text = _read(folder / FILE)
         self._made = _made(folder / FILE, text)
+        self.ids = lru_cache(REMEMBERED)(self._ids)
+        """Of the text alone, without tokens that stand around it."""
         self._said = [_table(folder / name) for name in ASIDE]
         self._content = json.loads(text)
         end = self._special("eos")
@@ -39,9 +43,8 @@ class Tokenizer:
         self.separator = end if start is None else start
         """Stands between a prompt and its completion where the data has no such mark of its own."""
 
-    def ids(self, text: str) -> list[int]:
-        """Of the text alone, without tokens that stand around it."""
-        return list(self._made.encode(text, add_special_tokens=False).ids)
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self._made.encode(text, add_special_tokens=False).ids)
 
     def ids_and_starts(self, text: str) -> tuple[list[int], list[int]]:
         """The ids, and where in the text each one's characters begin."""
@@ -55,9 +58,9 @@ class Tokenizer:
     @cached_property
     def opening(self) -> list[int]:
         """What the model expects before a text, such as one token of Llama's; usually nothing."""
-        inner = self.ids("a")
-        whole = list(self._made.encode("a").ids)
-        return whole[: len(whole) - len(inner)] if whole[len(whole) - len(inner) :] == inner else []
+        inner, whole = self.ids("a"), tuple(self._made.encode("a").ids)
+        before = len(whole) - len(inner)
+        return list(whole[:before]) if whole[before:] == inner else []
 
     @cached_property
     def template(self) -> str:
