@@ -247,10 +247,8 @@ class Trainer:
     @naming_users_code("the model", ModelError)
     @torch.inference_mode()
     def evaluate(self, batch_rows: int = 0) -> Counts:
-        """The assembled model under the present client state on the server's own test set. `batch_rows`: samples at a
-        time; 0: as many as their outputs leave room for."""
-        test, counts = self._test, Counts()
-        batch_rows = batch_rows or evaluation_rows(self._model.task.output_shape)
+        """The assembled model under the present client state on the server's own test set. `batch_rows` 0: as fits."""
+        test, counts, batch_rows = self._test, Counts(), batch_rows or evaluation_rows(self._model.task.output_shape)
         assert test is not None, "a trainer without a test set evaluates what clients hold out"
         for number, start in enumerate(range(0, len(test), batch_rows)):
             x, labels = test.batch(np.arange(start, min(start + batch_rows, len(test))))
