@@ -51,6 +51,11 @@ class ServerSettings(Settings):
     test_options: dict[str, object] = Field(default_factory=dict)
     """Keyword arguments for your own factory; for npz, npy and hugging_face what their x and y are called,
     `{ x = "images", y = "labels" }`; for csv its `delimiter` and `decimal`; for image_folder its `classes`."""
+    evaluate_start: Flag = False
+    """Evaluate the model once before the first round, on the server's own test set, and show that beside the final
+    figures."""
+    written_samples: Count = 2
+    """Where that test set is text, the final model goes on from so many of its prompts, for the report."""
     start_from: LocalPath | None = None
     """The `model` folder of an earlier run, whose front, head and back this one begins with (`--from`). The run spec's
     model.weights, weights_sha256 and weights_parts follow from it."""

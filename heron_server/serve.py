@@ -96,7 +96,7 @@ async def _run(
             f"stopped by a signal after round {done} of {spec.rounds}; {what} is saved in "
             f"{directory.path}: go on with --resume"
         )
-    return finish_run(coordinator, checked.facts, directory)
+    return finish_run(coordinator, checked, directory, texts=settings.written_samples)
 
 
 def _save_what_is_done(coordinator: Coordinator) -> None:

@@ -115,7 +115,8 @@ def _simulated(
             with suppress(HeronError):  # the error in hand is the one that counts
                 coordinator.checkpoints.save_held()
             raise
-        summary = finish_run(coordinator, checked.facts, directory, curves=run_dir is not None)
+        curves, texts = run_dir is not None, settings.written_samples
+        summary = finish_run(coordinator, checked, directory, curves=curves, texts=texts)
         return _result(summary, checked, trainer.trained(), losses)
 
 

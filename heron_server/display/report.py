@@ -90,6 +90,7 @@ def final_sections(summaries: Sequence[Summary]) -> list[Section]:
         table("Bytes as the paper charges", [(name, _paper_bytes(kind)) for name, kind in PAPER_LEDGER]),
         table("Client step", _CLIENT_STEP),
         _clients(summaries),
+        *(section for heading, s in _headed(summaries) for section in _written(heading if columns else "", s)),
         *(_saved(f"Model ({heading})" if columns else "Model", s) for heading, s in _headed(summaries)),
     ]
 
@@ -111,11 +112,17 @@ def _results(summaries: Sequence[Summary]) -> list[Figure]:
         rows.append(("majority-class accuracy", lambda s: percent_text(s["majority_accuracy"])))
     rows.append((f"auxiliary head {name_text(name)}", lambda s: value_text(s["auxiliary_metrics"].get(name), share)))
     rows += [(name_text(other), _other_metric(other)) for other in others if other != name]
+    if any("start" in s for s in summaries):
+        rows += [(f"{name_text(each)} before training", _at_the_start(each)) for each in others]
     return [*rows, *_LOSSES]
 
 
 def _other_metric(name: str) -> Callable[[Summary], str]:
     return lambda s: number_text(s["metrics"].get(name))
+
+
+def _at_the_start(name: str) -> Callable[[Summary], str]:
+    return lambda s: number_text(s["start"]["metrics"].get(name)) if "start" in s else ""
 
 
 _LOSSES: Sequence[Figure] = (
@@ -188,6 +195,17 @@ def _client_row(name: str, figures: ClientRecord, classes: bool, names: Sequence
         seconds_text(figures["step_seconds_median"]),
         *([histogram_text(figures["class_histogram"], names)] if classes else []),
     )
+
+
+def _written(heading: str, summary: Summary) -> list[Section]:
+    """What a language model writes: before it was trained, where that is known, and after."""
+    samples, before = summary.get("samples", []), summary["start"]["samples"] if "start" in summary else []
+    rows: list[Row] = []
+    for number, sample in enumerate(samples):
+        rows += [("prompt", sample["prompt"]), ("reference", sample["reference"])]
+        rows += [("before training", before[number]["written"])] if number < len(before) else []
+        rows.append(("written", sample["written"]))
+    return [Section(f"Written ({heading})" if heading else "Written", rows)] if rows else []
 
 
 def _saved(title: str, summary: Summary) -> Section:

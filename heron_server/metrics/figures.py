@@ -100,6 +100,23 @@ class Repeated(TypedDict):
     wire_down: int
 
 
+class WrittenSample(TypedDict):
+    """What a language model writes after a prompt of the test set, each time the likeliest token."""
+
+    prompt: str
+    reference: str
+    """How the test set goes on."""
+    written: str
+
+
+class Start(TypedDict):
+    """The model before anybody trained it."""
+
+    loss: float
+    metrics: dict[str, float | None]
+    samples: list[WrittenSample]
+
+
 class Summary(Evaluation):
     """A whole run; the evaluation is that of its last round."""
 
@@ -131,6 +148,10 @@ class Summary(Evaluation):
     """Does the saved model hold the averaged back, with the trained one beside it?"""
     input_contract: NotRequired[dict[str, Any]]
     """How stored values become the model's inputs, as in model.json; absent where nobody said it."""
+    start: NotRequired[Start]
+    """With server.evaluate_start."""
+    samples: NotRequired[list[WrittenSample]]
+    """By the final model; absent where the server's test set is no text."""
     curves_path: NotRequired[str | None]
     curves_hint: NotRequired[str]
     """Why there is no curves.png; empty where there is one."""

@@ -27,6 +27,7 @@ from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.graphs.export import export_graphs
+from heron_server.metrics.figures import Start
 from heron_server.planning.constraints.check import check_constraints
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.measuring import measure_model
@@ -53,6 +54,8 @@ class CheckedRun:
     """What to say where the clients' classes differ, and those of experiment data; None where rounds are short."""
     graphs: GraphSet | None
     """For clients without torch; None where the server offers none."""
+    start: Start | None = None
+    """With server.evaluate_start."""
 
 
 def check_run(spec: RunSpec, settings: ServerSettings) -> CheckedRun:

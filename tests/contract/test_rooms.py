@@ -83,6 +83,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
         "server: planning": ("heron_server.planning",),
         "server: training": ("heron_server.training",),
     },
+    {"server: samples": ("heron_server.samples",)},
     {
         "client: local round": ("heron_client.compute.local_round", "heron_client.compute.workspace"),
         "server: run": ("heron_server.run",),

@@ -20,7 +20,9 @@ from heron_core.data.sources.own import load_own
 from heron_core.errors import DataError
 from heron_core.models.split_model import SplitModel
 from heron_core.models.tasks.next_token import NextToken
+from heron_core.spec.optimizer import OptimizerSpec
 from heron_core.spec.run_spec import RunSpec
+from heron_server.display.report import final_table
 from heron_simulator.simulator import simulate
 
 LENGTH, WIDTH, BATCH = 128, 4, 4
@@ -118,3 +120,22 @@ def test_a_client_with_another_tokeniser_is_refused(place: Path) -> None:
     assert list(summary["errors"]) == ["c"] and isinstance(summary["errors"]["c"], DataError)
     assert "became tokens by the tokeniser" in str(summary["errors"]["c"])
     assert "the data of a, the first client" in str(summary["errors"]["c"])
+
+
+def test_the_summary_has_the_figures_before_training_and_what_the_model_writes(place: Path) -> None:
+    (place / "e2e").mkdir()
+    for half, count in (("train", 16), ("test", 8)):
+        text = "".join(f"name : {'ab'[n % 2]}||{'ab'[n % 2] * 9} . \n" for n in range(count))
+        (place / "e2e" / f"{half}.txt").write_text(text)
+    run = spec("e2e").model_copy(update={"rounds": 20, "server_optimizer": OptimizerSpec(lr=3e-2)})
+    run = run.model_copy(update={"data": run.data.model_copy(update={"train_limit": 0, "test_limit": 0})})
+    code = {"allow_model_code": ["letters:model"], "data": {"folder": str(place)}}
+    settings = {"data_folder": place, "evaluate_start": True, "written_samples": 1}
+    summary = simulate(run, settings=settings, client_settings=code).summary
+    before, after = summary["start"]["metrics"]["perplexity"], summary["metrics"]["perplexity"]
+    assert before == pytest.approx(tiny_text.VOCABULARY, rel=0.3) and after < before / 2
+    (sample,) = summary["samples"]
+    assert sample["prompt"].startswith("name : ") and sample["reference"] in ("aaaaaaaaa .", "bbbbbbbbb .")
+    lines = [" ".join(line.split()) for line in final_table([summary]).splitlines()]
+    assert "Written" in lines and f"written {sample['written']}".strip() in lines
+    assert any(line.startswith("perplexity before training ") for line in lines)

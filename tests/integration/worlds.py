@@ -108,7 +108,7 @@ class _Base:
         clock: Callable[[], float] = monotonic,
     ) -> None:  # fmt: skip
         trainer, checked = prepare(spec, settings)
-        self.model = checked.facts
+        self.checked, self.model = checked, checked.facts
         self.directory, self.rounds = RunDir(folder), Rounds()
         observers = Observers([self.rounds])
         self.coordinator = Coordinator(
@@ -118,7 +118,7 @@ class _Base:
 
     def finish(self, errors: dict[str, HeronError]) -> dict[str, Any]:
         assert self.coordinator.finished, self.coordinator.failure or errors
-        return {**finish_run(self.coordinator, self.model, self.directory, curves=False), "errors": errors}
+        return {**finish_run(self.coordinator, self.checked, self.directory, curves=False), "errors": errors}
 
 
 class InProcessWorld(_Base):

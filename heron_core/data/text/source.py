@@ -54,7 +54,7 @@ class TextSource:
         """Whose each sample is, where the data says."""
         self.skipped: Skipped = tally([*skipped, *(each for each in short if each[0] == NOTHING_LEFT)])
         self.changed: Skipped = tally(each for each in short if each[0] == CUT)
-        self.stored_dtypes = ("text",)
+        self.stored_dtypes, self.tokenizer, self.longest = ("text",), tokenizer, tokens.shape[0]
         self.contract = contract_of_text(tokens, tokenizer, kind)
         self._swap = swapped(tokens.count, tokenizer) if spec.shift == "swapped" else None
 
@@ -68,11 +68,26 @@ class TextSource:
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """Tokens int64 [B, T], padded by 0, and labels int64 [B, T], padded by IGNORED; T of the longest of them."""
-        places = [slice(self._ends[i] - self.lengths[i] - 1, self._ends[i]) for i in indices]
+        places = [self._place(int(i)) for i in indices]
         ids = [self._ids[place].astype(np.int64) for place in places]
         labels = [np.where(self._counted[p][1:], each[1:], IGNORED) for p, each in zip(places, ids, strict=True)]
-        tokens = [each[:-1] if self._swap is None else self._swap[each[:-1]] for each in ids]
+        tokens = [self.as_input(each[:-1]) for each in ids]
         return (padded(tokens, 0),), padded(labels, IGNORED)
+
+    def as_input(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the model is given for these ids."""
+        return ids if self._swap is None else self._swap[ids]
+
+    def prompt_and_rest(self, i: int) -> tuple[list[int], list[int]]:
+        """The ids of sample i before the first that counts (one at least), and those after."""
+        place = self._place(i)
+        first = max(1, int(self._counted[place].argmax()))
+        ids = self._ids[place].tolist()
+        return ids[:first], ids[first:]
+
+    def _place(self, i: int) -> slice:
+        end = int(self._ends[i])
+        return slice(end - int(self.lengths[i]) - 1, end)
 
 
 def contract_of_text(tokens: TensorSpec, tokenizer: Tokenizer, kind: str) -> InputContract:

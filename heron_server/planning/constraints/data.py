@@ -106,6 +106,11 @@ def evaluations(spec: RunSpec, settings: ServerSettings) -> Iterator[str]:
             f"evaluate_every = {every} is more than rounds = {spec.rounds}: no evaluation would fall within the run "
             "but the one after its last round, which there is anyway; lower it"
         )
+    if settings.evaluate_start and not by_server:
+        yield (
+            "server.evaluate_start evaluates on the server's own test set, and there is none; set server.test_data, or "
+            "remove it"
+        )
     if every > 1 and not by_clients and not by_server:
         yield (
             f"evaluate_every = {every}, and nobody evaluates; remove it, or set server.test_data, or data.holdout with "

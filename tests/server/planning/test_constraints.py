@@ -123,6 +123,7 @@ OWN = {"source": "client"}
         ({"rounds": 4, "evaluate_every": 5}, {}, "evaluate_every = 5 is more than rounds = 4: no evaluation would"),
         ({"evaluate_every": 2}, {"test_data": "none"}, "evaluate_every = 2, and nobody evaluates; remove it, or set"),
         ({"evaluate_every": 2, "data": {**OWN, "holdout": 0.0}}, {}, "evaluate_every = 2, and nobody evaluates"),
+        ({"data": OWN}, {"evaluate_start": True}, "server.evaluate_start evaluates on the server's own test set, and"),
     ],
 )
 def test_rare_evaluations_are_refused_where_there_would_be_none(
