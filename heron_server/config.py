@@ -39,6 +39,8 @@ class ServerSettings(Settings):
     """canonical: uploads step by step in rank order, reproducible. arrival: as they come, faster, not reproducible."""
     byte_budget: Positive = 1 << 30
     """Most bytes of uploads the server holds at once; at least two whole uploads."""
+    reuse_budget: Positive = 4 << 30
+    """With codec.reuse: most bytes of its clients' samples that lie in the run directory, all of each client's."""
     memory_limit: Count = 0
     """Most bytes that the run may need here by `validate`'s count. 0: the memory of this machine, or of its
     container."""

@@ -218,6 +218,16 @@ class StagedBackend(Protocol):
 
 
 @runtime_checkable
+class LayeredBackend(Protocol):
+    """Can show what the front's layers give, to name the one that codec.reuse cannot bear."""
+
+    def layer_outputs(self, batch: MicroBatch) -> dict[str, Array]:
+        """By name such as `front.norm`, in the order of their calls, the first output [B, ...] of each layer in a
+        training forward."""
+        ...
+
+
+@runtime_checkable
 class PerSampleBackend(Protocol):
     """Forward passes in which each sample has its own parameters, for method.zo.scope = "sample"."""
 

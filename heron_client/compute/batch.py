@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 
+import numpy as np
+from numpy.typing import NDArray
+
 from heron_client.compute.backend import MicroBatch
 from heron_core.data.batches import BatchOrder
 from heron_core.data.source import Source
@@ -28,6 +31,8 @@ class Batch:
     """Is this step's forward uploaded?"""
     lr: float
     """Learning rate of this step."""
+    numbers: NDArray[np.int64] | None = None
+    """Of its samples among the client's own [B]."""
 
     def finite(self, loss: float, what: str = "the auxiliary loss") -> float:
         """`loss`; DataError naming round and step where it is NaN or Inf."""
@@ -53,7 +58,8 @@ class Batches:
     def at(self, step: int) -> Batch:
         """The batch of local step `step` of the round, from 0."""
         method, position = self._method, (self._round - 1) * self._method.local_steps + step
-        inputs, labels = self._source.batch(self._order.at(position))
+        numbers = self._order.at(position)
+        inputs, labels = self._source.batch(numbers)
         path: tuple[Part, ...] = ("round", self._round, "client", self._rank, "step", step)
         rows, starts = method.micro_batch_rows, range(0, len(labels), method.micro_batch_rows)
         micro_batches = [
@@ -63,7 +69,7 @@ class Batches:
             for number, i in enumerate(starts)
         ]
         lr = learning_rate(method.optimizer, position, self._rounds * method.local_steps)
-        return Batch(path, micro_batches, method.batch_size, self.sends(step), lr)
+        return Batch(path, micro_batches, method.batch_size, self.sends(step), lr, numbers)
 
     def sends(self, step: int) -> bool:
         """Is that step's forward uploaded? Every k-th is, where the method uploads at all."""

@@ -17,6 +17,7 @@ import numpy as np
 from heron_client.compute.batch import Batch, Batches
 from heron_client.compute.client_state import ClientState
 from heron_client.compute.encoding import decoded, encoded
+from heron_client.compute.sent_once import SentOnce
 from heron_client.compute.steps import make_stepper
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_core.arrays import Array, length_of
@@ -24,7 +25,7 @@ from heron_core.spec.codec import CodecSpec
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec
 from heron_core.wire.activation_codec import CODECS, floating
-from heron_core.wire.labels import packed
+from heron_core.wire.labels import NUMBERS, numbers_of, packed
 from heron_core.wire.window import rows_together
 
 
@@ -52,9 +53,11 @@ class LocalRound:
     """
 
     def __init__(
-        self, method: MethodSpec, seed: int, state: ClientState, batches: Batches, codec: CodecSpec | None = None
-    ) -> None:
-        """`codec`: how uploads and cut gradients travel; None: as they are."""
+        self, method: MethodSpec, seed: int, state: ClientState, batches: Batches, codec: CodecSpec | None = None,
+        sent: SentOnce | None = None,
+    ) -> None:  # fmt: skip
+        """`codec`: how uploads and cut gradients travel; None: as they are. `sent`: which samples travel by their
+        numbers, where the run reuses them."""
         codec = codec or CodecSpec()
         self._method, self._seed, self._state, self._batches = method, seed, state, batches
         self._returns_cut_gradients = method_of(method).returns_cut_gradients
@@ -63,6 +66,7 @@ class LocalRound:
         tensors = (*state.backend.activations, state.backend.labels.tensor)
         row_bytes = sum(spec.bytes_per_sample for spec in tensors)
         self._rows_together = rows_together(method.batch_size, method.micro_batch_rows, row_bytes)
+        self.sent = sent
         self._together: list[dict[str, Array]] = []
         """Small micro-batches that wait for those with which they travel."""
         self._stepper = make_stepper(method, seed, state)
@@ -121,6 +125,8 @@ class LocalRound:
         backend = self._state.backend
         labels = packed(batch.micro_batches[number].labels, backend.labels.tensor, self._packs)
         path = (*batch.path, "upload", number)
+        if self.sent is not None:
+            return self._by_number(self.sent, batch, step, activations, labels)
         self._together.append(encoded(self._uploads, backend, activations, labels, self._seed, *path))
         self._length = length_of(backend.activations, activations)
         activations.clear()
@@ -135,6 +141,21 @@ class LocalRound:
             self._sequence - 1, step // self._method.upload_period, first * rows, batch.rows, tensors, back,
             self._length,
         )  # fmt: skip
+
+    def _by_number(
+        self, sent: SentOnce, batch: Batch, step: int, activations: list[Array], labels: Array
+    ) -> Upload | None:
+        """As `_upload`, of a whole batch: what the server has of it is left out."""
+        assert batch.numbers is not None
+        new = sent.gather(self._sequence, batch.numbers, activations, labels)
+        if new is None:
+            return None
+        *cut, labels = new
+        backend, path = self._state.backend, (*batch.path, "upload", 0)
+        tensors = encoded(self._uploads, backend, cut, labels, self._seed, *path)
+        tensors[NUMBERS.name] = batch.numbers.astype(numbers_of(sent.samples).dtype)
+        self._sequence += 1
+        return Upload(self._sequence - 1, step // self._method.upload_period, 0, batch.rows, tensors)
 
     def _decoded(self, came: CutGradients, rows: int) -> CutGradients:
         return decoded(self._gradients, self._state.backend, came, rows, self._length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from heron_client.compute.encoding import encoded
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.prior import adjust_logits
 from heron_client.compute.replica import Replica, replay_of
+from heron_client.compute.reuse import check_reuse
+from heron_client.compute.sent_once import NUMBERING_BYTES, SentOnce
 from heron_client.config import ClientSettings
 from heron_client.uploads.upload import Upload
 from heron_core import data
@@ -57,6 +60,8 @@ class Workspace:
         self._train: Source | None = None
         self._held_out: Source | None = None
         self._order: BatchOrder | None = None
+        self._numbering = b""
+        """Names this client's numbers of its samples, where activations are reused: drawn anew with the data."""
 
     @property
     def num_samples(self) -> int:
@@ -87,6 +92,10 @@ class Workspace:
         self._order = BatchOrder(spec.seed, rank, len(self._train), spec.method.batch_size, lengths, pool)
         if spec.method.logit_adjustment:
             adjust_logits(self._backend, self.class_histogram, spec.method.logit_adjustment)
+        if spec.codec.reuse:
+            if spec.codec.exact:
+                check_reuse(self._backend, self._train, spec.method.micro_batch_rows)
+            self._numbering = os.urandom(NUMBERING_BYTES)
         self._dealt = (rank, clients)
         return True
 
@@ -96,7 +105,8 @@ class Workspace:
         self.state.load(state)
         method = self.spec.method
         batches = Batches(self._train, self._order, method, round_number, rank, self.spec.rounds)
-        return LocalRound(method, self.spec.seed, self.state, batches, self.spec.codec)
+        sent = SentOnce(self._numbering, len(self._train)) if self.spec.codec.reuse else None
+        return LocalRound(method, self.spec.seed, self.state, batches, self.spec.codec, sent)
 
     @property
     def num_held_out(self) -> int:

@@ -29,6 +29,11 @@ class RoundInHand:
         self.answer: CutGradients | None = None
         """What the local round goes on with."""
 
+    def attached(self) -> None:
+        """The server has said how far it is."""
+        if self.local.sent is not None:
+            self.local.sent.hear(self.uploader.received, self.uploader.held)
+
     def advance(self) -> bool:
         """Computes up to the next upload, up to where cut gradients are needed, or to the end of a step without either;
         False once all steps are done."""

@@ -208,6 +208,8 @@ class Runner:
                 histogram = f", class histogram {text}" if (text := workspace.class_histogram_text) else ""
                 log.info("rank %d, %d samples%s", assignment.rank, workspace.num_samples, histogram)
             local = workspace.local_round(assignment.round, assignment.rank, self._fetch(assignment))
+            if local.sent is not None:
+                local.sent.sign(opening)
             self._state = None  # the model has it now
             meter = PeakMeter() if self._measure else None
             work = self._work = RoundInHand(assignment, local, Uploader(opening), meter)
@@ -215,6 +217,7 @@ class Runner:
             if method_of(method).uploads:
                 stream = self._transport.open_push(opening)
                 yield from self._guarded(work.uploader.attach(stream, WAIT_S), assignment)
+                work.attached()
             while work.advance():
                 self._on_alive()
                 self._transport.report(assignment.term, assignment.round, work.local.steps_done)

@@ -30,6 +30,8 @@ class Uploader:
         """Micro-batches that the server has acknowledged; never falls within a term."""
         self._next = 0
         """Sequence of the next micro-batch to queue."""
+        self.held = b""
+        """What the newest Position says of the client's samples, where they are reused."""
         self._positioned = False
         self._credit_steps = 0
         self._inbox = CutInbox()
@@ -57,6 +59,11 @@ class Uploader:
         self._unacknowledged.append(upload)
         self._next = upload.sequence + 1
         self._send(upload)
+
+    @property
+    def received(self) -> int:
+        """Micro-batches that the server has whole."""
+        return self._received
 
     def listen(self) -> None:
         """Takes what has come meanwhile: what is acknowledged need not be held during the next step."""
@@ -104,6 +111,7 @@ class Uploader:
             self._credit_steps = max(self._credit_steps, event.credit.steps)
         elif kind == "position":
             self._credit_steps, self._positioned = event.position.credit_steps, True
+            self.held = event.position.held
             self._acknowledge(event.position.sequence)
         elif kind == "acknowledged":
             if event.acknowledged.sequence > max(self._next, self._received):

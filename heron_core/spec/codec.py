@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from heron_core.spec.kinds import Settings
+from heron_core.spec.kinds import Flag, Settings
 
 CodecName = Literal["raw", "bf16", "int8", "int4", "int2", "topk"]
 
@@ -28,3 +28,11 @@ class CodecSpec(Settings):
     """How the client state travels. weights: its tensors. seeds: after a first fetch the slopes of each client's steps,
     from which both sides replay what they did to the weights; a client that missed a round fetches the weights. For
     heron with Rademacher directions; no result changes."""
+    reuse: Flag = False
+    """With a front that never changes: a sample's activations and label travel once, the server keeps them in its run
+    directory (server.reuse_budget), and after that the client sends the sample's number alone. The new rows of
+    an upload leave together, whatever method.micro_batch is. The same bits as without."""
+    exact: Flag = True
+    """With reuse: refuse what would give other bits than without it. A client looks whether its samples' activations
+    are the same beside other samples and in another place of the micro-batch, and names the layer where they are not;
+    codecs that round at random would round once and not anew in each pass. false: reuse them all the same."""

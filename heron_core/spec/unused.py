@@ -121,6 +121,8 @@ USERS: Mapping[str, Use] = {
         'by a method that uploads activations, or with data.source = "client"',
         lambda s: method_of(s.method).uploads or s.data.source == "client", lambda s: f"by {s.method.name}",
     ),
+    "codec.reuse": _methods("frozen, whose front never changes", lambda m: m.name == "frozen"),
+    "codec.exact": Use("with codec.reuse", lambda s: s.codec.reuse, lambda _: "with codec.reuse = false"),
     "model.last_layers": _where("model.trainable", "last_n_layers"),
     "model.lora_rank": _where("model.trainable", "lora"),
     "model.weights_parts": Use(

@@ -1,4 +1,4 @@
-"""Labels in as few bytes as hold them: what is a class or an id of a known number of them, up to 65535."""
+"""What stands beside the activations: labels in as few bytes as hold them, and the numbers of reused samples."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from heron_core.arrays import Array, TensorSpec
 from heron_core.labels import IGNORED
 
 SMALL = ("uint8", "uint16")
+NUMBERS = TensorSpec("numbers", (), "int32")
+"""Each row's sample among its client's own, where activations are reused; of few samples, see `numbers_of`."""
 
 
 def travelling(spec: TensorSpec, packs: bool) -> TensorSpec:
@@ -32,3 +34,8 @@ def unpacked(labels: Array, spec: TensorSpec) -> Array:
     wide: Array = labels.astype(spec.dtype)
     wide[labels == np.iinfo(labels.dtype).max] = IGNORED
     return wide
+
+
+def numbers_of(samples: int) -> TensorSpec:
+    """How the numbers of so many samples travel."""
+    return replace(NUMBERS, dtype="uint16") if samples <= 1 << 16 else NUMBERS

@@ -9,7 +9,8 @@ from heron_core.doctor.machine import memory, open_files, space
 from heron_server.api.gate.connections import MOST_IDLE
 from heron_server.api.gate.descriptors import RESERVED
 from heron_server.doctor.visit import Visit
-from heron_server.planning.sections.disk import server_disk
+from heron_server.planning.sections.disk import kept_samples, server_disk
+from heron_server.planning.validate import share_sizes_of
 from heron_server.storage.run_dir import RunDir, run_dir_of
 from heron_server.storage.shelf import rounds_found
 
@@ -56,6 +57,7 @@ def needed_space(visit: Visit) -> Iterator[Finding]:
     """Is there room for the checkpoints and the model, by `validate`'s count? Raises ConfigError."""
     checked, spec, settings = visit.checked, visit.spec, visit.settings
     items = server_disk(spec, checked.facts, checked.memory, settings.keep_checkpoints)
+    items += kept_samples(spec, checked.facts, settings.reuse_budget, share_sizes_of(spec, settings, checked.facts)[0])
     return space(
         run_dir_of(spec, settings), sum(item.size_bytes for item in items),
         "the run, with its checkpoints and its model,", "lower server.keep_checkpoints or choose another run_dir",

@@ -29,6 +29,7 @@ from heron_server.config import ServerSettings
 from heron_server.graphs.export import export_graphs
 from heron_server.metrics.figures import Start
 from heron_server.planning.constraints.check import check_constraints
+from heron_server.planning.constraints.reuse import reuse_budget
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.measuring import measure_model
 from heron_server.planning.memory import Item, check_memory_limit, server_memory
@@ -159,6 +160,8 @@ def load_test(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> Sou
     data.check_source(experiment.train, facts.inputs, facts.labels)
     sizes = data.share_sizes(experiment, spec.data, spec.seed, spec.federation.clients)
     _check_shares(sizes, spec.method.batch_size)
+    for reason in reuse_budget(spec, facts, settings.reuse_budget, sizes):
+        raise ConfigError(reason)
     return None if settings.test_data == "none" else experiment.test
 
 

@@ -107,6 +107,8 @@ class ModelFacts:
     """The first trainable parameter of the front that cannot differ from sample to sample; None where all can."""
     evaluation_rows: int
     """Samples of a test set at a time."""
+    drawing: str = ""
+    """The front's first layer that draws random numbers in training, such as `front.dropout`; empty: none."""
     takes_prior: bool = False
     """Can the task's loss adjust logits by class shares?"""
     own_names: bool = False

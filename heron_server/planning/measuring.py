@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from heron_core.arrays import TensorSpec
@@ -46,9 +47,16 @@ def measure_model(model: SplitModel, seed: int, *, own: bool = True) -> ModelFac
         warnings=found.warnings,
         per_sample_obstacle=per_sample_obstacle(model, built["front"], seed),
         evaluation_rows=evaluation_rows(model.task.output_shape),
+        drawing=_drawing(built["front"]),
         takes_prior=isinstance(model.task, TakesPrior) and model.task.labels.classes > 0,
         own_names=model.whole is not None,
     )
+
+
+def _drawing(front: nn.Module) -> str:
+    """Its first dropout."""
+    named = ((f"front.{name}", layer) for name, layer in front.named_modules())
+    return next((name for name, layer in named if isinstance(layer, _DropoutNd) and layer.p > 0), "")
 
 
 def _measured(model: SplitModel, part: Part, module: nn.Module) -> PartFacts:

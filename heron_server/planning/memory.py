@@ -201,7 +201,7 @@ def _uploads(spec: RunSpec, slots: int, facts: ModelFacts) -> list[Item]:
     items = [Item("uploads", slots * transfer.upload, whose, "server.byte_budget or method.batch_size")]
     upload = method.batch_size * (facts.activation_bytes + facts.label_bytes)
     gradients = method.batch_size * facts.gradient_bytes
-    if min(transfer.activations, transfer.evaluated) < method.batch_size * facts.activation_bytes:
+    if spec.codec.reuse or min(transfer.activations, transfer.evaluated) < method.batch_size * facts.activation_bytes:
         items.append(Item("a decoded upload", upload, "as it is trained on or evaluated", "method.batch_size"))
     if row.returns_cut_gradients:
         down = transfer.cut_gradients

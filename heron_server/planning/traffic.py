@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -13,9 +14,10 @@ from heron_core.spec.methods import method_of, uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.activation_codec import CODECS, floating
 from heron_core.wire.codec import expected_bytes
-from heron_core.wire.labels import travelling
+from heron_core.wire.labels import NUMBERS, numbers_of, travelling
 from heron_server.planning.client_state import client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
+from heron_server.storage.kept_samples import HEAD, place_bytes
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class Transfer:
     """Of an upload, where they are returned."""
     evaluated: int
     """The activations of an upload that is only evaluated."""
+    numbers: int = 0
+    """Of the samples of an upload, where activations are reused."""
 
     @property
     def upload(self) -> int:
         """Of a whole upload, to train or to be evaluated, whichever is more."""
-        return max(self.activations, self.evaluated) + self.labels
+        return max(self.activations, self.evaluated) + self.labels + self.numbers
 
 
 def transfer_of(spec: RunSpec, facts: ModelFacts) -> Transfer:
@@ -46,6 +50,7 @@ def transfer_of(spec: RunSpec, facts: ModelFacts) -> Transfer:
         rows * travelling(facts.labels.tensor, spec.codec.labels == "packed").bytes_per_sample,
         expected_bytes(down.travels(floating(cut), rows, length)),
         expected_bytes(evaluation.travels(cut, rows, length)),
+        rows * NUMBERS.bytes_per_sample if spec.codec.reuse else 0,
     )  # fmt: skip
 
 
@@ -74,7 +79,7 @@ def round_traffic(spec: RunSpec, facts: ModelFacts) -> Traffic:
     each = transfer_of(spec, facts)
     uploads = participants * uploads_per_round(method)
     return Traffic(
-        activations_up=uploads * each.activations,
+        activations_up=uploads * (each.activations + each.numbers),
         labels_up=uploads * each.labels,
         cut_gradients_down=uploads * each.cut_gradients if method_of(method).returns_cut_gradients else 0,
         client_state_up=participants * up,
@@ -92,3 +97,16 @@ def state_traffic(spec: RunSpec, facts: ModelFacts) -> tuple[int, int]:
     rest = state_bytes(t for t in tensors if t.name not in replay.names)
     slopes = prod(replay.slopes_shape) * np.dtype(np.float64).itemsize
     return rest.up + slopes, rest.down + expected_bytes(expected(replay, spec.federation.participants))
+
+
+def reused_traffic(spec: RunSpec, facts: ModelFacts, sizes: Sequence[int]) -> tuple[int, int]:
+    """Of a whole run that reuses activations: these with all numbers, and labels, up. `sizes`: samples by rank."""
+    each, rows = transfer_of(spec, facts), spec.method.batch_size
+    sent = spec.rounds * spec.federation.participants * uploads_per_round(spec.method) * rows
+    first, number = min(sum(sizes), sent), numbers_of(max(sizes)).bytes_per_sample
+    return first * each.activations // rows + sent * number, first * each.labels // rows
+
+
+def kept_bytes(facts: ModelFacts, sizes: Sequence[int]) -> int:
+    """On the server's disk, where the activations of clients with so many samples are reused."""
+    return sum(HEAD.size + size * place_bytes((*facts.activations, facts.labels.tensor)) for size in sizes)

@@ -12,7 +12,7 @@ from heron_server.planning.client_state import perturbed
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.perturbation import perturbation
 from heron_server.planning.sections.data import data_section, evaluator
-from heron_server.planning.sections.disk import disk_section, server_disk
+from heron_server.planning.sections.disk import disk_section, kept_samples, server_disk
 from heron_server.planning.sections.local_step import local_step_section
 from heron_server.planning.sections.model import model_section
 from heron_server.planning.sections.server import memory_section, server_section
@@ -38,7 +38,7 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
     facts = checked.facts
     moving = sum(parameter.size for parameter in perturbed(method, facts))
     change = perturbation(method.zo, moving, method.batch_size, facts.labels.count)
-    sizes, missing = _share_sizes(spec, settings, facts)
+    sizes, missing = share_sizes_of(spec, settings, facts)
     skewed = checked.long_rounds.warning(checked.long_rounds.counts) if checked.long_rounds else ""
     evaluated_by = evaluator(spec.data, checked.test)
     warnings = [
@@ -50,19 +50,20 @@ def plan_sections(spec: RunSpec, settings: ServerSettings) -> list[Section]:
         *([skewed] if skewed else ()),
         *server_warnings(settings, evaluated_by is not None),
     ]
+    kept = kept_samples(spec, facts, settings.reuse_budget, sizes)
     return [
         model_section(spec.name, spec.model, method, facts),
         local_step_section(method, rounds, facts, change),
-        traffic_section(spec, facts),
+        traffic_section(spec, facts, sizes),
         server_section(spec, settings, checked, evaluated_by),
         memory_section(checked.memory, settings.memory_limit),
-        disk_section(server_disk(spec, facts, checked.memory, settings.keep_checkpoints)),
+        disk_section([*server_disk(spec, facts, checked.memory, settings.keep_checkpoints), *kept]),
         data_section(spec.data, sizes, checked.test, facts.labels.classes),
         Section("Warnings", text=warnings or ["none"]),
     ]
 
 
-def _share_sizes(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> tuple[list[int], str]:
+def share_sizes_of(spec: RunSpec, settings: ServerSettings, facts: ModelFacts) -> tuple[list[int], str]:
     """Samples by rank, or none and why: a server without test set need not have the clients' data."""
     if spec.data.source == "client":
         return [], ""

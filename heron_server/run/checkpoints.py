@@ -34,7 +34,7 @@ class Checkpoints:
     def __init__(
         self, run_dir: RunDir, states: ClientStates, trainer: Commands, rounds: int = 1, every: int = 1
     ) -> None:
-        self._run_dir, self._states, self._trainer = run_dir, states, trainer
+        self.run_dir, self._states, self._trainer = run_dir, states, trainer
         self._rounds, self._every = rounds, every
         self._held: Checkpoint | None = None
         self._tried = 0
@@ -42,13 +42,13 @@ class Checkpoints:
 
     def begin(self, spec: RunSpec, journal: Journal) -> Start:
         """A new run: its first checkpoint is on the disk before its first round."""
-        start = Start(self._run_dir.begin(spec), 0, {}, {})
+        start = Start(self.run_dir.begin(spec), 0, {}, {})
         self.save(facts(start, journal))
         return start
 
     def resume(self, spec: RunSpec, journal: Journal) -> Start:
         """Goes on from the last checkpoint on the disk. Raises CheckpointError if it cannot be used."""
-        checkpoint = self._run_dir.resume(spec)
+        checkpoint = self.run_dir.resume(spec)
         self._load(checkpoint)
         journal.restore(checkpoint.facts)
         found = checkpoint.facts
@@ -56,7 +56,7 @@ class Checkpoints:
 
     def save(self, facts: Facts) -> None:
         """Makes what the facts tell of durable. Raises RunFailed where the disk will not take it."""
-        self._run_dir.save(self._copied(facts))
+        self.run_dir.save(self._copied(facts))
         self._held = None
 
     def commit(self, facts: Facts) -> None:
@@ -68,13 +68,13 @@ class Checkpoints:
             self.save(facts)
         else:
             self._held = self._copied(facts)
-            self._run_dir.note_unsaved(facts)
-        self._run_dir.log_round(facts["records"]["history"][-1])
+            self.run_dir.note_unsaved(facts)
+        self.run_dir.log_round(facts["records"]["history"][-1])
 
     def save_held(self) -> None:
         """Before the run is left: makes durable what is done and not yet written. Raises RunFailed."""
         if self._held is not None:
-            self._run_dir.save(self._held)
+            self.run_dir.save(self._held)
             self._held = None
 
     @property
@@ -92,9 +92,9 @@ class Checkpoints:
     def go_back(self) -> int:
         """To the end of the last round, after an abandoned one. The term it returns is durable before anything is
         loaded, so that nothing stale is taken."""
-        term, held = self._run_dir.raise_term(), self._held
+        term, held = self.run_dir.raise_term(), self._held
         if held is None:
-            self._load(self._run_dir.last())
+            self._load(self.run_dir.last())
         else:  # copies: what was gone back to once trains on
             self._load(Checkpoint(held.facts, {name: tensor.copy() for name, tensor in held.tensors.items()}))
         return term
@@ -104,7 +104,7 @@ class Checkpoints:
         odd = [*self._states.mismatches(tensors), *self._trainer.mismatches(tensors)]
         if odd:
             raise CheckpointError(
-                f"the checkpoint in {self._run_dir.path} does not fit the model: its code has changed since "
+                f"the checkpoint in {self.run_dir.path} does not fit the model: its code has changed since "
                 f"({', '.join(odd[:5])}{', ...' if len(odd) > 5 else ''}); restore it, or start a new run in another "
                 "run_dir"
             )

@@ -1,6 +1,7 @@
 """The run directory: run.toml (frozen), run_id, term, metrics.jsonl, checkpoints/, summary.json, model/, and a lock.
 
-unsaved.json is there while rounds are done that no checkpoint holds.
+kept/ has samples that are used again (codec.reuse), and unsaved.json is there while rounds are done that no checkpoint
+holds.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import TensorError
 from heron_core.measures import Metric
 from heron_server.metrics.counts import Counts
+from heron_server.storage.kept_samples import KeptSamples
 from heron_server.uploads.assembly import Upload
 from heron_server.uploads.cut_gradients import CutGradients
 
@@ -96,6 +97,10 @@ class Commands(Protocol):
 
     def client_tensors(self) -> ClientTensors:
         """A client's tensors at the start of a run."""
+        ...
+
+    def keep_samples(self, kept: KeptSamples) -> None:
+        """Where samples are that uploads use again. Called once, before any upload."""
         ...
 
     def train(self, client: str, rank: int, round_number: int, upload: Upload) -> CutGradients | None:

@@ -14,6 +14,7 @@ from heron_core.models.split_model import SplitModel, Tensors
 from heron_core.streams import Part
 from heron_core.wire.activation_codec import ActivationCodec, floating
 from heron_core.wire.labels import unpacked
+from heron_server.storage.kept_samples import KeptSamples
 from heron_server.training.optimizers import to_arrays
 from heron_server.uploads.assembly import Upload
 
@@ -45,6 +46,28 @@ def checked(model: SplitModel, client: str, upload: Upload, codec: ActivationCod
         if problem := spec.range_problem(tensor.numpy()):
             raise TensorError(f"{whose}: {spec.name} {problem}")
     return upload
+
+
+class Intake:
+    """Uploads to train on, as they come to the worker."""
+
+    def __init__(self, model: SplitModel, codec: ActivationCodec) -> None:
+        self._model, self._codec = model, codec
+        self.kept: KeptSamples | None = None
+        """Samples that are used again, where they are."""
+
+    def checked(self, client: str, rank: int, upload: Upload) -> Upload:
+        """The upload decoded, with all its rows, whichever of them have come now. Raises TensorError."""
+        reused, kept = upload.reused, self.kept
+        upload = checked(self._model, client, upload, self._codec)
+        if reused is None:
+            return upload
+        assert kept is not None, "only a run that keeps samples takes uploads of their numbers"
+        new, rows = [t.numpy() for t in (*upload.activations, upload.labels_B)], len(reused.numbers_B)
+        whole = [_empty((rows, *array.shape[1:]), array.dtype.name) for array in new]
+        kept.whole(rank, reused.numbering, reused.samples, reused.numbers_B.numpy(), new, whole)
+        *activations, labels_B = map(torch.from_numpy, whole)
+        return replace(upload, activations=tuple(activations), labels_B=labels_B, reused=None)
 
 
 def moved(upload: Upload, device: torch.device) -> tuple[Tensors, Tensor]:

@@ -21,11 +21,10 @@ from heron_core.models.split_model import SplitModel
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_core.streams import Part, generator, seeded_torch
-from heron_core.wire.activation_codec import CODECS
 from heron_server.training import guards
 from heron_server.training.backs import AveragedBack
 from heron_server.training.commands import Pooled
-from heron_server.training.decoding import checked, moved
+from heron_server.training.decoding import Intake, moved
 from heron_server.training.guards import Batch, Trainee
 from heron_server.training.heads import TrainedHead
 from heron_server.training.outliers import RecentLosses
@@ -73,10 +72,10 @@ class MixedSteps:
     """Trains the back, and the head that the server trains if there is one, on batches mixed of a pool."""
 
     def __init__(
-        self, spec: RunSpec, model: SplitModel, device: torch.device, back: Trainee, averaged: AveragedBack | None,
-        head: TrainedHead | None, losses: RecentLosses,
+        self, spec: RunSpec, intake: Intake, model: SplitModel, device: torch.device, back: Trainee,
+        averaged: AveragedBack | None, head: TrainedHead | None, losses: RecentLosses,
     ) -> None:  # fmt: skip
-        self._averaged, self._codec = averaged, CODECS[spec.codec.uploads]
+        self._averaged, self._intake = averaged, intake
         self._seed, self._guard, self._wanted = spec.seed, spec.guard, method_of(spec.method).returns_cut_gradients
         self._model, self._device, self._back, self._head, self._losses = model, device, back, head, losses
         self.trainees = [back, *([head.trainee] if head is not None else [])]
@@ -98,7 +97,7 @@ class MixedSteps:
         refused: dict[int, Outcome | TensorError] = {}
         for each in pool:
             try:
-                upload = checked(self._model, each.client, each.upload, self._codec)
+                upload = self._intake.checked(each.client, each.rank, each.upload)
             except TensorError as error:
                 refused[each.rank] = error
                 continue

@@ -26,12 +26,13 @@ from heron_core.streams import Part, seeded_torch
 from heron_core.wire.activation_codec import CODECS
 from heron_core.wire.codec import expected_of, mismatches
 from heron_server.metrics.counts import Counts, evaluation_rows
+from heron_server.storage.kept_samples import KeptSamples
 from heron_server.training import guards
 from heron_server.training.alignment import AlignedHeads
 from heron_server.training.backs import AVERAGED_PREFIX, AveragedBack, make_backs
 from heron_server.training.commands import ClientTensors, Pooled, RoundEnd, TrainedModel
 from heron_server.training.counting import count
-from heron_server.training.decoding import checked, encoded_gradients, moved
+from heron_server.training.decoding import Intake, checked, encoded_gradients, moved
 from heron_server.training.guards import Batch
 from heron_server.training.heads import TrainedHead
 from heron_server.training.mixing import MixedSteps, Outcome
@@ -66,12 +67,11 @@ class Trainer:
         back.train()
         aligned = self._method.head == "aligned"
         self._alignment = AlignedHeads(spec.method, model, spec.seed, device) if aligned else None
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
-        self._trained_uploads = 0
-        self._losses = RecentLosses(spec.guard.loss_outlier)
+        self._loss_sum, self._trained_uploads = torch.zeros((), dtype=torch.float64, device=self._device), 0
+        self._losses, self._intake = RecentLosses(spec.guard.loss_outlier), Intake(model, CODECS[spec.codec.uploads])
         if spec.method.mixing:
-            trainee, averaged = self._backs.trainee(0), self._averaged
-            self._mixed = MixedSteps(spec, model, device, trainee, averaged, self._trained_head, self._losses)
+            trainee, averaged, head = self._backs.trainee(0), self._averaged, self._trained_head
+            self._mixed = MixedSteps(spec, self._intake, model, device, trainee, averaged, head, self._losses)
         self._quarantined: Counter[str] = Counter()
         """By client, uploads of this round that nothing was trained on."""
 
@@ -105,6 +105,10 @@ class Trainer:
         """The auxiliary head, where there is one for all."""
         return self._client["auxiliary"] if "auxiliary" in self._client and self._alignment is None else None
 
+    def keep_samples(self, kept: KeptSamples) -> None:
+        """Where samples are that uploads use again."""
+        self._intake.kept = kept
+
     def client_state(self) -> dict[str, Array]:
         """A copy of a client's tensors: trainable parameters in the order of its parts, then buffers."""
         return {name: t.detach().to("cpu", copy=True).numpy() for name, t in self._client_tensors().items()}
@@ -131,7 +135,7 @@ class Trainer:
         be used.
         """
         use_threads(self._spec.threads.server)
-        upload = checked(self._model, client, upload, CODECS[self._spec.codec.uploads])
+        upload = self._intake.checked(client, rank, upload)
         activations, labels_B = moved(upload, self._device)
         leaves = guards.leaves(activations, self._method.returns_cut_gradients)
         batch = Batch(leaves, labels_B, f"client {client!r}, upload {upload.number}")
@@ -218,17 +222,13 @@ class Trainer:
         return self._alignment.align_each(heads, round_number, self.back)
 
     def take_mean_loss(self) -> float | None:
-        """Mean server loss of the uploads since the last call, if any.
-
-        Raises ModelError once the head that the server trains is not finite.
-        """
+        """Mean server loss of the uploads since the last call, if any. ModelError: the trained head is not finite."""
         if not self._trained_uploads:
             return None
         if self._trained_head is not None:
             self._trained_head.check()
-        mean = float(self._loss_sum) / self._trained_uploads
+        mean, self._trained_uploads = float(self._loss_sum) / self._trained_uploads, 0
         self._loss_sum.zero_()
-        self._trained_uploads = 0
         return mean
 
     @naming_users_code("the model", ModelError)

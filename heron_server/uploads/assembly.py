@@ -15,6 +15,8 @@ from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.activation_codec import CODECS, ActivationCodec
 from heron_core.wire.codec import BundleReceiver, Expected, check_manifest, expected_bytes
+from heron_core.wire.labels import NUMBERS, numbers_of
+from heron_server.uploads.held import SamplesHere
 
 MOST_REPEATED = 256
 """Frames of one stream that are here already. A client sends none: it goes on from Position."""
@@ -33,6 +35,8 @@ class UploadShape:
     """Of the activations."""
     encoded_rows: int = 0
     """That are encoded together: of one micro-batch. 0: all that travel together."""
+    reuses: bool = False
+    """Only rows that are not here yet come, in one micro-batch, with the numbers of all."""
 
     def parts(self, rows: int) -> int:
         """So many rows have been encoded in so many parts: those of a smaller upload in one."""
@@ -41,12 +45,20 @@ class UploadShape:
 
     def travels(self, rows: int, length: int = 0) -> Expected:
         """(name, dtype, shape) of each tensor of so many rows: of an upload, or of what travels together of it; its
-        parts stand one behind the other. `length`: of sequences that vary."""
+        parts stand one behind the other. `length`: of sequences that vary. Of reused rows, the most that come."""
+        if self.reuses:
+            return self.reused(rows, rows, NUMBERS)
         *activations, labels = self.tensors
         parts = self.parts(rows)
         each = self.codec.travels(activations, rows // parts, length)
         of_labels = CODECS["raw"].travels([labels], rows, length)
         return [*((name, dtype, (parts * first, *rest)) for name, dtype, (first, *rest) in each), *of_labels]
+
+    def reused(self, rows: int, new: int, numbers: TensorSpec) -> Expected:
+        """As `travels`, of an upload of which only the `new` rows come."""
+        *activations, labels = self.tensors
+        raw = CODECS["raw"]
+        return [*self.codec.travels(activations, new), *raw.travels([labels], new), *raw.travels([numbers], rows)]
 
     @property
     def size_bytes(self) -> int:
@@ -57,6 +69,15 @@ class UploadShape:
     def longest(self) -> int:
         """Of sequences that vary; 0 where none does."""
         return next((spec.shape[0] for spec in self.tensors if spec.variable), 0)
+
+
+@dataclass(frozen=True)
+class Reused:
+    """Of which samples an upload is."""
+
+    numbering: bytes
+    samples: int
+    numbers_B: Tensor
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,8 @@ class Upload:
     """Of its sequences, where they vary."""
     parts: int = 1
     """Micro-batches that it came in."""
+    reused: Reused | None = None
+    """Where only rows came that were not here yet: the numbers of all."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +119,7 @@ class BufferPool:
         self._shape = shape
         self._free: list[list[Tensor]] = []
         self._whole = shape.travels(shape.batch_rows, shape.longest)
-        self._recycles = not shape.longest
+        self._recycles = not shape.longest and not shape.reuses
         self._batch_rows = shape.batch_rows
 
     def fits(self, shape: UploadShape) -> bool:
@@ -104,10 +127,10 @@ class BufferPool:
         return self._whole == shape.travels(shape.batch_rows, shape.longest)
 
     def take(self, rows: int, length: int = 0) -> list[Tensor]:
-        """Room for an upload of so many rows: uninitialised, in torch's own aligned memory; `length`: of sequences."""
+        """Room for an upload of so many rows, `length`: of sequences."""
         if rows == self._shape.batch_rows and self._free:
             return self._free.pop()
-        return [torch.empty(size, dtype=getattr(torch, dtype)) for _, dtype, size in self._shape.travels(rows, length)]
+        return _room(self._shape.travels(rows, length))
 
     def give(self, upload: Upload) -> None:
         """The upload is consumed: nobody may look at its tensors any more."""
@@ -115,12 +138,23 @@ class BufferPool:
             self._free.append([*upload.activations, upload.labels_B])
 
 
+def _room(expected: Expected) -> list[Tensor]:
+    """Uninitialised, in torch's own aligned memory."""
+    return [torch.empty(size, dtype=getattr(torch, dtype)) for _, dtype, size in expected]
+
+
 class Assembly:
     """One client's uploads of one round, in order. Raises TensorError and stores nothing that does not fit."""
 
-    def __init__(self, client: str, shape: UploadShape, count: int, exact: bool, pool: BufferPool) -> None:
-        """`exact`: every upload is a whole batch, in micro-batches; else the last may be smaller, each in one."""
+    def __init__(
+        self, client: str, shape: UploadShape, count: int, exact: bool, pool: BufferPool,
+        here: SamplesHere | None = None,
+    ) -> None:  # fmt: skip
+        """`exact`: every upload is a whole batch, in micro-batches; else the last may be smaller, each in one. `here`:
+        of a shape that reuses, the client's samples."""
+        assert shape.reuses == (here is not None), "whoever reuses samples knows which are here"
         self._client, self._shape, self.count, self._exact, self._pool = client, shape, count, exact, pool
+        self._here = here
         self.sequence = 0
         """Micro-batches received whole."""
         self._number = 0
@@ -136,6 +170,11 @@ class Assembly:
     def received_bytes(self) -> int:
         """Of the micro-batch that is not whole yet."""
         return self._receiver.received if self._receiver is not None else 0
+
+    def opened(self, opening: pb.FrameHeader) -> bytes:
+        """The client's stream begins: what of its samples is here, for its Position. Raises TensorError."""
+        self.forget_partial()
+        return b"" if self._here is None else self._here.open(opening.numbering, opening.samples)
 
     def forget_partial(self) -> None:
         """The stream broke: an unfinished micro-batch comes again from its start."""
@@ -159,22 +198,31 @@ class Assembly:
         if self._receiver is None:
             self._receiver = self._begin(header, origin)
         self._receiver.write(header.offset, payload)
-        return self._finish() if self._receiver.complete else Taken()
+        return self._finish(origin) if self._receiver.complete else Taken()
 
     def _begin(self, header: pb.FrameHeader, origin: str) -> BundleReceiver:
         labels = header.manifest.tensors[-1].shape if header.manifest.tensors else ()
         rows = int(labels[0]) if labels else 0
         self._check_rows(header, rows, origin)
         self._check_length(header, origin)
-        wanted = self._shape.travels(rows, header.length)
+        wanted = self._wanted(header, rows)
         check_manifest(header.manifest, wanted, origin)
         if not self._rows:
-            self._buffers = self._pool.take(header.batch_rows, header.length)
+            reuses = self._here is not None
+            self._buffers = _room(wanted) if reuses else self._pool.take(header.batch_rows, header.length)
             self._batch_rows, self._length = header.batch_rows, header.length
-        self._micro, self._label_bytes = rows, expected_bytes(wanted[-1:])
+        self._micro, self._label_bytes = rows, expected_bytes([wanted[len(self._shape.tensors) - 1]])
         number = self._rows // rows
         places = zip(self._buffers, (shape[0] for _, _, shape in wanted), strict=True)
         return BundleReceiver([b[number * size : (number + 1) * size].numpy() for b, size in places], origin)
+
+    def _wanted(self, header: pb.FrameHeader, rows: int) -> Expected:
+        """Of reused rows as many as the manifest says, none to all: any other number fits no manifest."""
+        if self._here is None:
+            return self._shape.travels(rows, header.length)
+        labels = header.manifest.tensors[-2].shape if len(header.manifest.tensors) > 1 else ()
+        new = min(int(labels[0]), rows) if labels else 0
+        return self._shape.reused(rows, new, numbers_of(self._here.samples))
 
     def _check_rows(self, header: pb.FrameHeader, rows: int, origin: str) -> None:
         most = self._shape.batch_rows
@@ -197,14 +245,22 @@ class Assembly:
             wanted = wanted if longest else "of no varying length, 0"
             raise TensorError(f"{origin}: the sequences of an upload must be {wanted} long, got {length}")
 
-    def _finish(self) -> Taken:
+    def _reused(self, origin: str) -> Reused | None:
+        if self._here is None:
+            return None
+        numbers_B = self._buffers.pop()
+        self._here.take(numbers_B.numpy(), len(self._buffers[-1]), origin)
+        return Reused(self._here.numbering, self._here.samples, numbers_B)
+
+    def _finish(self, origin: str) -> Taken:
+        reused = self._reused(origin)
         self._receiver = None
         self.sequence += 1
         self._rows += self._micro
         if self._rows < self._batch_rows:
             return Taken(self.sequence, self._label_bytes)
         *activations, labels_B = self._buffers
-        parts = self._shape.parts(self._batch_rows)
-        upload = Upload(self._number, tuple(activations), labels_B, self._length, parts)
+        parts = 1 if reused else self._shape.parts(self._batch_rows)
+        upload = Upload(self._number, tuple(activations), labels_B, self._length, parts, reused)
         self._number, self._rows, self._buffers = self._number + 1, 0, []
         return Taken(self.sequence, self._label_bytes, upload)

@@ -53,10 +53,10 @@ class Uploads:
         assembly = self._assembly(name)
         if opening.steps != assembly.count:
             raise TensorError(f"client {name!r}: a round has {assembly.count} uploads, got {opening.steps}")
-        assembly.forget_partial()
+        held = assembly.opened(opening)
         self._streams[name] = send
         self._credits[name] = self.scheduler.credit(name)
-        position = pb.Position(sequence=assembly.sequence, credit_steps=self._credits[name])
+        position = pb.Position(sequence=assembly.sequence, credit_steps=self._credits[name], held=held)
         self._answer(name, pb.PushEvent(position=position))
         gradients = self._unconfirmed.again(name)
         if gradients is not None:

@@ -19,9 +19,10 @@ SOME_UPLOADS_BYTES = 100_000
 FEDERATION = {"clients": CLIENTS, "min_clients": CLIENTS}
 KEEP_NO_MORE = (
     "heron", "heron, micro-batches", "heron, block by block", "heron, sample by sample", "heron, cut gradients",
-    "heron, first-order head", "sflv2, mixed batches",
+    "heron, first-order head", "sflv2, mixed batches", "frozen",
 )  # fmt: skip
-"""For these the server keeps what it keeps for heron, in test_unkillable.py, for sflv2, or for the options below."""
+"""For these the server keeps what it keeps for heron, in test_unkillable.py, for sflv2, for the options below, or with
+samples that are sent once."""
 
 
 class Daemons:
@@ -80,6 +81,23 @@ def test_options_with_cut_gradients_and_rare_checkpoints_do_too_and_after_kill_9
     server.event("note", text=abandoned(1, "client-1"))
     daemons.restart(1)
     assert ends_with_the_undisturbed_bits(server, run)["repeated"]["rounds"] == 1
+
+
+def test_samples_sent_once_are_asked_for_again_where_they_are_gone_after_kill_9_of_server_and_client(
+    bench: Bench, daemons: Daemons
+) -> None:
+    """The server in round 2, and what the clients' processes had sent is in its run directory; then a client."""
+    method = {"name": "frozen", "local_steps": 20, "batch_size": 16}
+    run = {"rounds": 3, "federation": FEDERATION, "codec": {"reuse": True}, "method": method,
+           "server": {"grace_s": 60.0}}  # fmt: skip
+    killed_in_round_2(bench, run, daemons.door)
+    server = resumed(bench, run, daemons.door)
+    server.event("round_began", round=2)
+    daemons.door.carries_up(SOME_UPLOADS_BYTES)
+    daemons.kill(1)
+    daemons.restart(1)
+    ledger = ends_with_the_undisturbed_bits(server, {**run, "codec": {}})["ledger"]
+    assert ledger["activations_up"] <= 4 * 479 * 1024 + 3 * 60 * 16 * 2, "each client's samples once, client-1's twice"
 
 
 def with_options(setting: str) -> dict[str, Any]:

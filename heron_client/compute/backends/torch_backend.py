@@ -13,6 +13,7 @@ import torch
 
 from heron_client.compute.backend import CutPass, Forward, Matrix, MicroBatch, StageInputs, StateTensor, Vector
 from heron_client.compute.backends.torch_backprop import TorchCutPass, head_gradient, loss_gradient
+from heron_client.compute.backends.torch_layers import layer_outputs
 from heron_client.compute.backends.torch_modules import TorchModules, row_major, vector
 from heron_client.compute.backends.torch_per_sample import PerSample
 from heron_client.compute.backends.torch_stages import TorchStageInputs
@@ -165,6 +166,12 @@ class TorchBackend:
     def cut_pass(self, batch: MicroBatch) -> CutPass:
         """The front's training forward, its graph kept until the gradient at the cut comes."""
         return TorchCutPass(self.modules, batch)
+
+    @torch.inference_mode()
+    def layer_outputs(self, batch: MicroBatch) -> dict[str, Array]:
+        """By name, in the order of calls, what each layer of the front gives in a training forward."""
+        with self.modules.stream(batch.masks):
+            return layer_outputs(self.modules.front, lambda: self.modules.activations(batch.inputs), len(batch.labels))
 
     def num_stages(self) -> int:
         """Of the front, without the head. ModelError: the front is not made of stages."""

@@ -18,7 +18,7 @@ PURPOSE_TRAIN: Purpose
 PURPOSE_EVALUATE: Purpose
 
 class FrameHeader(_message.Message):
-    __slots__ = ("run_id", "session_id", "term", "round", "purpose", "step", "sequence", "row_start", "batch_rows", "manifest", "offset", "steps", "length")
+    __slots__ = ("run_id", "session_id", "term", "round", "purpose", "step", "sequence", "row_start", "batch_rows", "manifest", "offset", "steps", "length", "numbering", "samples")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,8 @@ class FrameHeader(_message.Message):
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
+    NUMBERING_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     session_id: str
     term: int
@@ -45,7 +47,9 @@ class FrameHeader(_message.Message):
     offset: int
     steps: int
     length: int
-    def __init__(self, run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., term: _Optional[int] = ..., round: _Optional[int] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., step: _Optional[int] = ..., sequence: _Optional[int] = ..., row_start: _Optional[int] = ..., batch_rows: _Optional[int] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+    numbering: bytes
+    samples: int
+    def __init__(self, run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., term: _Optional[int] = ..., round: _Optional[int] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., step: _Optional[int] = ..., sequence: _Optional[int] = ..., row_start: _Optional[int] = ..., batch_rows: _Optional[int] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., length: _Optional[int] = ..., numbering: _Optional[bytes] = ..., samples: _Optional[int] = ...) -> None: ...
 
 class ActivationFrame(_message.Message):
     __slots__ = ("header", "update", "manifest", "payload")
@@ -76,12 +80,14 @@ class PushEvent(_message.Message):
     def __init__(self, position: _Optional[_Union[Position, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., cut_gradients: _Optional[_Union[CutGradients, _Mapping]] = ..., update_taken: _Optional[_Union[UpdateTaken, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Position(_message.Message):
-    __slots__ = ("sequence", "credit_steps")
+    __slots__ = ("sequence", "credit_steps", "held")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CREDIT_STEPS_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     credit_steps: int
-    def __init__(self, sequence: _Optional[int] = ..., credit_steps: _Optional[int] = ...) -> None: ...
+    held: bytes
+    def __init__(self, sequence: _Optional[int] = ..., credit_steps: _Optional[int] = ..., held: _Optional[bytes] = ...) -> None: ...
 
 class Acknowledged(_message.Message):
     __slots__ = ("sequence",)

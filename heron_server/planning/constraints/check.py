@@ -6,7 +6,7 @@ from heron_core.errors import ConfigError
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
-from heron_server.planning.constraints import checkpoints, data, federation, learning, probes, seeds
+from heron_server.planning.constraints import checkpoints, data, federation, learning, probes, reuse, seeds
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.memory import byte_budget_problems, pool_problems
 
@@ -29,6 +29,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *learning.cut_gradients(spec.method, facts),
         *learning.codecs(spec.codec, facts),
         *seeds.client_state(spec, facts),
+        *reuse.reuse(spec, facts),
         *(probes.of_probes(spec.method, spec.model.name, facts) if is_zeroth_order else ()),
         *data.evaluation(spec.data.validation, settings),
         *data.evaluations(spec, settings),

@@ -96,7 +96,7 @@ def cut_gradients(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
 
 def codecs(codec: CodecSpec, facts: ModelFacts) -> Iterator[str]:
     """A codec is for float32."""
-    of_floats = codec.model_dump(exclude={"labels", "client_state"})
+    of_floats = codec.model_dump(include={"uploads", "cut_gradients", "evaluation"})
     chosen = [f'codec.{purpose} = "{name}"' for purpose, name in of_floats.items() if name != "raw"]
     others = [f"{s.name} {s.dtype}" for s in facts.activations if s.is_floating and s.dtype != "float32"]
     if chosen and others:

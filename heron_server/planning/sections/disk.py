@@ -8,6 +8,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.records import MOST_FIGURES
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.memory import Item
+from heron_server.planning.traffic import kept_bytes
 from heron_server.text.tables import Section
 from heron_server.text.units import bytes_text
 
@@ -29,6 +30,16 @@ def server_disk(spec: RunSpec, facts: ModelFacts, memory: Sequence[Item], keep_c
              f"{keep_checkpoints} last, the best and one being written, each {each}", "server.keep_checkpoints"),
         Item("the model at the end", model, "front, head and back"),
     ]  # fmt: skip
+
+
+def kept_samples(spec: RunSpec, facts: ModelFacts, budget: int, sizes: Sequence[int]) -> list[Item]:
+    """What is used again of the clients' samples. `sizes`: by rank, none where they are not known."""
+    if not spec.codec.reuse:
+        return []
+    size, name = kept_bytes(facts, sizes), "samples that are used again"
+    if not sizes:
+        return [Item(name, budget, "at most, by server.reuse_budget", "server.reuse_budget")]
+    return [Item(name, size, f"{sum(sizes):,}, activations and labels", "codec.reuse")]
 
 
 def disk_section(items: Sequence[Item]) -> Section:

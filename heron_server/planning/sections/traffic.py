@@ -8,7 +8,7 @@ from heron_core.spec.run_spec import RunSpec
 from heron_server.planning.client_state import StateTensor, client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.paper import paper_round_bytes
-from heron_server.planning.traffic import round_traffic, state_traffic, transfer_of
+from heron_server.planning.traffic import reused_traffic, round_traffic, state_traffic, transfer_of
 from heron_server.text.tables import Section
 from heron_server.text.units import bytes_text
 
@@ -29,31 +29,40 @@ WHOLE = (
     "fetches {}."
 )
 
+REUSED = "Each sample's activations and label travel once, then its number: a round is counted as if all were new."
 
-def traffic_section(spec: RunSpec, facts: ModelFacts) -> Section:
-    """One transfer, each round and the whole run."""
+
+def traffic_section(spec: RunSpec, facts: ModelFacts, sizes: Sequence[int] = ()) -> Section:
+    """One transfer, each round and the whole run. `sizes`: samples by rank, none where they are not known."""
     method, once = spec.method, transfer_of(spec, facts)
     tensors = client_state(method, facts)
     (up, down), a_round = state_traffic(spec, facts), round_traffic(spec, facts)
     travels = "" if spec.codec.client_state == "weights" else ", seeds"
 
-    def row(name: str, one: int | None, per_round: int) -> tuple[str, ...]:
-        return name, bytes_text(one), bytes_text(per_round), bytes_text(per_round * spec.rounds)
+    def row(name: str, one: int | None, per_round: int, whole: int | None = None) -> tuple[str, ...]:
+        whole = per_round * spec.rounds if whole is None else whole
+        return name, bytes_text(one), bytes_text(per_round), bytes_text(whole)
+
+    activations, labels = a_round.activations_up * spec.rounds, a_round.labels_up * spec.rounds
+    if spec.codec.reuse and sizes:
+        activations, labels = reused_traffic(spec, facts, sizes)
+    rest = a_round.total - a_round.activations_up - a_round.labels_up
 
     rows = [
-        row(f"activations up{_by(spec.codec.uploads)}", once.activations, a_round.activations_up),
-        row("labels up", once.labels, a_round.labels_up),
+        row(f"activations up{_by(spec.codec.uploads)}", once.activations, a_round.activations_up, activations),
+        row("labels up", once.labels, a_round.labels_up, labels),
         row(f"cut gradients down{_by(spec.codec.cut_gradients)}", once.cut_gradients, a_round.cut_gradients_down),
         row(f"client state up{travels}", up, a_round.client_state_up),
         row(f"client state down{travels}", down, a_round.client_state_down),
-        row("all, as Heron charges", None, a_round.total),
+        row("all, as Heron charges", None, a_round.total, activations + labels + rest * spec.rounds),
         row("as the paper charges", None, paper_round_bytes(spec, facts)),
     ]
     return Section(
         f"Payload between the server and the {spec.federation.participants} clients of a round",
         [cells for cells in rows if cells[2] != bytes_text(0)],
         ("", "one transfer", "each round", "whole run"),
-        [*([VARYING] if any(s.variable for s in facts.activations) else []),
+        [*([REUSED] if spec.codec.reuse else []),
+         *([VARYING] if any(s.variable for s in facts.activations) else []),
          f"The client state: {_places(tensors)}.",
          *([WHOLE.format(bytes_text(state_bytes(tensors).down))] if travels else []),
          PAPER_CHARGE[method.name == "fedavg"],

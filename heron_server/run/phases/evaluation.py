@@ -23,7 +23,7 @@ class Evaluation:
         """`uploads`: of each client that evaluates, at least one."""
         self._trainer = trainer
         self.counts = Counts()
-        self.uploads = desk.open(self, split.PURPOSE_EVALUATE, term, round_number, uploads)
+        self.uploads = desk.open(self, split.PURPOSE_EVALUATE, term, round_number, uploads, {})
 
     def command(self, name: str, upload: Upload) -> Counts:
         """One batch, on the worker."""

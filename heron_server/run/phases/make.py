@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from heron_core.spec.methods import uploads_per_round
@@ -19,6 +20,7 @@ from heron_server.run.phases.aggregation import aggregate
 from heron_server.run.phases.phases import Phases
 from heron_server.run.phases.reporting_worker import ReportingWorker
 from heron_server.run.phases.upload_desk import UploadDesk, UploadRules
+from heron_server.storage.kept_samples import KeptSamples
 from heron_server.training.commands import Commands
 from heron_server.uploads.assembly import UploadShape
 
@@ -32,10 +34,19 @@ def make_phases(
     travel = (*cut, travelling(labels, spec.codec.labels == "packed"))
     together = rows_together(rows, micro, sum(tensor.bytes_per_sample for tensor in trainer.uploaded))
     rules = UploadRules(
-        UploadShape(travel, rows, together, CODECS[spec.codec.uploads], micro),
+        _trains(spec, UploadShape(travel, rows, together, CODECS[spec.codec.uploads], micro)),
         UploadShape(travel, rows, rows, CODECS[spec.codec.evaluation], rows),
         uploads_per_round(spec.method), settings.byte_budget, settings.order, spec.method.mixing,
     )  # fmt: skip
     rule = RULES[spec.federation.aggregation].make(spec.federation)
     aggregation = partial(aggregate, aggregator=rule, states=states, trainer=trainer)
-    return Phases(trainer, UploadDesk(rules, ledger, worker, clock), aggregation, checkpoints, worker)
+    kept = None
+    if spec.codec.reuse:
+        kept = KeptSamples(checkpoints.run_dir.path / "kept", trainer.uploaded, settings.reuse_budget)
+        trainer.keep_samples(kept)
+    return Phases(trainer, UploadDesk(rules, ledger, worker, clock, kept), aggregation, checkpoints, worker)
+
+
+def _trains(spec: RunSpec, shape: UploadShape) -> UploadShape:
+    """Of a run that reuses samples, an upload comes whole: what it has of rows differs each time."""
+    return replace(shape, micro_rows=shape.batch_rows, encoded_rows=0, reuses=True) if spec.codec.reuse else shape

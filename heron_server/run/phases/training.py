@@ -39,7 +39,7 @@ class Training:
         """By name, of clients whose uploads are all consumed."""
         self._waiting: dict[str, Update] = {}
         counts = dict.fromkeys(opened.participants, desk.rules.each)
-        self.uploads = desk.open(self, split.PURPOSE_TRAIN, opened.term, opened.round, counts)
+        self.uploads = desk.open(self, split.PURPOSE_TRAIN, opened.term, opened.round, counts, self._ranks)
 
     def has_update(self, name: str) -> bool:
         """Is the client's update here, whether its uploads are consumed or not?"""

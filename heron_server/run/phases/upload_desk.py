@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from heron_core.errors import TensorError
@@ -11,7 +12,9 @@ from heron_core.pb.v1 import split_pb2 as split
 from heron_server.metrics.ledger import Ledger
 from heron_server.run.phases.reporting_worker import ReportingWorker
 from heron_server.run.phases.reports import ClientFailed, Failed, Report, UploadConsumed
+from heron_server.storage.kept_samples import KeptSamples
 from heron_server.uploads.assembly import Assembly, BufferPool, Upload, UploadShape
+from heron_server.uploads.held import SamplesHere
 from heron_server.uploads.scheduler import Order, upload_slots
 from heron_server.uploads.uploads import Named, Uploads
 
@@ -59,21 +62,25 @@ class UploadDesk:
     """Opens the uploads of each phase, over one pool of buffers; phases whose uploads are alike share what is in it."""
 
     def __init__(
-        self, rules: UploadRules, ledger: Ledger, worker: ReportingWorker, clock: Callable[[], float]
-    ) -> None:
-        self.rules, self._ledger, self._worker, self._clock = rules, ledger, worker, clock
+        self, rules: UploadRules, ledger: Ledger, worker: ReportingWorker, clock: Callable[[], float],
+        kept: KeptSamples | None = None,
+    ) -> None:  # fmt: skip
+        """`kept`: the samples that are used again, where the run does."""
+        self.rules, self._ledger, self._worker, self._clock, self._kept = rules, ledger, worker, clock, kept
         self._pool = BufferPool(rules.shape)
 
     def open(
-        self, phase: UploadPhase[T], purpose: split.Purpose, term: int, round_number: int, counts: Mapping[str, int]
-    ) -> Uploads:
+        self, phase: UploadPhase[T], purpose: split.Purpose, term: int, round_number: int, counts: Mapping[str, int],
+        ranks: Mapping[str, int],
+    ) -> Uploads:  # fmt: skip
         """Takes `counts` uploads of each client, in the order of `counts`. Nothing is reported once they have ended."""
         rules, training = self.rules, purpose == split.PURPOSE_TRAIN
         shape = rules.shape if training else rules.evaluation_shape
         if not self._pool.fits(shape):
             self._pool = BufferPool(shape)  # one at a time, as the budget is for all
         pool = self._pool
-        assemblies = {name: Assembly(name, shape, count, training, pool) for name, count in counts.items()}
+        here = self._samples_here(ranks) if shape.reuses else {}
+        assemblies = {name: Assembly(name, shape, n, training, pool, here.get(name)) for name, n in counts.items()}
         slots = upload_slots(rules.byte_budget, shape.size_bytes, len(counts))
         order = rules.order if training else "arrival"
         uploads: Uploads = Uploads(
@@ -81,6 +88,10 @@ class UploadDesk:
             lambda turn: self._submit(phase, uploads, pool, turn), self._clock, pooled=rules.mixing and training,
         )  # fmt: skip
         return uploads
+
+    def _samples_here(self, ranks: Mapping[str, int]) -> Mapping[str, SamplesHere]:
+        assert self._kept is not None, "a run that reuses samples keeps them"
+        return {name: SamplesHere(name, partial(self._kept.held, rank)) for name, rank in ranks.items()}
 
     def _submit(self, phase: UploadPhase[T], uploads: Uploads, pool: BufferPool, turn: Sequence[Named]) -> None:
         mixing = self.rules.mixing and uploads.purpose == split.PURPOSE_TRAIN

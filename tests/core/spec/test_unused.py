@@ -32,6 +32,7 @@ GIVEN: dict[str, Any] = {
     "codec.client_state": "weights",
     "codec.cut_gradients": "raw",
     "codec.labels": "packed",
+    "codec.reuse": True,
     "federation.server_average": {"name": "fedadam"},
     "averaged_back": {"decay": 0.0},
 }
@@ -47,7 +48,7 @@ USED = {
     "sflv1": {"codec.cut_gradients"} | LEARNS | UPLOADS,
     "sflv2": {"codec.cut_gradients"} | LEARNS | UPLOADS | ONE_BACK,
     "fedavg": LEARNS | ADJUSTS,
-    "frozen": {"method.running_statistics"} | UPLOADS | ONE_BACK,
+    "frozen": {"method.running_statistics", "codec.reuse"} | UPLOADS | ONE_BACK,
 }
 ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     *((f"{table}.{key}", 0.5, {f"{table}.name": "adam"}, {f"{table}.name": "sgd"})
@@ -77,6 +78,7 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
       for key, used, unused in (("lr", "fedavgm", "plain"), ("momentum", "fedavgm", "fedadam"),
                                 ("beta1", "fedyogi", "fedavgm"), ("beta2", "fedadam", "fedavgm"),
                                 ("tau", "fedadam", "fedavgm"))),
+    ("codec.exact", False, {"codec.reuse": True, "method.name": "frozen"}, {"method.name": "frozen"}),
     ("codec.evaluation", "bf16", {"data.source": "client"}, {"data.source": "digits"}),
     ("data.holdout", 0.1, {"data.source": "client"}, {"data.source": "digits"}),
     ("data.holdout_by", "group", {"data.source": "client"}, {"data.source": "digits"}),

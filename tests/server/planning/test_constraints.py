@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from heron_core.arrays import TensorSpec
 from heron_core.errors import ConfigError
 from heron_core.labels import LabelSpec
 from heron_core.spec.codec import CodecSpec
+from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.constraints.learning import codecs
 from heron_server.planning.validate import describe
@@ -183,6 +185,32 @@ def test_what_goes_stage_by_stage_wants_a_front_of_stages(
     spec = digits(model={"name": "plain_net:net"}, method={"zo": zo})
     with pytest.raises(ConfigError, match=r"needs a front made of stages.*that of plain_net:net is a "):
         describe(spec, ServerSettings(device="cpu"))
+
+
+REUSE = {"name": "frozen"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"method": {"name": "sflv2"}}, 'with sflv2 clients change theirs; take method.name = "frozen"'),
+        ({"method": REUSE, "model": {"norm": "batch"}}, r'norm normalises .*\.running_statistics = "keep"'),
+        ({"method": REUSE, "codec": {"uploads": "int8"}}, "rounds each sample at random once, .* codec.exact = false"),
+    ],
+)
+def test_activations_are_used_again_only_where_they_stay_the_same(tables: dict[str, Any], words: str) -> None:
+    run = RunSpec.model_validate({**tables, "codec": {"reuse": True, **tables.get("codec", {})}})
+    with pytest.raises(ConfigError, match=words):
+        describe(run, ServerSettings())
+
+
+def test_samples_that_are_used_again_have_room_and_validate_says_how_much() -> None:
+    run = RunSpec.model_validate({"method": REUSE, "codec": {"reuse": True}, "data": {"train_limit": 120}})
+    said = describe(run, ServerSettings())
+    assert re.search(r"samples that are used again +121\.9. KiB +120, activations and labels", said)
+    assert re.search(r"activations up +32\.00 KiB +1\.88 MiB +157\.50 KiB\n", said), "1,024 bytes once, 2 each time"
+    with pytest.raises(ConfigError, match=r"keeps 120 samples of 3 clients, .* raise it"):
+        describe(run, ServerSettings(reuse_budget=1000))
 
 
 def test_a_codec_wants_float32_at_the_cut() -> None:

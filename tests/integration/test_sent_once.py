@@ -1,0 +1,82 @@
+"""A front that never changes sends each sample once: one result with and without reuse, over both transports."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.worlds import GrpcWorld, InProcessWorld, Member
+from torch import nn
+
+from heron_core.errors import ConfigError
+from heron_core.models.from_module import CutModule
+from heron_core.spec.run_spec import RunSpec
+from heron_simulator.simulator import simulate
+
+CLIENTS, ROUNDS, STEPS, ROWS, EACH = 2, 2, 4, 8, 16
+CUT_BYTES = 16 * 4 * 4 * 4
+"""Of one digit at the cut of digits_cnn."""
+UPLOADED = CLIENTS * ROUNDS * STEPS * ROWS
+
+
+def spec_of(reuse: bool = True, codec: dict[str, Any] | None = None, **method: Any) -> RunSpec:
+    return RunSpec.model_validate({
+        "rounds": ROUNDS, "federation": {"clients": CLIENTS, "min_clients": CLIENTS},
+        "data": {"train_limit": CLIENTS * EACH}, "codec": {"reuse": reuse, **(codec or {})},
+        "method": {"name": "frozen", "local_steps": STEPS, "batch_size": ROWS, **method},
+    })  # fmt: skip
+
+
+@cache
+def undisturbed() -> dict[str, Any]:
+    """The summary without reuse."""
+    return simulate(spec_of(reuse=False)).summary
+
+
+@pytest.mark.parametrize("world", [InProcessWorld, GrpcWorld])
+def test_each_sample_travels_once_and_no_bit_changes_over_either_transport(world: type[Any], tmp_path: Path) -> None:
+    opened = world(spec_of(), tmp_path / "run")
+    try:
+        summary = opened.run(*(Member(f"c{i}") for i in range(CLIENTS)))
+    finally:
+        opened.close()
+    without = undisturbed()
+    assert summary["errors"] == {}
+    assert summary["model_sha256"] == without["model_sha256"] and summary["loss"] == without["loss"]
+    assert summary["ledger"]["activations_up"] == CLIENTS * EACH * CUT_BYTES + UPLOADED * 2, "and a number a row"
+    assert summary["ledger"]["labels_up"] == CLIENTS * EACH * 8
+    assert without["ledger"]["activations_up"] == UPLOADED * CUT_BYTES
+
+
+def test_mixed_micro_batches_in_bfloat16_are_reused_with_the_same_bits() -> None:
+    method, packed = {"micro_batch": 4, "mixing": True}, {"uploads": "bf16", "labels": "packed"}
+    one, other = (simulate(spec_of(reuse, packed, **method)).summary for reuse in (True, False))
+    assert one["model_sha256"] == other["model_sha256"]
+    assert one["ledger"]["activations_up"] == CLIENTS * EACH * CUT_BYTES // 2 + UPLOADED * 2
+
+
+def test_a_random_rounding_is_reused_where_results_may_differ() -> None:
+    found = simulate(spec_of(codec={"uploads": "int4", "exact": False})).summary
+    assert found["ledger"]["activations_up"] == CLIENTS * EACH * CUT_BYTES * 9 // 64 + UPLOADED * 2
+
+
+def test_a_run_that_goes_on_with_other_processes_is_told_its_samples_again_and_ends_with_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    simulate(spec_of().model_copy(update={"rounds": 1}), run_dir=tmp_path / "run")
+    found = simulate(spec_of(), run_dir=tmp_path / "run", resume=True).summary
+    assert found["model_sha256"] == undisturbed()["model_sha256"]
+    assert found["ledger"]["activations_up"] == 2 * CLIENTS * EACH * CUT_BYTES + UPLOADED * 2
+
+
+def test_a_front_that_draws_is_refused_before_anybody_joins_but_where_it_runs_as_in_evaluation() -> None:
+    def net() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
+
+    model = CutModule(net, cut="2", input_shape=(1, 8, 8), classes=10)
+    with pytest.raises(ConfigError, match=r"codec.reuse uses activations again, and front.*2 draws others"):
+        simulate(spec_of(), model=model)
+    found = [simulate(spec_of(reuse, running_statistics="keep"), model=model).summary for reuse in (True, False)]
+    assert found[0]["model_sha256"] == found[1]["model_sha256"]
