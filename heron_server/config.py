@@ -10,6 +10,7 @@ from pydantic import Field, Strict, model_validator
 from heron_core.class_names import normal
 from heron_core.config import LocalPath, apply_overrides, load_tables, validate
 from heron_core.errors import ConfigError
+from heron_core.models.language.base_folder import base_fingerprint
 from heron_core.spec.kinds import Count, Flag, NonNegative, Positive, PositiveFloat, Settings
 from heron_core.spec.run_spec import RunSpec
 from heron_core.spec.unused import refuse_unused, without_unused
@@ -142,10 +143,14 @@ def load_run_file(path: Path, overrides: list[str] | None = None) -> tuple[RunSp
 
 
 def split_run_file(tables: dict[str, Any], origin: str) -> tuple[RunSpec, ServerSettings]:
-    """Both halves, typed. ConfigError: a wrong key or value, or a setting that the run's method does not use."""
+    """Both halves, typed. ConfigError: a wrong key or value, or a setting that the run's method does not use.
+    DataError: model.base, whose fingerprint goes into the spec, is not there."""
     whole = validate(RunFile, tables, origin)
     if whole.server.start_from is not None:
         tables = begun(tables, whole.server.start_from)
+        whole = validate(RunFile, tables, origin)
+    if whole.model.name == "causal_lm" and whole.model.base and not whole.model.base_sha256:
+        tables = _with_base(tables, base_fingerprint(whole.model.base, whole.server.data_folder))
         whole = validate(RunFile, tables, origin)
     spec = RunSpec.model_validate(fitting_holdout(whole, whole.server).model_dump(exclude={"server", "simulate"}))
     refuse_unused(spec, tables, origin)
@@ -166,6 +171,11 @@ def begun(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
         )
     tables = {**tables, "model": {**found, **{key: value for key, value in model.items() if value}}}
     return _with_class_names(tables, class_names_of_folder(folder), folder)
+
+
+def _with_base(tables: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    """The same, which also say what the server's model.base is: clients compare theirs."""
+    return {**tables, "model": {**tables["model"], "base_sha256": fingerprint}}
 
 
 def _with_class_names(tables: dict[str, Any], names: tuple[str, ...], folder: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from heron_core.own_code import said_by
 from heron_core.spec.methods import PARTS
 from heron_core.spec.run_spec import ModelSpec
 
+CAUSAL_LM = "causal_lm"
 BUILT_IN: Mapping[str, str] = {
     "digits_cnn": "heron_core.models.families.digits_cnn:digits_cnn",
     "cifar_cnn": "heron_core.models.families.cifar_cnn:cifar_cnn",
@@ -32,6 +33,7 @@ BUILT_IN: Mapping[str, str] = {
     "resnet18": "heron_core.models.families.resnet:resnet",
     "resnet34": "heron_core.models.families.resnet:resnet",
     "resnet50": "heron_core.models.families.resnet:resnet",
+    CAUSAL_LM: "heron_core.models.language.causal_lm:causal_lm",
 }
 
 
@@ -60,13 +62,16 @@ def build_split_model(
     front: nn.Module | None
     if spec.name in BUILT_IN:
         _refuse_options(spec)
+    if spec.name == CAUSAL_LM:
+        model, front = _find(BUILT_IN[spec.name])(spec, data_folder, checks=not fetches), None
+    elif spec.name in BUILT_IN:
         model, front = _find(BUILT_IN[spec.name])(spec), None
     else:
         model, front = _users_own(spec, allowed)
-    if spec.trainable == "all" and not spec.weights:
+    if (spec.trainable == "all" or spec.name == CAUSAL_LM) and not spec.weights:
         return model
     front = model.build("front", 0) if front is None else front
-    model = _restricted(model, front, spec)
+    model = model if spec.name == CAUSAL_LM else _restricted(model, front, spec)
     if not spec.weights:
         return model
     find = partial(folder_of_weights, spec.weights, data_folder, weights_folder)

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from heron_core.arrays import TensorSpec
 from heron_core.errors import ModelError, TensorError
 from heron_core.models.tasks.task import Task
+from heron_core.models.tasks.token_logits import whole
 from heron_core.own_code import naming_users_code, said_by
 from heron_core.spec.methods import Part
 from heron_core.streams import seeded_torch
@@ -115,7 +116,7 @@ class AssembledModel(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The task's outputs [B, *task.output_shape] for the model's inputs [B, ...], one argument each."""
-        outputs: Tensor = self.back(*activations_of(self.front, inputs))
+        outputs: Tensor = whole(self.back(*activations_of(self.front, inputs)))
         return outputs
 
 
@@ -192,7 +193,7 @@ def outputs_of(module: nn.Module, batch: Tensors, inputs: Sequence[TensorSpec], 
 
 def _called(module: nn.Module, batch: Tensors, inputs: Sequence[TensorSpec], what: str) -> Tensors:
     try:
-        return activations_of(module, batch)
+        return tuple(map(whole, activations_of(module, batch)))
     except (Exception, SystemExit) as error:
         came = ", ".join(f"{s.name} {list(s.shape)} {s.dtype}" for s in inputs)
         raise ModelError(f"{what} does not accept {came} per sample: {said_by(error)}") from None

@@ -14,10 +14,10 @@ LIBRARIES = {
     "torch": "torch", "numpy": "numpy", "grpc": "grpcio", "grpc_health": "grpcio-health-checking",
     "google.protobuf": "protobuf", "pydantic": "pydantic", "safetensors": "safetensors", "typer": "typer",
     "rich": "rich", "cryptography": "cryptography", "onnxruntime": "onnxruntime", "onnx": "onnx",
-    "onnxscript": "onnxscript",
+    "onnxscript": "onnxscript", "transformers": "transformers", "peft": "peft", "gguf": "gguf",
 }  # fmt: skip
 """Import name -> name to install."""
-PARTS = ("torch", "onnx", "server", "export")
+PARTS = ("torch", "onnx", "server", "export", "lm")
 """Extras that a client or a server is installed with."""
 OF_A_SERVER = ("torch", "safetensors", "rich", "cryptography", "grpcio-health-checking")
 """What a client may well be without."""

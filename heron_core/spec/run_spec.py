@@ -22,16 +22,18 @@ from heron_core.spec.kinds import (
     PositiveFloat,
     Settings,
 )
+from heron_core.spec.language import LanguageSpec
 from heron_core.spec.optimizer import OptimizerSpec
 from heron_core.spec.server_average import ServerAverageSpec
 
 
 class ModelSpec(Settings):
     name: str = "digits_cnn"
-    """Built-in family (digits_cnn, cifar_cnn, series_cnn, mlp, resnet18, -34, -50) or your own
-    `package.module:factory`."""
+    """Built-in family (digits_cnn, cifar_cnn, series_cnn, mlp, resnet18, -34, -50; causal_lm for a pretrained language
+    model) or your own `package.module:factory`."""
     cut: str = ""
-    """The sub-module to cut after, e.g. stem, layer1.0 (the paper's), layer1, layer2. Empty: the family's default."""
+    """The sub-module to cut after, e.g. stem, layer1.0 (the paper's), layer1, layer2; of causal_lm how many blocks the
+    client has. Empty: the family's default."""
     norm: Literal["group", "batch"] = "group"
     """Normalisation: group (per sample, allows micro-batches) or batch (the paper's; its buffers are averaged)."""
     auxiliary: Literal["gap_linear", "flatten_linear", "conv_gap_linear"] = "gap_linear"
@@ -63,6 +65,12 @@ class ModelSpec(Settings):
     """Fingerprint (state_sha256 in its model.json) that those weights must have. Empty: any."""
     weights_parts: Annotated[tuple[Literal["front", "auxiliary", "back"], ...], Field(min_length=1)] = ("front",)
     """Which parts begin with those weights, the others by the seed. `--from`: all that the folder holds."""
+    base: PlaceInFolder = ""
+    """The pretrained model of causal_lm: a folder as transformers saves it (safetensors), by its path in each side's
+    data folder. `heron-server fetch-model smollm2` makes one."""
+    base_sha256: Fingerprint = ""
+    """Fingerprint of that folder's weights, configuration and tokeniser. A server fills it in, clients compare."""
+    language: LanguageSpec = LanguageSpec()
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments for your own factory."""
 

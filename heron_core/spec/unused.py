@@ -124,6 +124,7 @@ USERS: Mapping[str, Use] = {
     "codec.reuse": _methods("frozen, whose front never changes", lambda m: m.name == "frozen"),
     "codec.exact": Use("with codec.reuse", lambda s: s.codec.reuse, lambda _: "with codec.reuse = false"),
     "model.last_layers": _where("model.trainable", "last_n_layers"),
+    **dict.fromkeys(("model.base", "model.base_sha256", "model.language"), _where("model.name", "causal_lm")),
     "model.lora_rank": _where("model.trainable", "lora"),
     "model.weights_parts": Use(
         "with model.weights", lambda s: bool(s.model.weights), lambda _: 'with model.weights = ""'

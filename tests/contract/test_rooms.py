@@ -54,7 +54,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
         "core: heads": ("heron_core.models.heads",),
         "core: adapt": ("heron_core.models.adapt",),
     },
-    {"core: families": ("heron_core.models.families",)},
+    {"core: families": ("heron_core.models.families",), "core: language models": ("heron_core.models.language",)},
     {"core: models": ("heron_core.models",)},
     {"core: test kit": ("heron_core.testing",)},
     {

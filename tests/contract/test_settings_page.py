@@ -46,8 +46,8 @@ def test_page_names_types_limits_and_defaults_as_the_file_has_them() -> None:
 
 def test_a_tables_own_keys_come_before_its_sub_tables() -> None:
     assert [table for table, _ in groupby(s.table for s in settings(SimulationFile))] == [
-        "", "model", "data", "data.sensor", "data.table", "[data.table.columns]", "data.text", "method",
-        "method.zo", "method.alignment", "method.optimizer",
+        "", "model", "model.language", "data", "data.sensor", "data.table", "[data.table.columns]", "data.text",
+        "method", "method.zo", "method.alignment", "method.optimizer",
         "server_optimizer", "averaged_back", "guard", "codec", "federation", "federation.server_average",
             "threads", "server", "simulate", "simulate.network",
     ]  # fmt: skip

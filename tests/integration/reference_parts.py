@@ -315,6 +315,6 @@ class Client:
         return {n: self.start[n] for n in self.state(*parts)}
 
     def state(self, *parts):
-        """Copies of these parts' trainable parameters and buffers."""
-        named = {**self.trainable, **dict(self.net.named_buffers())}
+        """Copies of these parts' trainable parameters and learned buffers."""
+        named = {**self.trainable, **self.run.model.learned_buffers(self.net)}
         return {n: t.detach().clone() for n, t in named.items() if n.partition(".")[0] in parts}

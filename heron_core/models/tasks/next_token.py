@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from heron_core.labels import IGNORED, LabelSpec
 from heron_core.measures import Measured, Metric, pair
+from heron_core.models.tasks.token_logits import TokenLogits
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,30 @@ class NextToken:
         """Logits [T, V]."""
         return (self.length, self.vocabulary)
 
-    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Of logits [B, T, V]."""
+    def losses(self, outputs: Tensor | TokenLogits, labels: Tensor) -> Tensor:
+        """Of logits [B, T, V], or of what they are made of."""
         losses_BT, counted_BT = self._token_losses(outputs, labels), labels != IGNORED
         return losses_BT.sum(dim=1) / counted_BT.sum(dim=1).clamp(min=1)
 
-    def measure(self, outputs: Tensor, labels: Tensor) -> Measured:
+    def measure(self, outputs: Tensor | TokenLogits, labels: Tensor) -> Measured:
         """Over the counted tokens of all samples alike, however long each is."""
         counted = labels != IGNORED
         count = int(counted.sum())
         loss = pair(float(self._token_losses(outputs, labels).double().sum()), count)
-        right = int(((outputs.argmax(dim=2) == labels) & counted).sum())
+        if isinstance(outputs, TokenLogits):
+            right = int(outputs.over(counted, _is_right, labels).sum())
+        else:
+            right = int(((outputs.argmax(dim=2) == labels) & counted).sum())
         return {"token_loss": loss, "perplexity": loss, "token_accuracy": pair(right, count)}
 
-    def _token_losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+    def _token_losses(self, outputs: Tensor | TokenLogits, labels: Tensor) -> Tensor:
         """[B, T]; 0 where a position is ignored."""
-        return F.cross_entropy(outputs.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
+        if isinstance(outputs, Tensor):
+            return F.cross_entropy(outputs.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
+        counted_BT = labels != IGNORED
+        losses_N = outputs.over(counted_BT, partial(F.cross_entropy, reduction="none"), labels)
+        return losses_N.new_zeros(labels.shape).masked_scatter(counted_BT, losses_N)
+
+
+def _is_right(logits_nV: Tensor, labels_n: Tensor) -> Tensor:
+    return logits_nV.argmax(dim=1) == labels_n

@@ -1,0 +1,59 @@
+"""Logits that are computed slice by slice: over a large vocabulary those of a whole batch would be the largest tensor.
+
+Shape suffixes: N tokens that count, of all samples together; H width of a hidden state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+SLICE_BYTES = 3 << 20
+"""Of one slice's logits. A function of shapes only, so that the same run gives the same bits."""
+
+
+@dataclass(frozen=True)
+class TokenLogits:
+    """What a head or back of a language model gives in place of its logits [B, T, V]: what they are made of."""
+
+    hidden_BTH: Tensor
+    unembed: Callable[[Tensor], Tensor]
+    """float32 logits [..., V] of hidden states [..., H], each position by itself."""
+    vocabulary: int
+
+    def whole(self) -> Tensor:
+        """The logits [B, T, V]."""
+        return self.unembed(self.hidden_BTH)
+
+    def over(self, counted_BT: Tensor, per_token: Callable[[Tensor, Tensor], Tensor], labels_BT: Tensor) -> Tensor:
+        """`per_token` of logits [n, V] and labels [n], one slice of the counted positions after the other: [N].
+
+        With a graph, a slice's logits are computed again on the way back, so that no two are there at a time.
+        """
+        hidden_NH, labels_N = self.hidden_BTH[counted_BT], labels_BT[counted_BT]
+        pieces = [self._piece(per_token, h, y) for h, y in self._slices(hidden_NH, labels_N)]
+        return torch.cat(pieces)
+
+    def _slices(self, hidden_NH: Tensor, labels_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """At least one, empty where no token counts."""
+        tokens = max(1, SLICE_BYTES // (4 * self.vocabulary))
+        return zip(torch.split(hidden_NH, tokens), torch.split(labels_N, tokens), strict=True)
+
+    def _piece(self, per_token: Callable[[Tensor, Tensor], Tensor], hidden_nH: Tensor, labels_n: Tensor) -> Tensor:
+        def compute(hidden: Tensor) -> Tensor:
+            return per_token(self.unembed(hidden), labels_n)
+
+        if not torch.is_grad_enabled():
+            return compute(hidden_nH)
+        found: Tensor = checkpoint(compute, hidden_nH, use_reentrant=False)
+        return found
+
+
+def whole(outputs: Any) -> Any:
+    """A module's outputs; of `TokenLogits` the logits."""
+    return outputs.whole() if isinstance(outputs, TokenLogits) else outputs

@@ -1,0 +1,27 @@
+"""Settings of a pretrained language model that a run fine-tunes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from heron_core.spec.kinds import Count, Positive, PositiveFloat, Settings
+
+LayerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=100)]
+
+
+class LanguageSpec(Settings):
+    length: Positive = 128
+    """Most tokens of a sequence. Shorter ones travel as long as they are."""
+    auxiliary_blocks: Count = 0
+    """k: copies of the server's next blocks in the auxiliary head; they get adapters, too."""
+    auxiliary_rank: Count = 32
+    """Rank of the head's map h + B A h before the final norm. 0: none."""
+    alpha: PositiveFloat = 16.0
+    """Adapters are scaled by alpha / model.lora_rank."""
+    targets: tuple[LayerName, ...] = ()
+    """Last names of the layers in each block that get adapters, such as q_proj, v_proj. Empty: peft's choice for the
+    kind of model, or else all linear layers."""
+    server_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the server's frozen weights. Adapters, and all that a client computes, are float32."""

@@ -1,0 +1,159 @@
+"""A decoder cut after any of its blocks is the same decoder, bit for bit, whatever its family; others are refused."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_language import BLOCKS, SPEC, VOCABULARY, write_decoder
+
+from heron_core.errors import DataError, HeronError, ModelError
+from heron_core.models import build_split_model
+from heron_core.models.language.base_folder import base_fingerprint
+from heron_core.models.language.causal_lm import causal_lm
+from heron_core.models.language.loading import configuration, load
+from heron_core.models.split_model import SplitModel, check_parts
+from heron_core.models.tasks.token_logits import whole
+from heron_core.spec.run_spec import ModelSpec
+
+pytest.importorskip("transformers")
+pytest.importorskip("peft")
+GEMMA2 = {"head_dim": 8, "sliding_window": 4, "final_logit_softcapping": 1.0}
+QWEN2 = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2}
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": {}, "gpt2": {}, "gemma2": GEMMA2, "qwen2": QWEN2, "cohere": {"logit_scale": 0.3}, "phi": {},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a decoder of each kind."""
+    folder = tmp_path_factory.mktemp("data")
+    for kind, settings in KINDS.items():
+        write_decoder(folder / kind, kind, **settings)
+    return folder
+
+
+def split(data: Path, kind: str = "llama", **model: Any) -> SplitModel:
+    return causal_lm(ModelSpec.model_validate({**SPEC, "base": kind, **model}), data, checks=True)
+
+
+def tokens(rows: int = 2, length: int = 9) -> torch.Tensor:
+    return torch.randint(VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize(("kind", "cut"), [*((kind, "1") for kind in KINDS), ("gpt2", "3")])
+def test_front_then_back_is_the_model_itself(kind: str, cut: str, data: Path) -> None:
+    model = split(data, kind, cut=cut)
+    front, back = model.build("front", 0).eval(), model.build("back", 0).eval()
+    with torch.no_grad():
+        ours = whole(back(front(tokens())))
+        theirs = load(data / kind, configuration(data / kind))(input_ids=tokens()).logits
+    assert torch.equal(ours, theirs)  # adapters begin as nothing
+
+
+def test_only_adapters_train_travel_and_are_state_and_copies_share_the_rest(data: Path) -> None:
+    model = split(data)
+    for part in ("front", "auxiliary", "back"):
+        built = model.build(part, 0)
+        moving = {name for name, p in built.named_parameters() if p.requires_grad}
+        assert moving == set(built.state_dict()) and moving
+        assert all("lora_" in name or name.startswith("map.") for name in moving)
+        assert model.learned_buffers(built) == {}
+        copy = deepcopy(built)
+        shared = {n for n, p in copy.named_parameters() if p.data_ptr() == built.get_parameter(n).data_ptr()}
+        assert shared == {name for name, _ in built.named_parameters()} - moving
+        copy.load_state_dict(built.state_dict())
+        with pytest.raises(RuntimeError, match="Missing key"):
+            copy.load_state_dict({})
+
+
+def test_the_heads_map_begins_as_nothing_and_copied_blocks_are_the_servers(data: Path) -> None:
+    model = split(data, language={"length": 12, "auxiliary_blocks": BLOCKS - 2, "auxiliary_rank": 3})
+    front, head, back = (model.build(part, 0).eval() for part in ("front", "auxiliary", "back"))
+    hidden = front(tokens())
+    assert torch.equal(whole(head(hidden)), whole(back(hidden)))
+    with torch.no_grad():
+        head.map.up.weight.fill_(0.1)
+    assert not torch.equal(whole(head(hidden)), whole(back(hidden)))
+
+
+def test_a_short_sequence_padded_on_the_right_gives_what_it_gives_alone(data: Path) -> None:
+    front = split(data, "gpt2").build("front", 0).eval()
+    alone = front(tokens(1, 5))
+    padded = front(torch.cat([tokens(1, 5), torch.zeros(1, 4, dtype=torch.int64)], dim=1))
+    torch.testing.assert_close(padded[:, :5], alone)
+
+
+def test_the_parts_keep_the_contract_that_a_server_checks(data: Path) -> None:
+    assert set(check_parts(split(data))) == {"front", "auxiliary", "back"}
+
+
+def test_weights_stay_in_the_pages_of_their_file(data: Path) -> None:
+    first, second = (load(data / "llama", configuration(data / "llama")) for _ in range(2))
+    maps = Path("/proc/self/maps").read_text()
+    ranges = [line.split()[0].split("-") for line in maps.splitlines() if "llama/model.safetensors" in line]
+    for model in (first, second):
+        at = model.get_input_embeddings().weight.data_ptr()
+        assert any(int(low, 16) <= at < int(high, 16) for low, high in ranges)
+
+
+def refused(data: Path, kind: type[HeronError], said: str, **model: Any) -> None:
+    with pytest.raises(kind, match=said):
+        spec = ModelSpec.model_validate({**SPEC, "base": "llama", **model})
+        build_split_model(spec, data_folder=data).build("front", 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"base": ""}, "needs model.base"),
+        ({"cut": "4"}, r"1 to 3 for model.base = \"llama\" with its 4 blocks, got '4'"),
+        ({"cut": ""}, "1 to 3"),
+        ({"trainable": "all"}, 'model.trainable = "lora"'),
+        ({"task": "classification"}, "next_token"),
+        ({"language": {"length": 33}}, "context of 32 tokens"),
+        ({"language": {"length": 12, "auxiliary_blocks": 3}}, "auxiliary_blocks = 3"),
+        ({"language": {"length": 12, "targets": ("query",)}}, "called query; there are down_proj"),
+    ],
+    ids=str,
+)
+def test_settings_that_the_model_cannot_have_are_refused(model: dict[str, Any], said: str, data: Path) -> None:
+    refused(data, ModelError, said, **model)
+
+
+def test_a_folder_without_a_model_or_with_a_pickle_alone_is_refused(data: Path, tmp_path: Path) -> None:
+    refused(tmp_path, DataError, "no config.json in .*fetch-model")
+    (tmp_path / "llama").mkdir()
+    (tmp_path / "llama" / "config.json").write_text("{")
+    refused(tmp_path, DataError, "no weights as")
+    (tmp_path / "llama" / "pytorch_model.bin").touch()
+    refused(tmp_path, DataError, "only pytorch_model.bin, which is a pickle")
+    (tmp_path / "llama" / "model.safetensors").touch()
+    refused(tmp_path, DataError, "config.json cannot be used")
+
+
+def test_an_encoder_is_refused_by_what_it_does(tmp_path: Path) -> None:
+    write_decoder(tmp_path / "llama", "bert", is_decoder=False)
+    refused(tmp_path, ModelError, "BertLMHeadModel is not causal")
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path, data: Path) -> None:
+    write_decoder(tmp_path / "llama")
+    (tmp_path / "llama" / "config.json").write_text((data / "gpt2" / "config.json").read_text())
+    refused(tmp_path, ModelError, "no weights for")
+
+
+def test_another_base_or_tokeniser_has_another_fingerprint_and_is_refused(tmp_path: Path, data: Path) -> None:
+    found = base_fingerprint("llama", data)
+    refused(data, DataError, "must have the fingerprint", base_sha256="0" * 64)
+    build_split_model(ModelSpec.model_validate({**SPEC, "base": "llama", "base_sha256": found}), data_folder=data)
+    (tmp_path / "llama").mkdir()
+    for file in (data / "llama").iterdir():
+        (tmp_path / "llama" / file.name).write_bytes(file.read_bytes())
+    assert base_fingerprint("llama", tmp_path) == found
+    (tmp_path / "llama" / "tokenizer.json").write_text("{}")
+    assert base_fingerprint("llama", tmp_path) != found

@@ -1,0 +1,73 @@
+"""A pretrained decoder with adapters ends with the plain reference loop's bits, in every way of training it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.references import reference_run
+from tiny_language import SPEC, write_decoder
+
+from heron_core.data import load_own, split_holdout
+from heron_core.models import build_split_model
+from heron_core.spec.run_spec import RunSpec
+from heron_server.config import ServerSettings
+from heron_simulator.simulator import simulate
+
+pytest.importorskip("transformers")
+pytest.importorskip("peft")
+METHOD: dict[str, Any] = {"name": "heron", "local_steps": 2, "batch_size": 3, "micro_batch": 1}
+ZO = {"zo": {"mu": 1e-2}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of server and clients."""
+    data = tmp_path_factory.mktemp("data")
+    write_decoder(data / "tiny")
+    return data
+
+
+def spec_of(method: dict[str, Any], **model: Any) -> RunSpec:
+    return RunSpec.model_validate({
+        "rounds": 1, "model": {**SPEC, **model}, "data": {"source": "client", "holdout": 0.0},
+        "method": {**METHOD, **method}, "federation": {"clients": 2, "min_clients": 2},
+    })  # fmt: skip
+
+
+def simulated(spec: RunSpec, folder: Path, run_dir: Path | None = None) -> dict[str, Any]:
+    own = [{"source": "tiny_language:samples", "options": {"part": rank}, "folder": folder} for rank in range(2)]
+    settings = ServerSettings(data_folder=folder, test_data="tiny_language:test_samples")
+    clients: list[dict[str, object]] = [{"name": f"c{rank}", "data": each} for rank, each in enumerate(own)]
+    found: dict[str, Any] = simulate(spec, settings=settings, client_settings=clients, run_dir=run_dir).summary
+    return found
+
+
+def shares(spec: RunSpec, folder: Path) -> list[Any]:
+    model = build_split_model(spec.model, data_folder=folder)
+    sources = [
+        load_own(
+            "tiny_language:samples", path=None, options={"part": r}, inputs=model.inputs, labels=model.task.labels
+        )
+        for r in range(2)
+    ]  # fmt: skip
+    return [split_holdout(source, 0.0, spec.seed, rank)[0] for rank, source in enumerate(sources)]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ZO,
+        {**ZO, "auxiliary_update": "zo"},
+        {**ZO, "auxiliary_update": "server"},
+        {**ZO, "objective": "cut_gradient"},
+        {"name": "cse_fsl"},
+        {"name": "sflv2", "micro_batch": 0},
+        {"name": "frozen"},
+    ],
+    ids=str,
+)
+def test_a_decoder_gives_the_reference_bits_in_every_method(method: dict[str, Any], folder: Path) -> None:
+    spec = spec_of(method)
+    assert simulated(spec, folder)["model_sha256"] == reference_run(spec, folder, shares(spec, folder))
