@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
-from heron_core.spec.averaged_back import AveragedBackSpec
 from heron_core.spec.codec import CodecSpec
 from heron_core.spec.data import DataSpec
 from heron_core.spec.kinds import (
@@ -24,7 +23,7 @@ from heron_core.spec.kinds import (
 )
 from heron_core.spec.language import LanguageSpec
 from heron_core.spec.optimizer import OptimizerSpec
-from heron_core.spec.server_average import ServerAverageSpec
+from heron_core.spec.server_average import AveragedBackSpec, ServerAverageSpec
 
 
 class ModelSpec(Settings):

@@ -1,4 +1,4 @@
-"""The Fed-Server's optimiser on the averaged change of the client state, as a run file says it."""
+"""What the server does with averages, as a run file says it: the Fed-Server's optimiser, and the averaged back."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ class ServerAverageSpec(Settings):
     def rate(self) -> float:
         """The learning rate, or the rule's own."""
         return self.lr or (1.0 if self.name == "fedavgm" else 0.01)
+
+
+class AveragedBackSpec(Settings):
+    """A moving average of the back over the server's steps, evaluated and saved beside the trained one."""
+
+    decay: Fraction = 0.0
+    """Share of itself that the average keeps at each step, 0.99 say; less in the first steps: after n of them at most
+    (1 + n) / (10 + n). The run's accuracy is then the averaged back's, the trained one's stands beside it. 0: none."""
