@@ -72,18 +72,32 @@ def run(
     )  # fmt: skip
 
 
-@app.command(short_help="Train on handwritten digits, three clients on this machine.")
+class Preset(StrEnum):
+    digits = "digits"
+    language = "language"
+
+
+@app.command(short_help="Train on handwritten digits, or a language model, three clients on this machine.")
 def demo(
+    preset: Annotated[Preset, typer.Option(help="language: SmolLM2-135M, which must lie in the data folder.")] = (
+        Preset.digits
+    ),
     resume: Resume = False,
     resume_after: ResumeAfter = None,
     overrides: Overrides = None,
     run_dir: Annotated[Path, typer.Option(help="Replaced at each start, unless --resume.")] = Path("runs/demo"),
     log_format: Format = LogFormat.text,
 ) -> None:
-    """Train on real handwritten digits: this server, three client processes, and the frozen control beside them."""
+    """Train on real handwritten digits: this server, three client processes, and the frozen control beside them.
+
+    With --preset language they fine-tune a real language model on made-up restaurants whose names are told in codes.
+    """
     from heron_server.demo import run_demo
 
-    run_demo(run_dir, overrides or [], resume=resume, resume_after=resume_after, log_format=log_format.value)
+    run_demo(
+        run_dir, overrides or [], resume=resume, resume_after=resume_after, log_format=log_format.value,
+        preset=preset.value,
+    )  # fmt: skip
 
 
 class Exported(StrEnum):

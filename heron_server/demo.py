@@ -1,5 +1,5 @@
-"""`heron-server demo`: this process serves, three client processes train; then frozen clients and first-order ones are
-simulated."""
+"""`heron-server demo`: this process serves, three client processes train; then the control, and with digits first-order
+clients, are simulated."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from heron_core.config import text_of
 from heron_core.process.children import ending, let_go, start_child
+from heron_core.spec.run_spec import RunSpec
 from heron_server.beside import runs_beside, show_beside
-from heron_server.config import load_run_file
+from heron_server.config import ServerSettings, load_run_file
 from heron_server.control import CONTROL
 from heron_server.display.choose import make_display
 from heron_server.going_back import going_back
@@ -23,21 +26,32 @@ from heron_server.serve import serve
 from heron_server.storage.run_dir import RunDir
 
 DEMO_FILE = Path(__file__).with_name("demo.toml")
-FIRST_ORDER = "cse_fsl"
-"""Shown beside the demo's run and its control: the same clients, with backpropagation."""
+
+
+class Demo(NamedTuple):
+    """One of the demo's runs."""
+
+    file: Path
+    beside: str
+    """A method shown beside it and its control; none where that would take too long."""
+
+
+DEMOS = {"digits": Demo(DEMO_FILE, "cse_fsl"), "language": Demo(DEMO_FILE.with_name("demo_language.toml"), "")}
 
 
 def run_demo(
-    folder: Path, overrides: list[str], *, resume: bool, log_format: str, resume_after: int | None = None
-) -> None:
-    """Raises Interrupted on Ctrl-C, with everything up to the last round saved in `folder`."""
-    spec, settings = load_run_file(DEMO_FILE, overrides)
+    folder: Path, overrides: list[str], *, resume: bool, log_format: str, resume_after: int | None = None,
+    preset: str = "digits",
+) -> None:  # fmt: skip
+    """`preset`: one of DEMOS. Raises Interrupted on Ctrl-C, with everything up to the last round saved in `folder`."""
+    demo = DEMOS[preset]
+    spec, settings = load_run_file(demo.file, overrides)
     name = spec.method.name
-    others = runs_beside(spec, settings, name != CONTROL, FIRST_ORDER if name != FIRST_ORDER else "")
+    others = runs_beside(spec, settings, name != CONTROL, demo.beside if name != demo.beside else "")
     resume = resume or resume_after is not None
     if not resume:
         clear_run_dir(folder)
-    with going_back(folder, spec, resume_after), Clients(spec.federation.clients, folder) as clients:
+    with going_back(folder, spec, resume_after), _clients(spec, settings, folder) as clients:
         directory = RunDir(folder, settings.keep_checkpoints)
         observers = [make_display(log_format, sys.stdout), StartClients(clients)]
         try:
@@ -46,6 +60,11 @@ def run_demo(
             directory.close()
         clients.wait()
     show_beside(summary, others, settings, log_format)
+
+
+def _clients(spec: RunSpec, settings: ServerSettings, folder: Path) -> Clients:
+    data = settings.data_folder
+    return Clients(spec.federation.clients, folder, () if data is None else ("--set", f"data.folder={text_of(data)}"))
 
 
 class StartClients(Observer):
@@ -61,9 +80,9 @@ class StartClients(Observer):
 class Clients:
     """N client processes that end with this block, whatever happens."""
 
-    def __init__(self, count: int, folder: Path) -> None:
-        """Each keeps its key below `folder`, and so its name when the run goes on."""
-        self._count, self._folder = count, folder
+    def __init__(self, count: int, folder: Path, more: Sequence[str] = ()) -> None:
+        """Each keeps its key below `folder`, and so its name when the run goes on. `more`: of their command line."""
+        self._count, self._folder, self._more = count, folder, more
         self._processes: list[subprocess.Popen[bytes]] = []
         self._over = False
 
@@ -76,7 +95,7 @@ class Clients:
             command = (
                 "-m", "heron_client", "run", "--once", "--log-level", "warning",
                 "--set", f"name=client-{i}", "--set", f"server={address}",
-                "--set", f"state_dir={text_of(self._folder / 'clients' / f'client-{i}')}",
+                "--set", f"state_dir={text_of(self._folder / 'clients' / f'client-{i}')}", *self._more,
             )  # fmt: skip
             try:
                 self._processes.append(start_child(*command))

@@ -10,7 +10,7 @@ from heron_core.spec.kinds import Count, Fingerprint, Flag, PlaceInFolder, Setti
 class TextSpec(Settings):
     tokenizer: PlaceInFolder = ""
     """The folder with the tokeniser (tokenizer.json, and tokenizer_config.json beside it), by its path in each side's
-    data folder."""
+    data folder. Empty: model.base."""
     tokenizer_sha256: Fingerprint = ""
     """Fingerprint that this tokeniser must have on each side; the message about another one names it. Empty: any.
     Clients with data of their own are compared at the door in any case."""

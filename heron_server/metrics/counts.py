@@ -10,7 +10,7 @@ from heron_core.measures import Measured, added
 
 EVALUATION_ROWS = 256
 """Samples of the server's test set at a time, at most."""
-EVALUATION_BYTES = 64 << 20
+EVALUATION_BYTES = 256 << 20
 """Of the outputs of so many samples: logits over a large vocabulary are 12 MiB a sample."""
 
 

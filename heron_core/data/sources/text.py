@@ -66,7 +66,7 @@ def asked_of(spec: RunSpec, inputs: Sequence[TensorSpec], folder: Path | None) -
     """How a run's texts become `inputs`; None where these are no tokens. `folder`: as in TextAsked."""
     if len(inputs) != 1 or inputs[0].dtype != "int64" or not inputs[0].variable:
         return None
-    return TextAsked(spec.data.text, spec.data.text.tokenizer, inputs[0], folder)
+    return TextAsked(spec.data.text, spec.data.text.tokenizer or spec.model.base, inputs[0], folder)
 
 
 def tokenizer_of(text: TextAsked) -> Tokenizer:

@@ -23,7 +23,7 @@ NAMES = (
 )  # fmt: skip
 PLACES = ("the river", "the station", "the market", "the museum")
 FOODS = ("Italian", "Japanese", "Indian", "French", "Mexican", "Greek")
-PRICES = ("cheap", "moderate", "expensive")
+PRICES = ("cheap", "moderate", "costly")
 SENTENCES = (
     "{name} serves {price} {food} food near {near} .",
     "Near {near} , {name} offers {food} food at {price} prices .",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_text
 
 from heron_core.arrays import Array, TensorSpec
 from heron_core.data import Source, load_own
@@ -218,6 +219,15 @@ def test_what_is_no_dataset_is_refused(hf: Any, tmp_path: Path) -> None:
     torn.write_bytes(torn.read_bytes()[:100])
     with pytest.raises(DataError, match=r"set is not a readable dataset"):
         load(path)
+
+
+def test_columns_of_text_become_a_language_models_tokens(hf: Any, tmp_path: Path) -> None:
+    tiny_text.folder(tmp_path)
+    path = saved(tmp_path, prompt=["1+1=", "2+2="], completion=["2", "four"], id=[7, 8])
+    given = {"options": {}, "inputs": (tiny_text.tokens(),), "labels": tiny_text.labels()}
+    source = load_own("hugging_face", path=path, text=tiny_text.asked(tmp_path), **given)
+    (tokens,), labels = source.batch(np.arange(2))
+    assert tokens.shape == labels.shape == (2, 8) and (labels != -100).sum(axis=1).tolist() == [2, 5]
 
 
 def test_without_its_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
