@@ -84,10 +84,10 @@ class ServerSettings(Settings):
     step_deadline_s: PositiveFloat = 120.0
     """How long a client whose turn it is may be without progress. Longer than its longest local step takes."""
     straggler: Literal["wait", "drop"] = "wait"
-    """What becomes of a slow client whose turn it is. wait: it goes on while it makes progress (local steps, whole
-    micro-batches that came, each MiB of a client state); without, it is dropped from the round after step_deadline_s,
-    or 4 times what its own local steps of an upload take, whichever is longer. drop: a turn lasts step_deadline_s at
-    most."""
+    """What becomes of a slow client whose turn it is. wait: it goes on while it makes progress (local steps, clients'
+    rounds replayed, micro-batches, each MiB of a client state); without, it is dropped from the round after
+    step_deadline_s, or 4 times what its own local steps of an upload take, whichever is longer. drop: a turn lasts
+    step_deadline_s at most."""
     round_deadline_s: PositiveFloat = 3600.0
     """Once a round has lasted this long, progress no longer counts: a turn lasts step_deadline_s at most. One piece of
     the server's own work, such as an average or a checkpoint, ends the run where it takes longer than this."""

@@ -25,8 +25,8 @@ class Forwarding(Transport):
     def next_event(self, timeout_s: float) -> pb.RoundEvent | None:
         return self._inner.next_event(timeout_s)
 
-    def report(self, term: int, round_number: int, step: int) -> None:
-        self._inner.report(term, round_number, step)
+    def report(self, term: int, round_number: int, step: int, replayed: int = 0) -> None:
+        self._inner.report(term, round_number, step, replayed)
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
         return self._inner.fetch_model(request, accept)

@@ -70,11 +70,14 @@ class InProcess(Transport):
             raise self._cut
         return None
 
-    def report(self, term: int, round_number: int, step: int) -> None:
+    def report(self, term: int, round_number: int, step: int, replayed: int = 0) -> None:
         """Beats at once. Nothing is charged: over gRPC the number of beats depends on the time that a round takes."""
-        self.on_step(round_number)
+        if not replayed:
+            self.on_step(round_number)
         with suppress(UnknownSession):  # the client hears of that by its next event
-            beat = pb.Beat(session_id=self._session_id, term=term, round=round_number, step=step)
+            beat = pb.Beat(
+                session_id=self._session_id, term=term, round=round_number, step=step, replayed=replayed
+            )  # fmt: skip
             self._coordinator.beat(self._peer, beat)
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from heron_client.compute.backend import Backend
 from heron_core.arrays import Array
 from heron_core.pb.v1 import tensors_pb2 as tensors
-from heron_core.replay.bundle import BASE, RANKS, Seeds, expected, read
+from heron_core.replay.bundle import BASE, COUNTS, RANKS, Seeds, expected, read
 from heron_core.replay.seeds import Replay
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.codec import Expected, check_finite, check_manifest, expected_bytes
@@ -42,33 +42,38 @@ class Replica:
         check_manifest(manifest, self._expected(manifest), STATE)
 
     def _expected(self, manifest: tensors.Manifest) -> Expected:
-        found = {meta.name: meta for meta in manifest.tensors[:3]}
-        if self._replay is None or BASE not in found or RANKS not in found or len(found[RANKS].shape) != 1:
+        found = {meta.name: list(meta.shape) for meta in manifest.tensors[:4]}
+        if self._replay is None or BASE not in found or any(len(found.get(n, [])) != 1 for n in (COUNTS, RANKS)):
+            return self._whole
+        if found[RANKS][0] > self._replay.most_clients:
             return self._whole
         rest = [each for each in self._whole if each[0] not in self._replay.names]
-        slopes = [*expected(self._replay, found[RANKS].shape[0]), *rest]
+        slopes = [*expected(self._replay, *found[COUNTS], *found[RANKS]), *rest]
         return slopes if expected_bytes(slopes) < expected_bytes(self._whole) else self._whole
 
-    def take(self, arrays: Mapping[str, Array], version: int) -> dict[str, Array] | None:
+    def take(
+        self, arrays: Mapping[str, Array], version: int, after_each: Callable[[], None] = lambda: None
+    ) -> dict[str, Array] | None:
         """The whole client state of this version, from either kind of bundle; None where its slopes begin or end
-        elsewhere than here. Raises TensorError for numbers that cannot be."""
+        elsewhere than here. Raises TensorError for numbers that cannot be. `after_each` is called after each client's
+        round that is replayed; where it raises, what is held stays."""
         check_finite(arrays, STATE, ADVICE)
         if self._replay is None:
             return dict(arrays)
         if BASE in arrays:
-            seeds = read(arrays, self._replay)
-            if not self._takes(seeds, version):
+            seeds = read(arrays, self._replay, version)
+            if not self._takes(seeds, version, after_each):
                 return None
             arrays = {**arrays, **self._held}
         else:
             self._hold(self._replay, arrays)
         return {name: arrays[name] for name, _, _ in self._whole}
 
-    def _takes(self, seeds: Seeds, version: int) -> bool:
+    def _takes(self, seeds: Seeds, version: int, after_each: Callable[[], None]) -> bool:
         assert self._replay is not None, "there are slopes"
         if seeds.base != self.digest:
             return False
-        self._hold(self._replay, seeds.replayed(self._replay, self._held, version))
+        self._hold(self._replay, seeds.replayed(self._replay, self._held, version, after_each))
         return seeds.result == self.digest
 
     def _hold(self, replay: Replay, state: Mapping[str, Array]) -> None:

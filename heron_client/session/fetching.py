@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from heron_client.compute.replica import STATE, Replica
 from heron_client.transport.interface import Transport
@@ -14,23 +15,28 @@ from heron_core.pb.v1 import federation_pb2 as pb
 log = logging.getLogger("heron.client")
 
 
-def fetch_state(transport: Transport, replica: Replica, session_id: str, version: int) -> dict[str, Array]:
-    """The arrays, checked. ServerTensorError: they cannot be used."""
+def fetch_state(
+    transport: Transport, replica: Replica, session_id: str, version: int, after_each: Callable[[], None]
+) -> dict[str, Array]:
+    """The arrays, checked. `after_each`: after each client's round that is replayed on the way; may raise.
+    ServerTensorError: they cannot be used."""
     request = pb.FetchModelRequest(session_id=session_id, version=version, holds=replica.digest)
-    state = _taken(transport, replica, request)
+    state = _taken(transport, replica, request, after_each)
     if state is None:
         log.warning("the slopes of client state %d do not lead there from what this client has: fetching its weights",
                     version)  # fmt: skip
         replica.forget()
         request.holds = b""
-        state = _taken(transport, replica, request)
+        state = _taken(transport, replica, request, after_each)
     if state is None:
         with from_server():
             raise TensorError(f"{STATE}: the weights of version {version} were asked for, and slopes came")
     return state
 
 
-def _taken(transport: Transport, replica: Replica, request: pb.FetchModelRequest) -> dict[str, Array] | None:
+def _taken(
+    transport: Transport, replica: Replica, request: pb.FetchModelRequest, after_each: Callable[[], None]
+) -> dict[str, Array] | None:
     arrays = transport.fetch_model(request, replica.check)
     with from_server():
-        return replica.take(arrays, request.version)
+        return replica.take(arrays, request.version, after_each)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 from heron_client.compute.meter import PeakMeter, Proportional
@@ -192,7 +193,14 @@ class Runner:
         if self._state is not None and self._state[:2] == (assignment.term, assignment.version):
             return self._state[2]
         assert self._workspace is not None
-        arrays = fetch_state(self._transport, self._workspace.replica, self.session.session_id, assignment.version)
+        replayed, session = count(1), self.session.session_id
+
+        def after_each() -> None:
+            self._on_alive()
+            self._transport.report(assignment.term, assignment.round, 0, next(replayed))
+            self._check_still_mine(assignment)
+
+        arrays = fetch_state(self._transport, self._workspace.replica, session, assignment.version, after_each)
         self._state = (assignment.term, assignment.version, arrays)
         return arrays
 

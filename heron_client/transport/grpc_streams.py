@@ -26,7 +26,7 @@ class GrpcWatch:
     """The WatchRounds stream: beats go up from gRPC's own thread, events come down in another."""
 
     def __init__(self, channel: grpc.Channel, address: str, session_id: str, heartbeat_s: float) -> None:
-        self.place = (0, 0, 0)
+        self.place = (0, 0, 0, 0)
         self._session_id, self._heartbeat_s = session_id, heartbeat_s
         open_stream: grpc.StreamStreamMultiCallable[pb.Beat, pb.RoundEvent | BadReply] = channel.stream_stream(
             FEDERATION + "WatchRounds", pb.Beat.SerializeToString, reading(pb.RoundEvent.FromString)
@@ -45,8 +45,8 @@ class GrpcWatch:
 
     def _beats(self) -> Iterator[pb.Beat]:
         while True:
-            term, round_number, step = self.place
-            yield pb.Beat(session_id=self._session_id, round=round_number, step=step, term=term)
+            term, number, step, replayed = self.place
+            yield pb.Beat(session_id=self._session_id, round=number, step=step, term=term, replayed=replayed)
             if self._sent.over.wait(self._heartbeat_s):
                 return
 

@@ -119,10 +119,10 @@ class GrpcTransport:
         self._carried.look_at(event)
         return event
 
-    def report(self, term: int, round_number: int, step: int) -> None:
+    def report(self, term: int, round_number: int, step: int, replayed: int = 0) -> None:
         """As in Transport."""
         if self._watch is not None:
-            self._watch.place = (term, round_number, step)
+            self._watch.place = (term, round_number, step, replayed)
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
         """As in Transport; Unreachable once nothing has come for silence_s."""

@@ -50,8 +50,8 @@ class Transport(Protocol):
         """The next RoundEvent, or None if none came in time. In-process transports never wait."""
         ...
 
-    def report(self, term: int, round_number: int, step: int) -> None:
-        """The place the next heartbeat shall tell."""
+    def report(self, term: int, round_number: int, step: int, replayed: int = 0) -> None:
+        """The place the next heartbeat shall tell; `replayed`: clients' rounds, before the first step."""
         ...
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:

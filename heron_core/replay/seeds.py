@@ -24,6 +24,8 @@ from heron_core.wire.codec import as_bytes
 SLOPES = "seeds.slopes"
 """Name of a client's slopes in its update, float64 [h, s]."""
 DIGEST_BYTES = 16
+MOST_NUMBERS = 1 << 31
+"""Of directions that are drawn again at once where a client sat out rounds: some 20 s of one core."""
 Tensors = Sequence[tuple[str, tuple[int, ...]]]
 
 
@@ -45,6 +47,9 @@ class Replay:
         )
         self.slopes_shape = (spec.method.local_steps, zo.num_directions * len(self._pieces))
         """[h, s] of one client's round; a step's slopes as its probes found them."""
+        numbers = prod(self.slopes_shape) * sum(prod(shape) for _, shape in self._perturbed)
+        self.most_clients = max(spec.federation.participants, MOST_NUMBERS // max(1, numbers))
+        """The most clients' rounds that are replayed at once: all of one round, and of earlier ones what is quick."""
         self.most_slope = _most_slope(spec)
         """The largest that a slope may be: none of this size makes a replayed number overflow."""
 

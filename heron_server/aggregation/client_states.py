@@ -13,7 +13,7 @@ import numpy as np
 
 from heron_core.arrays import Array
 from heron_core.errors import TensorError
-from heron_core.replay.bundle import Seeds
+from heron_core.replay.bundle import Averaged, Seeds
 from heron_core.replay.seeds import SLOPES, Replay
 from heron_core.spec.methods import Place, goes_up, moment_tensors, place_of
 from heron_core.spec.run_spec import MethodSpec, RunSpec
@@ -38,8 +38,41 @@ class Snapshot:
     """The moments of the Fed-Server's optimiser, where it has any."""
     digest: bytes = b""
     """Of the tensors that slopes lead to; empty where none do."""
-    seeds: Seeds | None = None
-    """How it came of the version before; None for the first, and for one from a checkpoint."""
+
+
+class PastSlopes:
+    """The slopes of the last rounds, for clients that sat some out. By the version that a round led to; none is on the
+    disk."""
+
+    def __init__(self, most_clients: int) -> None:
+        """`most_clients`: of so many are slopes kept, all rounds together."""
+        self._most_clients = most_clients
+        self._rounds: dict[int, tuple[bytes, Averaged]] = {}
+        """With the digest of the version before."""
+
+    def add(self, version: int, base: bytes, averaged: Averaged) -> None:
+        """The round that led to this version; what an abandoned one left of it, or of later ones, goes."""
+        self.go_back(version - 1)
+        self._rounds[version] = (base, averaged)
+        clients = sum(len(past.weights) for _, past in self._rounds.values())
+        while clients > self._most_clients:
+            _, oldest = self._rounds.pop(min(self._rounds))
+            clients -= len(oldest.weights)
+
+    def between(self, holds: bytes, version: int) -> tuple[Averaged, ...] | None:
+        """The rounds from the state of this digest to this version; None where they are not here."""
+        found: list[Averaged] = []
+        while version in self._rounds:
+            base, averaged = self._rounds[version]
+            found.append(averaged)
+            if base == holds:
+                return tuple(reversed(found))
+            version -= 1
+        return None
+
+    def go_back(self, version: int) -> None:
+        """This one is the last."""
+        self._rounds = {number: past for number, past in self._rounds.items() if number <= version}
 
 
 def zero_moments(method: MethodSpec, tensors: Mapping[str, Array], buffers: frozenset[str]) -> Arrays:
@@ -76,6 +109,9 @@ class ClientStates:
         if replay is not None:
             rest = [e for e in self.expected_update if e[0] not in replay.names]
             self.expected_update = [(SLOPES, "float64", replay.slopes_shape), *rest]
+        self.most_replayed = 0 if replay is None else replay.most_clients
+        """Clients' rounds that a client replays at once."""
+        self._past = PastSlopes(self.most_replayed)
 
     def common(self, version: int) -> Arrays:
         """What is one for all: it makes up the model's fingerprint, without the moments."""
@@ -139,11 +175,10 @@ class ClientStates:
         by_rank = dict(before.by_rank)
         for rank, update in updates.items() if kept else ():
             by_rank[rank] = {**by_rank.get(rank, {}), **{name: update[name] for name in kept}}
-        digest, seeds = self._digest(common), None
         if self.replay is not None:
             slopes = {rank: updates[rank][SLOPES] for rank in weights}
-            seeds = Seeds(before.digest, digest, weights, slopes)
-        self.versions[version + 1] = Snapshot(common, by_rank, average, digest, seeds)
+            self._past.add(version + 1, before.digest, Averaged(weights, slopes))
+        self.versions[version + 1] = Snapshot(common, by_rank, average, self._digest(common))
 
     def _digest(self, common: Mapping[str, Array]) -> bytes:
         return b"" if self.replay is None else self.replay.digest(common)
@@ -151,13 +186,14 @@ class ClientStates:
     def as_slopes(self, version: int, rank: int | None, holds: bytes) -> Arrays | None:
         """`of` for a client that has the state of this digest: slopes in the place of what they lead to.
 
-        None where it has another, or where slopes would be more bytes.
+        None where it has another, or one of too long ago, or where slopes would be more bytes.
         """
-        snapshot, replay, whole = self.versions[version], self.replay, self.of(version, rank)
-        seeds = Seeds(holds, holds) if holds == snapshot.digest else snapshot.seeds
-        if replay is None or seeds is None or seeds.base != holds:
+        digest, replay, whole = self.versions[version].digest, self.replay, self.of(version, rank)
+        rounds = () if holds == digest else self._past.between(holds, version)
+        if replay is None or rounds is None:
             return None
-        found = {**seeds.tensors(replay), **{n: t for n, t in whole.items() if n not in replay.names}}
+        seeds = Seeds(holds, digest, rounds).tensors(replay)
+        found = {**seeds, **{n: t for n, t in whole.items() if n not in replay.names}}
         return found if _bytes(found) < _bytes(whole) else None
 
     def own(self, version: int, rank: int) -> Arrays:
@@ -200,6 +236,7 @@ class ClientStates:
         common = {name: common[name] for name in self._now.common}
         now = Snapshot(common, by_rank, _average(tensors), self._digest(common))
         self.versions = {version: now}
+        self._past.go_back(version)
 
     @property
     def _now(self) -> Snapshot:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 
 from heron_core.replay.bundle import expected
 from heron_core.replay.seeds import Replay
 from heron_core.spec.methods import method_of, uploads_per_round
-from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.run_spec import FederationSpec, RunSpec
 from heron_core.wire.activation_codec import CODECS, floating
 from heron_core.wire.codec import expected_bytes
 from heron_core.wire.labels import NUMBERS, numbers_of, travelling
@@ -96,7 +96,16 @@ def state_traffic(spec: RunSpec, facts: ModelFacts) -> tuple[int, int]:
     replay = Replay(spec, [(t.name, (t.size,)) for t in tensors if t.content == "weights"])
     rest = state_bytes(t for t in tensors if t.name not in replay.names)
     slopes = prod(replay.slopes_shape) * np.dtype(np.float64).itemsize
-    return rest.up + slopes, rest.down + expected_bytes(expected(replay, spec.federation.participants))
+    return rest.up + slopes, rest.down + _slopes_down(replay, spec.federation, whole.down - rest.down)
+
+
+def _slopes_down(replay: Replay, federation: FederationSpec, most: int) -> int:
+    """Of a client that has what was current when it took part last: of all who were drawn since, on average; `most`:
+    of the weights that go where this is too much."""
+    clients, participants = federation.clients, federation.participants
+    if clients > replay.most_clients:
+        return most
+    return min(most, expected_bytes(expected(replay, ceil(clients / participants), clients)))
 
 
 def reused_traffic(spec: RunSpec, facts: ModelFacts, sizes: Sequence[int]) -> tuple[int, int]:

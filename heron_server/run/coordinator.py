@@ -129,8 +129,8 @@ class Coordinator:
         self._rounds.beat(beat.session_id, self.clock())
         now = (self._rounds.term, self._rounds.rounds_done + 1)
         if (beat.term, beat.round) == now and self._rounds.is_active(name):
-            step = min(beat.step, self.spec.method.local_steps)
-            self._deadlines.stepped(name, beat.session_id, step, self.clock())
+            step, replayed = min(beat.step, self.spec.method.local_steps), min(beat.replayed, self.states.most_replayed)
+            self._deadlines.stepped(name, beat.session_id, step, replayed, self.clock())
             self._journal.progress(name, beat.round, beat.step)
 
     def watch_lost(self, session_id: str) -> None:

@@ -26,9 +26,11 @@ class Deadlines:
         if step_seconds > 0:
             self._step_seconds[name] = step_seconds
 
-    def stepped(self, name: str, session_id: str, step: int, now: float) -> None:
-        """A participant has done so many local steps."""
-        self._of_phase(now).stepped(name, session_id, step, now)
+    def stepped(self, name: str, session_id: str, step: int, replayed: int, now: float) -> None:
+        """A participant has done so many local steps, or before the first replayed so many clients' rounds."""
+        turns = self._of_phase(now)
+        turns.stepped(name, session_id, step, now)
+        turns.reached(name, f"replay in {session_id}", (replayed,), now)
 
     def framed(self, name: str, now: float) -> None:
         """A frame of the client's uploads is here: a whole micro-batch is progress, or another MiB of one."""

@@ -86,7 +86,7 @@ class Handing:
 
     def _say(self, name: str, version: int, state: Mapping[str, Array]) -> None:
         if version and self._states.replay is not None and BASE not in state:
-            self._journal.said(f"{name} gets client state {version} as weights: it has not the one before")
+            self._journal.said(f"{name} gets client state {version} as weights: no slopes lead there from what it has")
 
     def given(self, member: Member, version: int) -> None:
         """A client has all of a version, or will have it before anything else."""

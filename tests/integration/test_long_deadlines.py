@@ -141,8 +141,8 @@ class Slow(Forwarding):
         super().__init__(inner)
         self._name, self._world, self._clock, self._steps = name, world, clock, steps
 
-    def report(self, term: int, round_number: int, step: int) -> None:
-        self._inner.report(term, round_number, step)
+    def report(self, term: int, round_number: int, step: int, replayed: int = 0) -> None:
+        self._inner.report(term, round_number, step, replayed)
         self._world.rounds.hear(self._name, round_number, step, self._steps)
         self._clock.now += 10.0
 

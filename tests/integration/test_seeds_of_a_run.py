@@ -28,8 +28,8 @@ ADAM: Tables = {"moments": "averaged"}
 ZO: Tables = {"mu": 1e-2, "distribution": "rademacher"}
 SGD: Tables = {"optimizer": {"name": "sgd", "lr": 1e-2, "momentum": 0.9}}
 MLP: Tables = {"name": "mlp", "input_shape": [1, 8, 8], "widths": [8, 8]}
-UP, DOWN = STEPS * 8, 16 + 16 + CLIENTS * (4 + 8 + STEPS * 8)
-"""Of a client's slopes, and of everybody's with both digests, ranks and weights."""
+UP, DOWN = STEPS * 8, 16 + 16 + 4 + CLIENTS * (4 + 8 + STEPS * 8)
+"""Of a client's slopes, and of everybody's with both digests, their number, ranks and weights."""
 
 
 def spec_of(client_state: str = "seeds", method: Tables | None = None, **tables: Any) -> RunSpec:
@@ -95,13 +95,22 @@ class Notes(Observer):
         self.said.append(text)
 
 
-def test_a_client_that_missed_a_round_gets_the_weights_and_the_run_says_so() -> None:
-    federation = {"clients": CLIENTS, "clients_per_round": 2}
-    notes = Notes()
-    seeds = simulate(spec_of(rounds=4, federation=federation), observers=[notes]).summary
-    weights = simulate(spec_of("weights", rounds=4, federation=federation)).summary
-    assert seeds["model_sha256"] == weights["model_sha256"]
-    assert any("as weights: it has not the one before" in text for text in notes.said)
+def test_a_client_that_sat_out_rounds_replays_them_or_if_they_are_too_many_gets_the_weights_and_the_run_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of three clients one is drawn for each of seven rounds; the third sits out between two of its own."""
+    run: Tables = {"rounds": 7, "federation": {"clients": CLIENTS, "clients_per_round": 1}, "method": ADAM}
+    weights = simulate(spec_of("weights", **run)).summary
+
+    def said() -> list[str]:
+        notes = Notes()
+        assert simulate(spec_of(**run), observers=[notes]).summary["model_sha256"] == weights["model_sha256"]
+        return [text for text in notes.said if "as weights: no slopes lead there from what it has" in text]
+
+    first = said()
+    assert len(first) == len({text.split()[0] for text in first}) == CLIENTS - 1, "each once, but for who was first"
+    monkeypatch.setattr("heron_core.replay.seeds.MOST_NUMBERS", 0)
+    assert len(said()) > len(first)
 
 
 class Hostile(Forwarding):
@@ -172,9 +181,12 @@ def test_clients_that_evaluate_a_version_have_it_when_its_round_begins(tmp_path:
 def test_after_a_resume_all_fetch_the_weights_once(tmp_path: Path) -> None:
     with closing(InProcessWorld(spec_of(), tmp_path)) as world:
         world.run(*(Member(f"client-{i}") for i in range(CLIENTS)))
-        states = world.coordinator.states
-        held = states.versions[ROUNDS]
-        assert held.seeds is not None and states.as_slopes(ROUNDS, 0, held.seeds.base) is not None
-        states.load(ROUNDS, states.tensors(ROUNDS))
-    assert states.as_slopes(ROUNDS, 0, held.seeds.base) is None, "a checkpoint holds no slopes"
-    assert states.as_slopes(ROUNDS, 0, held.digest) is not None, "who has this very version needs none"
+        before = world.coordinator.states
+        digest, tensors = before.versions[ROUNDS].digest, before.tensors(ROUNDS)
+    with closing(InProcessWorld(spec_of(), tmp_path / "resumed")) as world:
+        after = world.coordinator.states
+    first = after.versions[0].digest
+    assert before.as_slopes(ROUNDS, 0, first) is not None
+    after.load(ROUNDS, tensors)
+    assert after.as_slopes(ROUNDS, 0, first) is None, "a checkpoint holds no slopes"
+    assert after.as_slopes(ROUNDS, 0, digest) is not None, "who has this very version needs none"

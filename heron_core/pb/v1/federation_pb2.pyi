@@ -96,16 +96,18 @@ class JoinReply(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., run_spec_json: _Optional[str] = ..., session_id: _Optional[str] = ..., heartbeat_s: _Optional[float] = ..., silence_s: _Optional[float] = ..., class_names: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ..., software: _Optional[_Union[Software, _Mapping]] = ..., graphs: _Optional[str] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("session_id", "round", "step", "term")
+    __slots__ = ("session_id", "round", "step", "term", "replayed")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     round: int
     step: int
     term: int
-    def __init__(self, session_id: _Optional[str] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
+    replayed: int
+    def __init__(self, session_id: _Optional[str] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., term: _Optional[int] = ..., replayed: _Optional[int] = ...) -> None: ...
 
 class RoundEvent(_message.Message):
     __slots__ = ("round_begins", "round_ends", "evaluation_begins", "finished", "draining", "waiting", "dropped")

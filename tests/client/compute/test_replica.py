@@ -18,7 +18,7 @@ from heron_client.compute.replica import Replica, replay_of
 from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
 from heron_core.errors import TensorError
-from heron_core.replay.bundle import Seeds
+from heron_core.replay.bundle import Averaged, Seeds
 from heron_core.replay.seeds import SLOPES
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.codec import manifest_of
@@ -84,10 +84,35 @@ def everybody(client: Client) -> tuple[dict[str, Array], dict[str, Array]]:
     """Slopes of two clients as they come down, and the version that they lead to."""
     slopes = {rank: client.round(client.first, 1, rank)[0] for rank in (0, 1)}
     assert client.replay is not None
-    seeds = Seeds(client.replay.digest(client.first), b"", {0: 0.25, 1: 0.75}, slopes)
-    next_state = seeds.replayed(client.replay, client.first, 1)
-    seeds = Seeds(seeds.base, client.replay.digest(next_state), seeds.weights, slopes)
-    return seeds.tensors(client.replay), next_state
+    rounds = (Averaged({0: 0.25, 1: 0.75}, slopes),)
+    next_state = Seeds(b"", b"", rounds).replayed(client.replay, client.first, 1)
+    base, result = (client.replay.digest(state) for state in (client.first, next_state))
+    return Seeds(base, result, rounds).tensors(client.replay), next_state
+
+
+class Enough(Exception):
+    """Of a replay."""
+
+
+def test_a_client_that_sat_out_a_round_replays_both_and_says_how_far_it_is(client: Client) -> None:
+    first, middle = everybody(client)
+    assert client.replay is not None
+    slopes = {2: client.round(middle, 2, 2)[0]}
+    wanted = Seeds(b"", b"", (Averaged({2: 1.0}, slopes),)).replayed(client.replay, middle, 2)
+    one = {rank: first["seeds.slopes"][rank] for rank in (0, 1)}
+    rounds = (Averaged({0: 0.25, 1: 0.75}, one), Averaged({2: 1.0}, slopes))
+    bundle = Seeds(client.replica.digest, client.replay.digest(wanted), rounds).tensors(client.replay)
+    client.replica.check(manifest_of(bundle))
+    begun, done = client.replica.digest, list[str]()
+
+    def enough() -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        client.replica.take(bundle, 2, enough)
+    assert client.replica.digest == begun, "what it has stays"
+    found = client.replica.take(bundle, 2, lambda: done.append("one"))
+    assert found is not None and same(found, wanted) and len(done) == 3
 
 
 def test_a_client_that_has_the_state_before_replays_everybody(client: Client) -> None:
@@ -114,7 +139,7 @@ def test_slopes_that_begin_or_end_elsewhere_are_of_no_use(client: Client, odd: s
 def test_nothing_is_allocated_for_more_slopes_than_weights_would_take(client: Client) -> None:
     bundle, _ = everybody(client)
     manifest = manifest_of(bundle)
-    for meta in manifest.tensors[2:]:
+    for meta in manifest.tensors[3:]:
         meta.shape[0] = 10**9
     with pytest.raises(TensorError, match="both sides must build the same model"):
         client.replica.check(manifest)

@@ -13,14 +13,14 @@ from heron_client.session.fetching import fetch_state
 from heron_core.arrays import Array
 from heron_core.errors import ServerTensorError
 from heron_core.pb.v1 import federation_pb2 as pb
-from heron_core.replay.bundle import Seeds
+from heron_core.replay.bundle import Averaged, Seeds
 from heron_core.replay.seeds import Replay
 from heron_core.wire.codec import expected_of, manifest_of
 
 STATE: dict[str, Array] = {"front.weight": np.ones((40, 5), np.float32), "auxiliary.bias": np.ones(3, np.float32)}
 SPEC = tiny.spec(method={"auxiliary_update": "zo", "zo": {"distribution": "rademacher"}})
 REPLAY = Replay(SPEC, [(name, tensor.shape) for name, tensor in STATE.items()])
-SLOPES = Seeds(b"a" * 16, b"b" * 16, {0: 1.0}, {0: np.ones(REPLAY.slopes_shape)}).tensors(REPLAY)
+SLOPES = Seeds(b"a" * 16, b"b" * 16, (Averaged({0: 1.0}, {0: np.ones(REPLAY.slopes_shape)}),)).tensors(REPLAY)
 
 
 class Server:
@@ -46,7 +46,7 @@ def replica() -> Replica:
 def test_slopes_of_another_state_are_followed_by_the_weights(caplog: pytest.LogCaptureFixture) -> None:
     server, mine = Server(), replica()
     before = mine.digest
-    found = fetch_state(server, mine, "session", 1)  # type: ignore[arg-type]
+    found = fetch_state(server, mine, "session", 1, list)  # type: ignore[arg-type]
     assert all(np.array_equal(found[name], STATE[name]) for name in STATE)
     assert server.asked == [before, b""] and mine.digest == before
     assert "the slopes of client state 1 do not lead there" in caplog.text
@@ -54,4 +54,4 @@ def test_slopes_of_another_state_are_followed_by_the_weights(caplog: pytest.LogC
 
 def test_a_server_that_has_nothing_but_slopes_is_named() -> None:
     with pytest.raises(ServerTensorError, match="the weights of version 1 were asked for, and slopes came"):
-        fetch_state(Server(stubborn=True), replica(), "session", 1)  # type: ignore[arg-type]
+        fetch_state(Server(stubborn=True), replica(), "session", 1, list)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from heron_core.errors import TensorError
 from heron_core.replay.averaging import running_average
-from heron_core.replay.bundle import RANKS, WEIGHTS, Seeds, read
+from heron_core.replay.bundle import COUNTS, RANKS, WEIGHTS, Averaged, Seeds, read
 from heron_core.replay.seeds import SLOPES
 from heron_server.aggregation.mean import average
 
@@ -76,15 +76,19 @@ def test_slopes_of_a_hostile_client_are_refused(value: float) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "words"),
     [
-        (RANKS, np.array([1, 1], np.int32), "must rise from 0"), (RANKS, np.array([-1, 1], np.int32), "must rise"),
-        (WEIGHTS, np.array([0.5, 0.6]), "must be 0 or more and add up to 1"),
-        (WEIGHTS, np.array([-1.0, 2.0]), "must be 0 or more"), (SLOPES, np.full((2, 5, 1), 1e300), "at most"),
+        (RANKS, np.array([1, 1, 0], np.int32), "must rise from 0"),
+        (RANKS, np.array([-1, 1, 0], np.int32), "must rise from 0"),
+        (COUNTS, np.array([1, 1], np.int32), "must divide 3 clients' slopes into at most 2 rounds"),
+        (COUNTS, np.array([3, 0], np.int32), "must divide"), (COUNTS, np.array([1, 1, 1], np.int32), "must divide"),
+        (WEIGHTS, np.array([0.5, 0.6, 1.0]), "must be 0 or more and add up to 1"),
+        (WEIGHTS, np.array([-1.0, 2.0, 1.0]), "must be 0 or more"), (SLOPES, np.full((3, 5, 1), 1e300), "at most"),
     ],
 )  # fmt: skip
 def test_what_a_server_says_of_everybody_is_checked(name: str, values: Any, words: str) -> None:
     replay = replay_of()
-    seeds = Seeds(b"a" * 16, b"b" * 16, {0: 0.5, 3: 0.5}, dict.fromkeys((0, 3), np.ones(replay.slopes_shape)))
-    sound = seeds.tensors(replay)
-    assert read(sound, replay).weights == {0: 0.5, 3: 0.5}
+    two = Averaged({0: 0.5, 3: 0.5}, dict.fromkeys((0, 3), np.ones(replay.slopes_shape)))
+    one = Averaged({0: 1.0}, {0: np.zeros(replay.slopes_shape)})
+    sound = Seeds(b"a" * 16, b"b" * 16, (two, one)).tensors(replay)
+    assert [each.weights for each in read(sound, replay, 2).rounds] == [{0: 0.5, 3: 0.5}, {0: 1.0}]
     with pytest.raises(TensorError, match=words):
-        read({**sound, name: values}, replay)
+        read({**sound, name: values}, replay, 2)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from plans import digits, facts_of
 
-from heron_core.spec.run_spec import RunSpec
+from heron_core.spec.run_spec import FederationSpec, RunSpec
 from heron_server.planning.constraints.seeds import client_state
 from heron_server.planning.paper import paper_round_bytes
 from heron_server.planning.sections.traffic import traffic_section
@@ -64,9 +64,13 @@ def test_a_round_of_slopes_is_planned_to_the_byte() -> None:
 def test_after_the_first_fetch_the_papers_front_costs_a_five_hundredth_of_its_weights() -> None:
     spec = spec_of({"local_steps": 20, "auxiliary_update": "zo", **AVERAGED}, model={"name": "resnet18"})
     assert spec.federation.participants == 3 and spec.method.zo.num_directions == 1
-    traffic, front = round_traffic(spec, facts_of(spec)), 75_840 * 4
-    assert (traffic.client_state_up, traffic.client_state_down) == (3 * 160, 3 * 548)
-    assert front / 548 >= 500
-    section = traffic_section(spec, facts_of(spec))
-    assert ("client state down, seeds", "548 B") in [row[:2] for row in section.rows]
+    facts, front = facts_of(spec), 75_840 * 4
+    traffic = round_traffic(spec, facts)
+    assert (traffic.client_state_up, traffic.client_state_down) == (3 * 160, 3 * 552)
+    assert front / 552 >= 500
+    section = traffic_section(spec, facts)
+    assert ("client state down, seeds", "552 B") in [row[:2] for row in section.rows]
     assert any(f"fetches {bytes_text(3 * 305_960 + 8)}." in line for line in section.text)
+    for clients, each in ((30, 32 + 10 * 4 + 30 * 172), (1_500, 3 * 305_960 + 8)):
+        drawn = spec.model_copy(update={"federation": FederationSpec(clients=clients, clients_per_round=3)})
+        assert round_traffic(drawn, facts).client_state_down == 3 * each, "those of all since, or the weights"

@@ -204,6 +204,21 @@ def test_beats_of_steps_that_there_are_not_renew_nothing(start: Start) -> None:
     assert reason(client), "of its 4 local steps the last was done at 4 s"
 
 
+def test_a_long_replay_is_progress_and_one_longer_than_what_was_sent_is_none(start: Start) -> None:
+    seeds = {"method": {"zo": {"distribution": "rademacher"}}, "codec": {"client_state": "seeds"}}
+    server = start(rounds=1, server=SILENT_IS_FINE, **seeds)
+    client, _ = server.clients("ab")
+    server.coordinator.states.most_replayed = 30
+    at(server, 0)
+    for done in range(1, 200):
+        server.now = 10.0 * done
+        beat(client, 0, replayed=done)
+        server.coordinator.tick()
+        if reason(client):
+            break
+    assert server.now == 430, "the last of 30 was done at 300 s"
+
+
 def test_a_client_that_does_not_go_on_with_its_evaluation_is_skipped(start: Start) -> None:
     server = start(rounds=1, data={"source": "client"}, server=SILENT_IS_FINE)
     late, good = clients = server.clients("ab")
