@@ -17,6 +17,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ class Child:
 
     def signal(self, number: signal.Signals) -> None:
         """To this process, if it has not ended."""
-        if self._started.wait(30) and self.running:
+        if self.begins(30) and self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
             if number == signal.SIGSTOP and self._stopped_at is None:
@@ -58,6 +59,10 @@ class Child:
             elif number == signal.SIGCONT and self._stopped_at is not None:
                 self._at += monotonic() - self._stopped_at
                 self._stopped_at = None
+
+    def begins(self, timeout_s: float) -> bool:
+        """Waits for its process id."""
+        return self._started.wait(timeout_s)
 
     def ends(self, timeout_s: float) -> bool:
         """Waits for its end."""
@@ -118,24 +123,30 @@ class Warm:
     too_early = 75
     """Of this interpreter's own handler, whose place the command's takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environment: str) -> None:
+        """`environment`: for the interpreter itself, on top of this process's own."""
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True, env={**os.environ, **environment},
+        )  # fmt: skip
         self._children: dict[int, Child] = {}
         self._asking = threading.Lock()
         assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n", "it did not start"
         self._listening = threading.Thread(target=self._listen, daemon=True)
         self._listening.start()
 
-    def start(self, module: str, arguments: Sequence[str], out: Path, err: Path) -> Child:
+    def start(
+        self, module: str, arguments: Sequence[str], out: Path, err: Path, folder: Path | None = None
+    ) -> Child:  # fmt: skip
+        """In `folder`, or in this process's own, and with this process's environment."""
         child = Child(module, out, err)
         assert self._process.stdin is not None
         with self._asking:
             number = len(self._children)
             self._children[number] = child
             files = {"out": str(out), "err": str(err)}
-            wanted = {"number": number, "module": module, "arguments": list(arguments), **files}
+            where = {"folder": str(folder or Path.cwd()), "environment": dict(os.environ)}
+            wanted = {"number": number, "module": module, "arguments": list(arguments), **files, **where}
             self._process.stdin.write(json.dumps(wanted) + "\n")
             self._process.stdin.flush()
         return child
@@ -224,6 +235,10 @@ def _become(wanted: dict[str, Any]) -> None:
         file = os.open(path, flags, 0o644)
         os.dup2(file, target)
         os.close(file)
+    os.chdir(wanted["folder"])
+    os.environ.clear()
+    os.environ.update(wanted["environment"])
+    tempfile.tempdir = None  # the environment says where
     sys.argv = [wanted["module"], *wanted["arguments"]]
 
 

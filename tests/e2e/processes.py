@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,18 +21,64 @@ from typing import Any
 from heron_core.spec.run_spec import RunSpec
 from heron_server.text.toml import to_toml
 
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from warm import Warm
+
 PATIENCE_S = 60.0
 """For anything that takes a few seconds on an idle machine."""
+
+
+WARM: list[Warm] = []
+"""The interpreter that has imported Heron, while the tests of this folder run."""
+
+
+class Forked:
+    """One of Heron's commands, forked by that interpreter: what is needed of subprocess.Popen."""
+
+    def __init__(self, arguments: tuple[str, ...], folder: Path | None) -> None:
+        self.args = arguments
+        pipes = [os.pipe() for _ in range(2)]
+        self.stdout, self.stderr = (os.fdopen(end) for end, _ in pipes)
+        self._ends = [end for _, end in pipes]
+        out, err = (Path(f"/proc/{os.getpid()}/fd/{end}") for end in self._ends)
+        self._child = WARM[0].start(arguments[1], arguments[2:], out, err, folder)
+        assert self._child.begins(PATIENCE_S), "it was not forked"
+        self.pid = self._child.pid
+        threading.Thread(target=self._close, daemon=True).start()
+
+    def poll(self) -> int | None:
+        return self._child.code
+
+    def wait(self, timeout_s: float) -> int:
+        if not self._child.ends(timeout_s):
+            raise subprocess.TimeoutExpired(self.args, timeout_s)
+        assert self._child.code is not None
+        return self._child.code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self._child.signal(number)
+
+    def _close(self) -> None:
+        self._child.ends(threading.TIMEOUT_MAX)
+        for end in self._ends:  # it opened them for itself
+            os.close(end)
+
+
+def started(arguments: tuple[str, ...], env: dict[str, str] | None, cwd: Path | None) -> Forked | subprocess.Popen[str]:
+    """Python with these arguments. Heron's own commands are forked, where that changes nothing but the wait."""
+    if WARM and arguments[0] == "-m" and env is None:
+        return Forked(arguments, cwd)
+    return subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        text=True, start_new_session=True, cwd=cwd, env={**os.environ, "PYTHONWARNINGS": "error", **(env or {})},
+    )  # fmt: skip
 
 
 class Program:
     """One process, its lines kept as they come. Warnings in it are errors."""
 
     def __init__(self, *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-            text=True, start_new_session=True, cwd=cwd, env={**os.environ, "PYTHONWARNINGS": "error", **(env or {})},
-        )  # fmt: skip
+        self._process = started(arguments, env, cwd)
         self._news = threading.Condition()
         self._lines: list[tuple[str, str]] = []
         self._looked_at = 0
@@ -82,6 +129,7 @@ class Program:
         """kill -9, and waits until it is gone."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        self._process.send_signal(signal.SIGKILL)  # it may have no group of its own yet
         self.ends()
 
     def show(self) -> None:
@@ -162,15 +210,18 @@ class Relay:
         self._news = threading.Condition()
         self._open: set[socket.socket] = set()
         self._up = self._down = 0
+        self._up_at_most = inf
         self._turned_away = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lead_to(self, target: str) -> None:
         self._target = target
+        self.let_go()
 
     def cut(self) -> None:
         """Breaks every connection and lets none through until `lead_to`."""
         self._target = None
+        self.let_go()
         with self._news:
             for each in self._open:
                 with suppress(OSError):
@@ -186,6 +237,20 @@ class Relay:
         with self._news:
             goal = self._up + more_bytes
             assert self._news.wait_for(lambda: self._up >= goal, PATIENCE_S), f"{self._up} bytes of {goal} came"
+
+    def holds_up_after(self, more_bytes: int) -> None:
+        """As `carries_up`, and what clients send then is held until `let_go`: the round cannot end."""
+        self._carry_up_to(self._up + more_bytes)
+        self.carries_up(more_bytes)
+
+    def let_go(self) -> None:
+        """What `holds_up_after` holds goes on."""
+        self._carry_up_to(inf)
+
+    def _carry_up_to(self, most: float) -> None:
+        with self._news:
+            self._up_at_most = most
+            self._news.notify_all()
 
     def turns_away(self) -> None:
         """Waits until somebody has tried in vain."""
@@ -235,6 +300,9 @@ class Relay:
         told = self.carry(up)
         with suppress(OSError):
             while data := source.recv(1 << 16):
+                if up:
+                    with self._news:
+                        self._news.wait_for(lambda: self._up < self._up_at_most)
                 told(data)
                 sink.sendall(data)
                 with self._news:

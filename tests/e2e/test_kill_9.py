@@ -15,14 +15,15 @@ from heron_simulator.simulator import simulate
 
 pytestmark = pytest.mark.slow
 SOME_UPLOADS_BYTES = 100_000
-"""Of 1 to 2 MB that three clients upload in a round."""
+"""Of 0.3 to 0.6 MB that three clients upload in a round."""
+STEPS = {"local_steps": 12, "batch_size": 16}
 FEDERATION = {"clients": CLIENTS, "min_clients": CLIENTS}
 KEEP_NO_MORE = (
     "heron", "heron, micro-batches", "heron, block by block", "heron, sample by sample", "heron, cut gradients",
-    "heron, first-order head", "sflv2, mixed batches", "frozen",
+    "heron, first-order head", "frozen", "cse_fsl", "sflv2, mixed batches",
 )  # fmt: skip
-"""For these the server keeps what it keeps for heron, in test_unkillable.py, for sflv2, for the options below, or with
-samples that are sent once."""
+"""For these the server keeps what it keeps for heron, in test_unkillable.py, for sflv2, or for the options below, or
+less, or has samples that are sent once. tests/server/run/test_resume_methods.py resumes all of them in one process."""
 
 
 class Daemons:
@@ -52,7 +53,7 @@ def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemons]:
 def test_every_method_goes_on_with_the_undisturbed_bits_after_kill_9(
     bench: Bench, daemons: Daemons, setting: str
 ) -> None:
-    run = {"rounds": 3, "federation": FEDERATION, **method_tables(setting, local_steps=40, batch_size=16)}
+    run = {"rounds": 3, "federation": FEDERATION, **method_tables(setting, **STEPS)}
     if setting == "heron, joint head":
         run["method"]["zo"]["distribution"] = "rademacher"
         run["codec"] = {"client_state": "seeds"}
@@ -76,8 +77,9 @@ def test_options_with_cut_gradients_and_rare_checkpoints_do_too_and_after_kill_9
     killed_in_round_2(bench, run, daemons.door)
     server = resumed(bench, run, daemons.door)
     server.event("round_began", round=1)
-    daemons.door.carries_up(SOME_UPLOADS_BYTES)
+    daemons.door.holds_up_after(SOME_UPLOADS_BYTES)
     daemons.kill(1)
+    daemons.door.let_go()
     server.event("note", text=abandoned(1, "client-1"))
     daemons.restart(1)
     assert ends_with_the_undisturbed_bits(server, run)["repeated"]["rounds"] == 1
@@ -103,7 +105,7 @@ def test_samples_sent_once_are_asked_for_again_where_they_are_gone_after_kill_9_
 def with_options(setting: str) -> dict[str, Any]:
     """A run of three rounds; test_bit_identity.py proves the simulator's bits to be the reference's."""
     tables = OPTIONS_TOGETHER[setting]
-    method = {**tables["method"], "local_steps": 20, "batch_size": 16}
+    method = {**tables["method"], **STEPS}
     return {**tables, "rounds": 3, "method": method, "federation": {**tables["federation"], **FEDERATION}}
 
 
@@ -112,7 +114,7 @@ def killed_in_round_2(bench: Bench, run: dict[str, Any], door: Relay, after_byte
     server = bench.server(run)
     door.lead_to(server.address())
     server.event("round_began", round=2)
-    door.carries_up(after_bytes)
+    door.holds_up_after(after_bytes)
     server.kill()
     assert server.last_event["event"] in IN_A_ROUND, "it ended between two rounds"
 

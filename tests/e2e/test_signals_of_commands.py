@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import psutil
 import pytest
 from processes import Bench, Program, Relay, Server
@@ -46,6 +47,13 @@ def client_settings(folder: Path) -> dict[str, Any]:
         "data": {"source": "npz", "path": str(path)}, "python_path": [str(HERE)],
         "allow_model_code": ["own_parts:fitting"],
     }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def ends_no_sooner_than_an_interpreter_does(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second signal must find a process that has not ended; a forked one, which takes nothing apart, may have."""
+    if "INT twice" in request.node.name:
+        monkeypatch.setattr(processes, "WARM", [])
 
 
 @pytest.fixture(scope="module")
