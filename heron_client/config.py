@@ -52,6 +52,9 @@ class ClientSettings(Settings):
     """What runs the model. torch: built here, from this machine's own code. onnx: ONNX Runtime, by graphs that the
     server exports (its server.graphs), without torch and without the model's code. auto: torch where it is installed,
     else onnx."""
+    execution_provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,40}$")] = "cpu"
+    """What ONNX Runtime computes with, if this machine's has it: cpu, or such as cuda, openvino, coreml, nnapi, qnn.
+    What the provider lacks, the cpu computes. Other providers give other bits."""
     allow_model_code: tuple[str, ...] = ()
     """Names `package.module:factory` that a run spec may make this client import."""
     python_path: tuple[LocalPath, ...] = ()

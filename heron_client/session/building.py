@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heron_client.compute.backend import Backend, BuildBackend
-from heron_client.compute.backends.choice import load, runtime_of
+from heron_client.compute.backends.choice import load, provider_of, runtime_of
 from heron_client.config import ClientSettings
 from heron_client.session.graphs import graphs_for
 from heron_client.transport.interface import Transport
@@ -32,5 +32,7 @@ class Building:
             assert self._build is not None
             return self._build(self._settings, spec)
         from heron_client.compute.backends.onnx_backend import OnnxBackend
+        from heron_client.compute.backends.onnx_session import OnnxOptions
 
-        return OnnxBackend(graphs_for(self._settings, self._transport, graphs), spec)
+        options = OnnxOptions(provider=provider_of(self._settings))
+        return OnnxBackend(graphs_for(self._settings, self._transport, graphs), spec, options)

@@ -25,7 +25,7 @@ class Software:
     torch: str
     numpy: str
     backend: str
-    """Where the model runs: cpu or cuda by torch, or `BY_GRAPHS`."""
+    """Where the model runs: cpu or cuda by torch, or `BY_GRAPHS`, with the execution provider if it is not the cpu."""
     machine: str
     """The processor's family."""
 
@@ -42,6 +42,11 @@ class Software:
         """What a peer says, in printable characters and not too many of them."""
         said = {name: _cut(getattr(message, name)) for name in cls.__dataclass_fields__}
         return cls(**said)
+
+    @property
+    def runs_graphs(self) -> bool:
+        """Has this side no model code, so that it needs the server's graphs?"""
+        return self.backend.partition(" ")[0] == BY_GRAPHS
 
     def message(self) -> pb.Software:
         """For the other side."""

@@ -76,6 +76,9 @@ class ClientRecord(TypedDict):
     """Proportional set size: shared pages are divided among the processes that share them."""
     class_histogram: list[int]
     """Samples of each class; empty where labels are not classes."""
+    backend: NotRequired[str]
+    """Where its model runs: cpu or cuda by torch, onnx by graphs, ? where it does not say; absent in checkpoints of an
+    earlier version."""
 
 
 class ClientStep(TypedDict):

@@ -8,6 +8,7 @@ from statistics import median
 from heron_core.measures import Measured, Metric
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.software import UNSAID
 from heron_server.metrics.best import best_round
 from heron_server.metrics.counts import Counts
 from heron_server.metrics.figures import ClientRecord, Evaluation, Judged, Repeated, RoundRecord, SavedRecords, Summary
@@ -27,6 +28,8 @@ class Records:
         self.history: list[RoundRecord] = []
         self.clients: dict[str, ClientRecord] = {}
         """The last figures of each client by name."""
+        self.backends: dict[str, str] = {}
+        """Where each client says that its model runs, by name."""
         self.server_loss: float | None = None
         """Mean over the last round's uploads; None where there were none."""
         self.quarantined = 0
@@ -60,6 +63,7 @@ class Records:
             "loaded_bytes": figures.loaded_bytes or None,
             "pss_bytes": figures.pss_bytes or None,
             "class_histogram": list(figures.class_histogram),
+            "backend": self.backends.get(name, UNSAID),
         }
 
     def round_done(self, number: int, names: list[str], counts: Counts, now: float) -> RoundRecord:

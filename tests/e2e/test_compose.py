@@ -104,6 +104,24 @@ def test_compose_trains_on_digits_and_no_process_is_root(project: Project) -> No
         assert user.stdout.split()[-1] == b"10001", f"{program} runs as {user.stdout!r}"
 
 
+def test_two_clients_without_torch_beside_one_with_it_train_to_the_end(project: Project) -> None:
+    files = ("-f", "docker-compose.yml", "-f", "deploy/mixed-clients.yml")
+    up = project.compose(
+        *files, "up", "--build", "--no-color", "--exit-code-from", "server", timeout_s=BUILD_AND_RUN_S
+    )
+    output = up.stdout.decode(errors="replace")
+    assert up.returncode == 0, output[-8000:]
+    summary, _ = read_from_server(project, f"{RUN_DIR}/summary.json")
+    facts = json.loads(summary)
+    assert [own["backend"] for own in facts["per_client"].values()] == ["cpu", "onnx", "onnx"]
+    assert facts["accuracy"] >= 0.8 and facts["rounds_done"] == facts["rounds"]
+    assert [record["dropped"] for record in facts["history"]] == [0] * facts["rounds"]
+    missing = project.compose(
+        *files, "run", "--rm", "--no-deps", "--entrypoint", "python", "client-b", "-c", "import torch"
+    )
+    assert missing.returncode == 1 and b"No module named 'torch'" in missing.stdout
+
+
 def read_from_server(project: Project, path: str) -> tuple[bytes, int]:
     """A file of the stopped server container and the uid that wrote it."""
     command = ["docker", "compose", "-p", project.name, "cp", f"server:{path}", "-"]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from processes import Bench, Program, free_address
+from processes import Bench
 
 from heron_core.config import load_tables
+from heron_core.graphs.graph_set import read_graphs
 from heron_server.config import RunFile
+from heron_server.planning import checks
 from heron_simulator.simulator import simulate
 
 pytest.importorskip("onnxruntime")
@@ -23,15 +23,11 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
 BARE = (str(Path(__file__).with_name("without_torch.py")),)
 CLIENTS = ("client-0", "client-1")
 SETTINGS = [
-    "rounds=8", "server.graphs=true", "federation.clients=2", "model.options.width=8", "method.objective=cut_gradient",
+    "rounds=4", "federation.clients=2", "model.options.width=8", "method.objective=cut_gradient",
+    "method.local_steps=8",
 ]  # fmt: skip
-
-
-def serve(bench: Bench, address: str, *more: str) -> Program:
-    settings = [*SETTINGS, f"server.address={address}", f"server.run_dir={bench.run_dir}", "server.heartbeat_s=0.5"]
-    flags = [word for setting in settings for word in ("--set", setting)]
-    command = ["-m", "heron_server", "run", str(EXAMPLE / "run.toml"), "--log-format", "json", *flags, *more]
-    return bench.program(*command, cwd=bench.folder)
+SOME_UPLOADS_BYTES = 4_000
+"""Of some 20 kB that two clients upload in a round."""
 
 
 def own_data(folder: Path, part: int) -> dict[str, Any]:
@@ -43,25 +39,38 @@ def own_data(folder: Path, part: int) -> dict[str, Any]:
     return {"source": "npz", "path": str(folder / f"{part}.npz")}
 
 
-def test_a_users_own_model_trains_where_its_code_and_torch_are_missing_and_the_server_is_killed_meanwhile(
+def test_a_users_own_model_trains_where_its_code_and_torch_are_missing_and_kill_9_of_the_server_and_a_client_is_mended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLE))
-    data, address = [own_data(bench.folder, part) for part in range(len(CLIENTS))], free_address()
-    clients = [bench.client(n, address, start=BARE, data=d) for n, d in zip(CLIENTS, data, strict=True)]
-    first = serve(bench, address)
-    first.line(r'"round_done".*"round": 1,')
-    first.signal(signal.SIGKILL)
-    first.ends()
-    second = serve(bench, address, "--resume")
-    assert [second.ends(), *(client.ends() for client in clients)] == [0, 0, 0]
+    data, door = [own_data(bench.folder, part) for part in range(len(CLIENTS))], bench.relay()
+    clients = [bench.client(n, door.address, start=BARE, data=d) for n, d in zip(CLIENTS, data, strict=True)]
+    spec = {k: v for k, v in load_tables(RunFile, EXAMPLE / "run.toml", SETTINGS).items() if k != "server"}
+    run = {**spec, "server": {"python_path": [str(EXAMPLE)], "graphs": True, "grace_s": 0.2}}
+    first = bench.server(run)
+    door.lead_to(first.address())
+    first.event("round_began", round=2)
+    door.holds_up_after(SOME_UPLOADS_BYTES)
+    first.kill()
+    assert any("ONNX Runtime instead of torch at client-0" in line for line in first.stdout)
+
+    second = bench.server(run, "--resume")
+    door.lead_to(second.address())
+    second.event("round_began", round=3)
+    door.holds_up_after(SOME_UPLOADS_BYTES)
+    clients[1].kill()
+    door.let_go()
+    second.line("round 3 is abandoned")
+    clients.append(bench.client(CLIENTS[1], door.address, start=BARE, data=data[1]))
+    summary = second.summary()
+    assert [clients[0].ends(), clients[2].ends()] == [0, 0]
     said = "\n".join(clients[0].stderr)
     assert "onnxruntime" in said
     assert said.count("fetched the run's graphs") == 1, "both servers made the same set, and the state folder keeps it"
-    assert any("ONNX Runtime instead of torch at client-0" in line for line in first.stdout)
+    assert not any("fetched" in line for line in clients[2].stderr), "its folder had it already"
 
-    summary = json.loads((bench.run_dir / "summary.json").read_text())
-    spec = {k: v for k, v in load_tables(RunFile, EXAMPLE / "run.toml", SETTINGS).items() if k != "server"}
+    (home,) = (bench.folder / "state" / CLIENTS[0] / "graphs").iterdir()
+    monkeypatch.setattr(checks, "export_graphs", lambda *_: read_graphs(home))  # both servers made the very same
     own = [{"name": n, "data": d, "backend": "onnx"} for n, d in zip(CLIENTS, data, strict=True)]
     simulated = simulate(spec, client_settings=own)
     assert summary["model_sha256"] == simulated.summary["model_sha256"]

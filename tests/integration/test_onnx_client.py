@@ -22,7 +22,7 @@ from heron_client.compute.local_round import LocalRound
 from heron_client.testing.backends import check_backend
 from heron_core.arrays import Array
 from heron_core.data.batches import BatchOrder
-from heron_core.errors import BadReply, ModelError
+from heron_core.errors import BadReply, ConfigError, ModelError
 from heron_core.graphs.graph_set import GraphSet
 from heron_core.models.digest import state_sha256
 from heron_core.models.split_model import SplitModel
@@ -35,6 +35,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 from heron_client.compute.backends.onnx_backend import OnnxBackend
+from heron_client.compute.backends.onnx_session import OnnxOptions
 from heron_server.graphs.export import export_graphs
 
 LOSSES, UPDATES = 1e-5, 1e-2
@@ -146,6 +147,17 @@ def test_graphs_of_another_run_and_no_graphs_are_refused(dropping: World) -> Non
         OnnxBackend(broken, dropping.spec)
 
 
+def test_a_provider_whose_libraries_are_missing_is_refused_and_not_replaced(
+    dropping: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda graph, given, providers: real(graph, given))
+    with pytest.raises(ConfigError, match=r'cannot start its CUDAExecutionProvider .*execution_provider = "cpu"'):
+        OnnxBackend(dropping.graphs, dropping.spec, OnnxOptions(provider="CUDAExecutionProvider"))
+
+
 def simulated(*backends: str, **method: Any) -> Simulation:
     """Two clients in one process, by what the settings of each say."""
     model = tiny.mlp()
@@ -160,6 +172,7 @@ def simulated(*backends: str, **method: Any) -> Simulation:
 def test_clients_with_torch_and_with_graphs_train_together_on_the_cut_gradient() -> None:
     mixed, by_torch = (simulated(backend, "torch", objective="cut_gradient", **MU) for backend in ("onnx", "torch"))
     assert mixed.summary["rounds_done"] == 2
+    assert [own["backend"] for own in mixed.summary["per_client"].values()] == ["onnx", "cpu"]
     assert mixed.summary["model_sha256"] != by_torch.summary["model_sha256"], "other sums, other last bits"
     assert mixed.summary["history"][-1]["loss"] == pytest.approx(by_torch.summary["history"][-1]["loss"], rel=1e-3)
 

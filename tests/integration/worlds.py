@@ -113,7 +113,7 @@ class _Base:
         observers = Observers([self.rounds])
         self.coordinator = Coordinator(
             spec, settings, trainer, self.directory, worker, observers=observers, clock=clock,
-            own_data=self.model.test_data,
+            own_data=self.model.test_data, graphs=checked.graphs,
         )
 
     def finish(self, errors: dict[str, HeronError]) -> dict[str, Any]:

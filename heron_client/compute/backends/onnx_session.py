@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from heron_core.arrays import Array
 from heron_core.errors import ConfigError, ModelError
 
+CPU = "CPUExecutionProvider"
+
 
 @dataclass(frozen=True)
 class OnnxOptions:
-    """What is the machine's own: none of it changes a bit of the results."""
+    """What is the machine's own: but for the provider none of it changes a bit of the results."""
+
+    provider: str = CPU
+    """What computes, as ONNX Runtime calls it. What it lacks, the CPU computes."""
 
     arena: bool = True
     """Keep freed memory for later passes. Without it each map comes from the C library, which gives less of it back."""
@@ -37,12 +42,17 @@ class OnnxSession:
         given.log_severity_level = 3  # errors: they are raised as well
         given.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(graph, given, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(graph, given, providers=list({options.provider: 0, CPU: 0}))
         except Exception as error:  # its kinds have no base of their own
             raise ModelError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot run the server's {name}: {_first_line(error)}; "
                 "install a newer one, or torch"
             ) from error
+        if options.provider not in self._session.get_providers():  # its libraries are missing: a warning of its own
+            raise ConfigError(
+                f"ONNX Runtime cannot start its {options.provider} here, whose libraries may be missing; install them, "
+                'or take execution_provider = "cpu"'
+            )
         self._name = name
         self._only = onnxruntime.RunOptions()
         self._only.only_execute_path_to_fetches = True

@@ -12,7 +12,7 @@ from heron_core.device import resolve_device
 from heron_core.errors import CheckpointError, DataError
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.software import BY_GRAPHS, UNSAID, Software, differences
+from heron_core.wire.software import UNSAID, Software, differences
 from heron_server.config import ServerSettings
 from heron_server.run.joining.comparing import doubts
 from heron_server.run.joining.offer import Offer
@@ -123,8 +123,9 @@ class Door:
         if self._software.get(name) == software or len(self._software) >= self._most_names:
             return
         self._software[name] = software
+        self._journal.records.backends[name] = software.backend
         found = [differences(self.software, software, name)]
-        if software.backend == BY_GRAPHS:
+        if software.runs_graphs:
             found.append(f"ONNX Runtime instead of torch at {name}")
         if not self._first and software.backend != UNSAID:
             self._first = name

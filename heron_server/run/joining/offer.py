@@ -7,7 +7,7 @@ from heron_core.errors import JoinRefused, StaleTerm
 from heron_core.graphs.graph_set import GraphSet
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.software import BY_GRAPHS
+from heron_core.wire.software import Software
 from heron_server.graphs.refusals import refuse_what_graphs_lack
 from heron_server.run.peer import Peer, check_name
 
@@ -22,7 +22,7 @@ class Offer:
 
     def check(self, request: pb.JoinRequest) -> None:
         """Raises ConfigError or JoinRefused for a client that needs graphs of a server that has none."""
-        if request.software.backend == BY_GRAPHS and not self._files:
+        if not self._files and Software.read(request.software).runs_graphs:
             refuse_what_graphs_lack(self._spec)
             raise JoinRefused(
                 "this client runs graphs, and the server offers none: set server.graphs = true there (pip install "

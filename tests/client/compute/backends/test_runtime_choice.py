@@ -7,10 +7,11 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from heron_client.compute.backends import choice
-from heron_client.compute.backends.choice import kind_of, load, runtime_of
+from heron_client.compute.backends.choice import kind_of, load, provider_of, runtime_of
 from heron_client.config import ClientSettings
 from heron_client.doctor.command import run_doctor
 from heron_core.errors import ConfigError
+from heron_core.wire.software import Software
 
 
 @pytest.fixture
@@ -47,8 +48,27 @@ def test_what_is_missing_is_named_with_the_extra(installed: set[str]) -> None:
 def test_a_device_that_graphs_do_not_run_on_is_refused() -> None:
     pytest.importorskip("onnxruntime")
     assert kind_of(settings("onnx")) == "onnx" and load(settings("onnx")).startswith("onnxruntime ")
-    with pytest.raises(ConfigError, match='device = "cuda:1": graphs run on the cpu here'):
+    with pytest.raises(ConfigError, match='device = "cuda:1": is for torch; take "auto" and an execution_provider'):
         load(settings("onnx", device="cuda:1"))
+
+
+def test_a_provider_is_taken_by_its_name_and_told_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    names = [f"{name}ExecutionProvider" for name in ("CoreML", "Azure", "CPU")]
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: names)
+    assert provider_of(settings("onnx")) == "CPUExecutionProvider"
+    assert provider_of(settings("onnx", execution_provider="coreml")) == "CoreMLExecutionProvider"
+    assert kind_of(settings("onnx", execution_provider="CoreML")) == "onnx coreml"
+    assert Software.here("onnx coreml").runs_graphs and not Software.here("cpu").runs_graphs
+    for missing in ("cuda", "azure"):  # Azure computes elsewhere
+        with pytest.raises(ConfigError, match=f'execution_provider = "{missing}": onnxruntime .* has coreml, cpu here'):
+            load(settings("onnx", execution_provider=missing))
+
+
+def test_a_provider_beside_torch_is_refused(installed: set[str]) -> None:
+    installed.add("torch")
+    with pytest.raises(ConfigError, match='execution_provider = "cuda" is for graphs, and torch runs the model here'):
+        load(settings(execution_provider="cuda"))
 
 
 def test_a_doctor_says_so_first(installed: set[str]) -> None:
