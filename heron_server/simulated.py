@@ -20,8 +20,8 @@ from heron_server.config import ServerSettings
 from heron_server.metrics.figures import Summary
 from heron_server.text.toml import to_toml
 
-OF_THE_SERVICE = {"address", "certs", "tokens", "insecure", "run_dir", "reflection"}
-"""Settings of [server] that a simulated run has no use for."""
+OF_THE_SERVICE = {"address", "certs", "tokens", "insecure", "run_dir", "reflection", "evaluate_start"}
+"""Settings of [server] that a simulated run has no use for; it starts with the same model, which is evaluated once."""
 GIVES_WAY = 10
 """Niceness of one that computes beside another run: about a tenth of a core that both want."""
 

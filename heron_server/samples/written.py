@@ -13,7 +13,7 @@ from heron_core.data.source import Source
 from heron_core.data.text.source import TextSource
 from heron_server.metrics.figures import WrittenSample
 
-MOST_TOKENS = 40
+MOST_TOKENS = 32
 
 
 def written_samples(model: nn.Module, test: Source | None, count: int) -> list[WrittenSample]:

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import tiny_text
 from integration.worlds import GrpcWorld, InProcessWorld, Member
+from tiny_language import write_decoder
 from torch import nn
 
 from heron_core.arrays import TensorSpec
 from heron_core.data.batches import BatchOrder
 from heron_core.data.sources.own import load_own
+from heron_core.data.text.tokenizer import Tokenizer
 from heron_core.errors import DataError
 from heron_core.models.split_model import SplitModel
 from heron_core.models.tasks.next_token import NextToken
@@ -139,3 +141,16 @@ def test_the_summary_has_the_figures_before_training_and_what_the_model_writes(p
     lines = [" ".join(line.split()) for line in final_table([summary]).splitlines()]
     assert "Written" in lines and f"written {sample['written']}".strip() in lines
     assert any(line.startswith("perplexity before training ") for line in lines)
+
+
+def test_a_pretrained_decoder_learns_text_by_the_tokeniser_in_its_own_folder(place: Path) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("peft")
+    write_decoder(place / "base", vocab_size=tiny_text.VOCABULARY, max_position_embeddings=LENGTH)
+    tables = {"name": "causal_lm", "base": "base", "cut": "1", "trainable": "lora", "language": {"length": 96}}
+    run = spec("restaurants", tokenizer="", shift="swapped", too_long="cut")
+    run = RunSpec.model_validate(run.model_dump() | {"model": tables, "rounds": 1})
+    settings = {"data_folder": place, "evaluate_start": True, "written_samples": 1}
+    summary = simulate(run, settings=settings, client_settings={"data": {"folder": str(place)}}).summary
+    assert summary["start"]["metrics"]["token_loss"] > 0 and len(summary["samples"]) == 1
+    assert summary["input_contract"]["inputs"][0]["tokenizer"] == Tokenizer(place / "base").sha256

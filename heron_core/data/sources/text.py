@@ -93,7 +93,10 @@ def no_specs(path: Path, options: Options) -> tuple[tuple[TensorSpec, ...], Labe
 
 def _wanted(asked: Asked) -> tuple[TextAsked, TensorSpec]:
     if asked.text is None:
-        raise DataError(f"data.source = {asked.source!r} gives tokens, and the model takes none; take a language model")
+        raise DataError(
+            f"data.source = {asked.source!r} is text, and no run's language model says what tokens it is made of; take "
+            "one (model.name = \"causal_lm\"), or check the data with a client file"
+        )
     return asked.text, asked.one_input()
 
 

@@ -107,7 +107,7 @@ def test_what_is_not_there_or_not_text_is_refused(
 
 
 def test_a_model_that_takes_no_tokens_has_no_text(place: Path) -> None:
-    with pytest.raises(DataError, match="gives tokens, and the model takes none; take a language model"):
+    with pytest.raises(DataError, match="is text, and no run's language model says what tokens it is made of"):
         load_own("jsonl", path=place, options={}, inputs=(tiny_text.tokens(),), labels=tiny_text.labels())
     with pytest.raises(DataError, match=r'data\.source = "e2e" is text, and the model takes no'):
         load_experiment(DataSpec(source="e2e"), 0, place)
