@@ -91,7 +91,8 @@ class ZoSpec(Settings):
     """forward is the paper's: (l(theta + mu u) - l(theta)) / mu."""
     scope: Literal["batch", "micro_batch", "sample"] = "batch"
     """What one direction is for: the whole batch (the paper's), each micro-batch, or each sample. At the same number
-    of forward passes; sample needs parameters that act on each sample by itself (normalisation, biases)."""
+    of forward passes; sample needs parameters that act on each sample by itself (normalisation, biases, and the
+    adapters of causal_lm)."""
     normalise: Flag = False
     """Divide the gradient by the standard deviation of its slopes (FZOO); needs two directions a step or more."""
     block_wise: Flag = False

@@ -227,12 +227,18 @@ def block_slopes(run, c, theta_F, params, group, path, slope_along, base, gradie
 
 @contextmanager
 def own_parameters(c, params, theta_BF):
-    """Each sample's own scale and shift, applied to what the layer gives with scale 1 and shift 0."""
+    """Each sample's own scale and shift, applied to what the layer gives with scale 1 and shift 0; an adapter's own
+    matrix."""
     where = {id(p): values for p, values in zip(params, theta_BF.split([p.numel() for p in params], 1), strict=True)}
     hooks = []
-    for layer in c.net["front"].modules():
+    for name, layer in c.net["front"].named_modules():
         scale, shift = (where.get(id(getattr(layer, n, None))) for n in ("weight", "bias"))
         if scale is None and shift is None:
+            continue
+
+        if "lora_" in name:
+            own = scale.reshape(-1, *layer.weight.shape).contiguous()
+            hooks.append(layer.register_forward_hook(lambda _layer, x, out, own=own: x[0] @ own.transpose(1, 2)))
             continue
 
         def apply(_layer, _inputs, out, scale=scale, shift=shift):

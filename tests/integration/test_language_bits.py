@@ -61,6 +61,7 @@ def shares(spec: RunSpec, folder: Path) -> list[Any]:
         ZO,
         {**ZO, "auxiliary_update": "zo"},
         {**ZO, "auxiliary_update": "server"},
+        {"zo": {"mu": 1e-2, "scope": "sample"}, "auxiliary_update": "server", "micro_batch": 3},
         {**ZO, "objective": "cut_gradient"},
         {"name": "cse_fsl"},
         {"name": "sflv2", "micro_batch": 0},

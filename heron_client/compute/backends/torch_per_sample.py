@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from heron_core.errors import ModelError
 from heron_core.models import lean
-from heron_core.models.adapt.per_sample import acts_per_sample, over_places
+from heron_core.models.adapt.per_sample import AdapterMatrix, acts_per_sample, over_places
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,25 @@ class PerSample:
         with ExitStack() as stack, lean.whole_batches():
             for layer, slots in self._layers.items():
                 values = {name: slot.of(theta_BP) for name, slot in slots.items()}
+                if isinstance(layer, AdapterMatrix):
+                    stack.enter_context(_own_matrix(layer, values["weight"].contiguous()))
+                    continue
                 stack.enter_context(_output_mapped(layer, values.get("weight"), values.get("bias")))
             yield
+
+
+@contextmanager
+def _own_matrix(layer: AdapterMatrix, weight_B: Tensor) -> Iterator[None]:
+    """`layer` gives x W^T with each sample's own W."""
+
+    def hook(_layer: nn.Module, given: tuple[Tensor, ...], _out: Tensor) -> Tensor:
+        return given[0] @ weight_B.transpose(1, 2)
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Legend: B samples, C channels or features. A normalisation's scale and shift [C] and the bias [C] of a convolution or
 a linear layer are applied to the layer's output, sample by sample: `out * scale_BC + shift_BC` costs no more than
-with one vector for all.
+with one vector for all. So does a low-rank adapter's small matrix: a batch of them, one for each sample.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ _FEATURES_LAST = (nn.LayerNorm, nn.Linear)
 _PROBE_ROWS = 3
 
 
+class AdapterMatrix(nn.Linear):
+    """A linear layer that is a low-rank adapter's A or B: few enough numbers that each sample may have its own."""
+
+
 def acts_per_sample(layer: nn.Module, parameter: str) -> bool:
-    """May `layer.<parameter>` differ from sample to sample, applied to the layer's output?
+    """May `layer.<parameter>` differ from sample to sample?
 
     Only with torch's own forward: a subclass may use its parameters in another way.
     """
@@ -36,6 +40,8 @@ def acts_per_sample(layer: nn.Module, parameter: str) -> bool:
         return False
     if isinstance(layer, SCALES_AND_SHIFTS):
         return parameter in ("weight", "bias")
+    if isinstance(layer, AdapterMatrix) and parameter == "weight":
+        return True
     return isinstance(layer, SHIFTS) and parameter == "bias"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from heron_core.errors import ModelError
+from heron_core.models.adapt.per_sample import AdapterMatrix
 from heron_core.models.language.loading import quiet_library
 from heron_core.models.language.parts import LanguagePart
 
@@ -32,6 +33,9 @@ def add_adapters(part: LanguagePart, rank: int, alpha: float, targets: Sequence[
         with quiet_library():
             config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, lora_dropout=0.0, bias="none")  # type: ignore[arg-type]
             inject_adapter_in_model(config, part.lm)
+    for name, layer in part.lm.named_modules():
+        if is_adapter(f"{name}.weight") and type(layer) is nn.Linear:
+            layer.__class__ = AdapterMatrix
     for name, parameter in part.lm.named_parameters():
         parameter.requires_grad_(is_adapter(name))
         if parameter.requires_grad:

@@ -10,8 +10,10 @@ import pytest
 import torch
 from tiny_language import BLOCKS, SPEC, VOCABULARY, write_decoder
 
+from heron_client.compute.backends.torch_per_sample import PerSample
 from heron_core.errors import DataError, HeronError, ModelError
 from heron_core.models import build_split_model
+from heron_core.models.adapt.per_sample import per_sample_obstacle
 from heron_core.models.language.base_folder import base_fingerprint
 from heron_core.models.language.causal_lm import causal_lm
 from heron_core.models.language.loading import configuration, load
@@ -157,3 +159,20 @@ def test_another_base_or_tokeniser_has_another_fingerprint_and_is_refused(tmp_pa
     assert base_fingerprint("llama", tmp_path) == found
     (tmp_path / "llama" / "tokenizer.json").write_text("{}")
     assert base_fingerprint("llama", tmp_path) != found
+
+
+def test_each_sequence_may_have_adapters_of_its_own(data: Path) -> None:
+    model = split(data)
+    front = model.build("front", 0).eval().requires_grad_(False)
+    names = [f"front.{name}" for name in front.state_dict()]
+    assert per_sample_obstacle(model, model.build("front", 0), 0) is None
+    count = sum(tensor.numel() for tensor in front.state_dict().values())
+    theta_BP = 0.1 * torch.randn(3, count, generator=torch.Generator().manual_seed(1))
+    with PerSample(front, names).parameters(theta_BP):
+        together = front(tokens(3))
+    for row, theta in enumerate(theta_BP):
+        at = 0
+        for tensor in front.state_dict(keep_vars=True).values():
+            tensor.data.copy_(theta[at : at + tensor.numel()].view_as(tensor))
+            at += tensor.numel()
+        torch.testing.assert_close(together[row : row + 1], front(tokens(3)[row : row + 1]), rtol=1e-4, atol=1e-4)
