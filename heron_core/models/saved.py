@@ -79,18 +79,23 @@ def save_model(
 
 
 def load_model(
-    path: Path | str, *, allow_model_code: bool = False, preprocess: bool = False, averaged: bool = True
-) -> AssembledModel:
+    path: Path | str, *, allow_model_code: bool = False, preprocess: bool = False, averaged: bool = True,
+    data_folder: Path | str | None = None,
+) -> AssembledModel:  # fmt: skip
     """The whole network, front then back, in eval mode, from the folder that `save_model` wrote.
 
     `allow_model_code`: import the user's factory that the folder names. `preprocess`: the model takes values as the
     data source stores them (uint8 images), by the input contract in model.json. `averaged`: with the averaged back,
-    where model.json says averaged_back; False: with the back as it was trained. CheckpointError: a file is missing,
-    torn or of another version, or says no contract; ModelError: the model it describes cannot be built here.
+    where model.json says averaged_back; False: with the back as it was trained. `data_folder`: where the model.base of
+    a pretrained model lies, of which the folder holds adapters alone; None: $HERON_DATA. CheckpointError: a file is
+    missing, torn or of another version, or says no contract; ModelError: the model it describes cannot be built here;
+    DataError: its model.base is not there.
     """
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     description = description_of(folder / DESCRIPTION)
-    split = described_split_model(folder, allow_model_code=allow_model_code)
+    split = described_split_model(
+        folder, allow_model_code=allow_model_code, data_folder=None if data_folder is None else Path(data_folder)
+    )
     state = weights_of(folder / WEIGHTS, str(description.get("state_sha256")))
     parts = split.build("front", 0), split.build("back", 0)
     model = PreprocessedModel(*parts, contract_in(description, folder)) if preprocess else AssembledModel(*parts)
@@ -98,7 +103,9 @@ def load_model(
     return model.eval()
 
 
-def described_split_model(folder: Path, *, allow_model_code: bool, adapters: bool = True) -> SplitModel:
+def described_split_model(
+    folder: Path, *, allow_model_code: bool, adapters: bool = True, data_folder: Path | None = None
+) -> SplitModel:
     """The split model that model.json describes, by the seed, with or without its adapters. Raises as `load_model`."""
     spec = _spec(description_of(folder / DESCRIPTION), folder)
     if spec.name not in BUILT_IN and not allow_model_code:
@@ -106,7 +113,8 @@ def described_split_model(folder: Path, *, allow_model_code: bool, adapters: boo
             f"{folder} needs the model code {spec.name!r}; if you trust it, say so: load_model(..., "
             "allow_model_code=True), or export --allow-model-code"
         )
-    return build_split_model(spec.model_copy(update={"weights": "", **({} if adapters else {"trainable": "all"})}))
+    bare = spec.model_copy(update={"weights": "", **({} if adapters else {"trainable": "all"})})
+    return build_split_model(bare, data_folder=data_folder)
 
 
 def write_tensors(state: dict[str, Tensor], path: Path) -> None:

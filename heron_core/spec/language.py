@@ -20,6 +20,9 @@ class LanguageSpec(Settings):
     """Rank of the head's map h + B A h before the final norm. 0: none."""
     alpha: PositiveFloat = 16.0
     """Adapters are scaled by alpha / model.lora_rank."""
+    client_adapter: Literal["lora", "lora_xs"] = "lora"
+    """Of the client's parts: lora trains A and B, lora_xs the r x r matrix R of B R A alone, with A and B from the
+    largest singular values of the layer's weight: few numbers, as zeroth order wants them. The back has lora."""
     targets: tuple[LayerName, ...] = ()
     """Last names of the layers in each block that get adapters, such as q_proj, v_proj. Empty: peft's choice for the
     kind of model, or else all linear layers."""

@@ -238,7 +238,9 @@ def own_parameters(c, params, theta_BF):
 
         if "lora_" in name:
             own = scale.reshape(-1, *layer.weight.shape).contiguous()
-            hooks.append(layer.register_forward_hook(lambda _layer, x, out, own=own: x[0] @ own.transpose(1, 2)))
+            hooks.append(
+                layer.register_forward_hook(lambda at, x, out, own=own: at.inner(x[0]) @ own.transpose(1, 2))
+            )
             continue
 
         def apply(_layer, _inputs, out, scale=scale, shift=shift):

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from integration.references import reference_run
-from tiny_language import SPEC, write_decoder
+from tiny_language import SPEC, VOCABULARY, write_decoder
 
+from heron_core import load_model
 from heron_core.data import load_own, split_holdout
 from heron_core.models import build_split_model
 from heron_core.spec.run_spec import RunSpec
@@ -29,18 +31,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data
 
 
-def spec_of(method: dict[str, Any], **model: Any) -> RunSpec:
+def spec_of(method: dict[str, Any], rounds: int = 1, **model: Any) -> RunSpec:
     return RunSpec.model_validate({
-        "rounds": 1, "model": {**SPEC, **model}, "data": {"source": "client", "holdout": 0.0},
+        "rounds": rounds, "model": {**SPEC, **model}, "data": {"source": "client", "holdout": 0.0},
         "method": {**METHOD, **method}, "federation": {"clients": 2, "min_clients": 2},
     })  # fmt: skip
 
 
-def simulated(spec: RunSpec, folder: Path, run_dir: Path | None = None) -> dict[str, Any]:
+def simulated(spec: RunSpec, folder: Path, **more: Any) -> dict[str, Any]:
     own = [{"source": "tiny_language:samples", "options": {"part": rank}, "folder": folder} for rank in range(2)]
     settings = ServerSettings(data_folder=folder, test_data="tiny_language:test_samples")
     clients: list[dict[str, object]] = [{"name": f"c{rank}", "data": each} for rank, each in enumerate(own)]
-    found: dict[str, Any] = simulate(spec, settings=settings, client_settings=clients, run_dir=run_dir).summary
+    found: dict[str, Any] = simulate(spec, settings=settings, client_settings=clients, **more).summary
     return found
 
 
@@ -72,3 +74,23 @@ def shares(spec: RunSpec, folder: Path) -> list[Any]:
 def test_a_decoder_gives_the_reference_bits_in_every_method(method: dict[str, Any], folder: Path) -> None:
     spec = spec_of(method)
     assert simulated(spec, folder)["model_sha256"] == reference_run(spec, folder, shares(spec, folder))
+
+
+def test_cores_with_one_direction_for_each_sequence_give_the_reference_bits_and_few_bytes(folder: Path) -> None:
+    method = {"zo": {"mu": 1e-2, "scope": "sample"}, "auxiliary_update": "server", "micro_batch": 3}
+    spec = spec_of(method, language={**SPEC["language"], "client_adapter": "lora_xs"})
+    summary = simulated(spec, folder)
+    assert summary["model_sha256"] == reference_run(spec, folder, shares(spec, folder))
+
+
+def test_a_resumed_run_ends_with_the_undisturbed_bits_and_the_folder_holds_adapters(
+    folder: Path, tmp_path: Path
+) -> None:
+    simulated(spec_of(ZO), folder, run_dir=tmp_path)
+    summary = simulated(spec_of(ZO, rounds=2), folder, run_dir=tmp_path, resume=True)
+    assert summary["model_sha256"] == simulated(spec_of(ZO, rounds=2), folder)["model_sha256"]
+    model = load_model(tmp_path / "model", data_folder=folder)
+    kept = [name for name, p in model.named_parameters() if name in model.state_dict()]
+    assert kept and all("lora_" in name for name in kept)
+    logits = model(torch.arange(3, 9)[None])
+    assert logits.shape == (1, 6, VOCABULARY)

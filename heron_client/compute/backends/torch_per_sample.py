@@ -71,7 +71,7 @@ def _own_matrix(layer: AdapterMatrix, weight_B: Tensor) -> Iterator[None]:
     """`layer` gives x W^T with each sample's own W."""
 
     def hook(_layer: nn.Module, given: tuple[Tensor, ...], _out: Tensor) -> Tensor:
-        return given[0] @ weight_B.transpose(1, 2)
+        return layer.inner(given[0]) @ weight_B.transpose(1, 2)
 
     handle = layer.register_forward_hook(hook)
     try:

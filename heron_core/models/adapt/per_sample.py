@@ -30,18 +30,22 @@ _PROBE_ROWS = 3
 class AdapterMatrix(nn.Linear):
     """A linear layer that is a low-rank adapter's A or B: few enough numbers that each sample may have its own."""
 
+    def inner(self, x: Tensor) -> Tensor:
+        """What its weight is applied to."""
+        return x
+
 
 def acts_per_sample(layer: nn.Module, parameter: str) -> bool:
     """May `layer.<parameter>` differ from sample to sample?
 
-    Only with torch's own forward: a subclass may use its parameters in another way.
+    But for an adapter's matrix only with torch's own forward: a subclass may use its parameters in another way.
     """
+    if isinstance(layer, AdapterMatrix) and parameter == "weight":
+        return True
     if not type(layer).forward.__module__.startswith("torch.nn.modules."):
         return False
     if isinstance(layer, SCALES_AND_SHIFTS):
         return parameter in ("weight", "bias")
-    if isinstance(layer, AdapterMatrix) and parameter == "weight":
-        return True
     return isinstance(layer, SHIFTS) and parameter == "bias"
 
 

@@ -1,23 +1,30 @@
 """Low-rank adapters beside the linear layers of a decoder's blocks, by peft: W x + (alpha / r) B A x (Hu et al. 2021).
 
 Every layer keeps its own weight, frozen; A and B are its `lora_A` and `lora_B`, float32 whatever the backbone's dtype.
+With LoRA-XS (Balazy et al. 2024) a matrix R [r, r] between them trains alone; it is then `lora_A`'s weight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from heron_core.errors import ModelError
 from heron_core.models.adapt.per_sample import AdapterMatrix
+from heron_core.models.language.library import Decoder
 from heron_core.models.language.loading import quiet_library
 from heron_core.models.language.parts import LanguagePart
 
 
-def is_adapter(name: str) -> bool:
-    """Does this parameter of a part train? Such as `front.lm.model.layers.0.self_attn.q_proj.lora_A.default.weight`."""
-    return ".lora_A." in name or ".lora_B." in name or name.startswith("auxiliary.map.")
+def is_adapter(name: str, *, cores: bool = False) -> bool:
+    """Does this parameter of a part train? Such as `front.lm.model.layers.0.self_attn.q_proj.lora_A.default.weight`.
+    `cores`: with LoRA-XS."""
+    if ".lora_A." in name:
+        return name.endswith(".weight")
+    return (".lora_B." in name and not cores) or name.startswith("auxiliary.map.")
 
 
 def add_adapters(part: LanguagePart, rank: int, alpha: float, targets: Sequence[str]) -> None:
@@ -40,6 +47,46 @@ def add_adapters(part: LanguagePart, rank: int, alpha: float, targets: Sequence[
         parameter.requires_grad_(is_adapter(name))
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def keep_cores(part: LanguagePart) -> None:
+    """Makes LoRA-XS of the part's adapters: of each A and B the frozen singular vectors of the layer's weight, and
+    between them R, zero at first."""
+    from peft.tuners.lora import LoraLayer
+
+    for layer in [layer for layer in part.lm.modules() if isinstance(layer, LoraLayer)]:
+        (name,), rank = layer.lora_A, next(iter(layer.r.values()))
+        base: Decoder = layer.get_base_layer()
+        weight = base.weight.detach().float()
+        down, up = _largest(weight.T if getattr(layer, "fan_in_fan_out", False) else weight, rank)
+        layer.lora_A[name] = CoreMatrix(down)
+        layer.lora_B[name].weight = nn.Parameter(up, requires_grad=False)
+
+
+class CoreMatrix(AdapterMatrix):
+    """R A x: R [r, r] trains, A [r, in] does not."""
+
+    def __init__(self, down: Tensor) -> None:
+        super().__init__(len(down), len(down), bias=False)
+        self.down = nn.Parameter(down, requires_grad=False)
+        nn.init.zeros_(self.weight)
+
+    def inner(self, x: Tensor) -> Tensor:
+        """A x."""
+        return F.linear(x, self.down)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] to [..., r]."""
+        return F.linear(self.inner(x), self.weight)
+
+
+def _largest(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """A = V^T [r, in] and B = U S [out, r] of the weight's largest singular values. Signs are the same everywhere:
+    the largest component of each row of A is positive."""
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    right, left = right[:rank], left[:, :rank]
+    signs = right.gather(1, right.abs().argmax(dim=1, keepdim=True)).sign()
+    return (right * signs).contiguous(), (left * values[:rank] * signs.T).contiguous()
 
 
 def _targets(part: LanguagePart, targets: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ import torch
 
 from heron_core.arrays import TensorSpec
 from heron_core.errors import ModelError
-from heron_core.models.language.adapters import add_adapters, is_adapter
+from heron_core.models.language.adapters import add_adapters, is_adapter, keep_cores
 from heron_core.models.language.base_folder import base_folder, check_base
 from heron_core.models.language.check import check_cut
 from heron_core.models.language.library import Config, Decoder
@@ -46,7 +47,7 @@ def causal_lm(spec: ModelSpec, data_folder: Path | None, *, checks: bool) -> Spl
         inputs=(TensorSpec("tokens", (language.length,), "int64", variable=True, count=text.vocab_size),),
         activations=(TensorSpec("hidden", (language.length, text.hidden_size), variable=True),),
         task=NextToken(text.vocab_size, language.length),
-        trainable=is_adapter,
+        trainable=partial(is_adapter, cores=language.client_adapter == "lora_xs"),
         learned=lambda name: False,
     )
 
@@ -71,23 +72,29 @@ class _Parts:
 
     def front(self) -> Front:
         """The first blocks."""
-        return self._adapted(self.bare_front())
+        return self._adapted(self.bare_front(), self._at_client)
 
     def head(self) -> Tail:
         """Copies of the next blocks, the low-rank map, the final norm and the unembedding."""
         language = self._spec.language
         blocks = self._cut + language.auxiliary_blocks
         lm = load(self._folder, shortened(self._config, blocks))
-        return self._adapted(Tail(lm, self._cut, language.auxiliary_rank))
+        return self._adapted(Tail(lm, self._cut, language.auxiliary_rank), self._at_client)
 
     def back(self) -> Tail:
         """All other blocks."""
         dtype = getattr(torch, self._spec.language.server_dtype)
-        return self._adapted(Tail(load(self._folder, self._config, dtype), self._cut))
+        return self._adapted(Tail(load(self._folder, self._config, dtype), self._cut), "lora")
 
-    def _adapted(self, part: P) -> P:
+    @property
+    def _at_client(self) -> str:
+        return self._spec.language.client_adapter
+
+    def _adapted(self, part: P, adapter: str) -> P:
         language = self._spec.language
         add_adapters(part, self._spec.lora_rank, language.alpha, language.targets)
+        if adapter == "lora_xs":
+            keep_cores(part)
         return part.seal()
 
 

@@ -73,6 +73,26 @@ def test_only_adapters_train_travel_and_are_state_and_copies_share_the_rest(data
             copy.load_state_dict({})
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_core_between_the_largest_singular_vectors_trains_alone(kind: str, data: Path) -> None:
+    model = split(data, kind, language={"length": 12, "client_adapter": "lora_xs"})
+    front, plain = model.build("front", 0).eval(), split(data, kind).build("front", 0).eval()
+    moving = {name: p for name, p in front.named_parameters() if p.requires_grad}
+    assert moving.keys() == front.state_dict().keys() and all(p.shape == (2, 2) for p in moving.values())
+    assert torch.equal(front(tokens()), plain(tokens()))
+    with torch.no_grad():
+        for core in moving.values():
+            core.copy_(torch.eye(2))
+    name = next(iter(moving)).removesuffix(".lora_A.default.weight")
+    layer, x = front.get_submodule(name), torch.eye(16)
+    added = (layer(x) - layer.base_layer(x)) / layer.scaling["default"]  # the weight, of rank 2
+    weight = layer.base_layer.weight if kind == "gpt2" else layer.base_layer.weight.T
+    assert torch.linalg.matrix_rank(added, tol=1e-4) == 2
+    torch.testing.assert_close(torch.linalg.matrix_norm(added, 2), torch.linalg.matrix_norm(weight, 2))
+    back = {n for n, p in model.build("back", 0).named_parameters() if p.requires_grad}
+    assert any("lora_B" in n for n in back)
+
+
 def test_the_heads_map_begins_as_nothing_and_copied_blocks_are_the_servers(data: Path) -> None:
     model = split(data, language={"length": 12, "auxiliary_blocks": BLOCKS - 2, "auxiliary_rank": 3})
     front, head, back = (model.build(part, 0).eval() for part in ("front", "auxiliary", "back"))
