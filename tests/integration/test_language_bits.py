@@ -81,6 +81,9 @@ def test_cores_with_one_direction_for_each_sequence_give_the_reference_bits_and_
     spec = spec_of(method, language={**SPEC["language"], "client_adapter": "lora_xs"})
     summary = simulated(spec, folder)
     assert summary["model_sha256"] == reference_run(spec, folder, shares(spec, folder))
+    front = build_split_model(spec.model, data_folder=folder).build("front", 0)
+    numbers = sum(p.numel() for p in front.parameters() if p.requires_grad)
+    assert summary["ledger"]["client_state_up"] == 2 * 4 * numbers
 
 
 def test_a_resumed_run_ends_with_the_undisturbed_bits_and_the_folder_holds_adapters(
