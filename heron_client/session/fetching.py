@@ -20,18 +20,17 @@ def fetch_state(
 ) -> dict[str, Array]:
     """The arrays, checked. `after_each`: after each client's round that is replayed on the way; may raise.
     ServerTensorError: they cannot be used."""
-    request = pb.FetchModelRequest(session_id=session_id, version=version, holds=replica.digest)
-    state = _taken(transport, replica, request, after_each)
-    if state is None:
-        log.warning("the slopes of client state %d do not lead there from what this client has: fetching its weights",
-                    version)  # fmt: skip
-        replica.forget()
-        request.holds = b""
+    request = pb.FetchModelRequest(session_id=session_id, version=version)
+    for may_have_any in (True, True, False):
+        if not may_have_any:
+            replica.forget()
+        request.holds = replica.digest
         state = _taken(transport, replica, request, after_each)
-    if state is None:
-        with from_server():
-            raise TensorError(f"{STATE}: the weights of version {version} were asked for, and slopes came")
-    return state
+        if state is not None:
+            return state
+        log.warning("the slopes of client state %d do not lead there from what this client has: asking again", version)
+    with from_server():
+        raise TensorError(f"{STATE}: the weights of version {version} were asked for, and slopes came")
 
 
 def _taken(

@@ -26,7 +26,7 @@ class CodecSpec(Settings):
     changes."""
     client_state: Literal["weights", "seeds"] = "weights"
     """How the client state travels. weights: its tensors. seeds: after a first fetch the slopes of each client's steps,
-    from which both sides replay what they did to the weights; a client that comes back fetches the weights. For
+    from which both sides replay what they did to the weights; a client that begins anew fetches the weights. For
     heron with Rademacher directions; no result changes."""
     reuse: Flag = False
     """With a front that never changes: a sample's activations and label travel once, the server keeps them in its run

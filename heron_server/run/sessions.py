@@ -63,8 +63,11 @@ class Handing:
         """For RoundBegins: at most a chunk, and MOST_CARRIED_BYTES for a round's participants together."""
         if member.name in self._journal.up_to_date:
             return None
-        session_id, digest = self._holds.get(member.name, ("", b""))
-        holds = digest if session_id == member.session_id else b""
+        session_id, holds = self._holds.get(member.name, ("", b""))
+        if session_id != member.session_id:
+            if version and self._states.replay is not None:
+                return None  # it says what it has, as it fetches
+            holds = b""
         most_bytes = min(CHUNK_BYTES, MOST_CARRIED_BYTES // len(self._rounds.lineup.participants))
         state = self._state(member.name, version, holds)
         found = whole_state(state, most_bytes)

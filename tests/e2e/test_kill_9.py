@@ -58,7 +58,10 @@ def test_every_method_goes_on_with_the_undisturbed_bits_after_kill_9(
         run["method"]["zo"]["distribution"] = "rademacher"
         run["codec"] = {"client_state": "seeds"}
     killed_in_round_2(bench, run, daemons.door, 1 if setting == "fedavg" else SOME_UPLOADS_BYTES)
-    ends_with_the_undisturbed_bits(resumed(bench, run, daemons.door), run)
+    ledger = ends_with_the_undisturbed_bits(resumed(bench, run, daemons.door), run)["ledger"]
+    if "codec" in run:
+        undisturbed = simulate(spec_of(run)).summary["ledger"]
+        assert ledger["client_state_down"] <= undisturbed["client_state_down"], "all have what the checkpoint has"
 
 
 def test_options_with_a_head_of_the_clients_own_go_on_with_the_undisturbed_bits_after_kill_9(

@@ -25,8 +25,8 @@ PAPER_CHARGE = (
 )
 VARYING = "Sequences vary in length: activations and labels are counted at the full length, the most that can come."
 WHOLE = (
-    "Slopes go in the place of what they lead to, also those of rounds that a client sat out; who comes new or comes "
-    "back fetches {}."
+    "Slopes go in the place of what they lead to, also those of rounds that a client sat out; who comes new fetches "
+    "{}."
 )
 
 REUSED = "Each sample's activations and label travel once, then its number: a round is counted as if all were new."

@@ -24,15 +24,15 @@ SLOPES = Seeds(b"a" * 16, b"b" * 16, (Averaged({0: 1.0}, {0: np.ones(REPLAY.slop
 
 
 class Server:
-    """Gives slopes that nobody can use, and weights to who asks for them, or never does."""
+    """Gives slopes that nobody can use, and then `second`, or never anything else."""
 
-    def __init__(self, *, stubborn: bool = False) -> None:
-        self._stubborn = stubborn
+    def __init__(self, second: dict[str, Array] = STATE, *, stubborn: bool = False) -> None:
+        self._second, self._stubborn = second, stubborn
         self.asked: list[bytes] = []
 
     def fetch_model(self, request: pb.FetchModelRequest, accept: Any) -> dict[str, Array]:
         self.asked.append(request.holds)
-        given = SLOPES if self._stubborn or len(self.asked) == 1 else STATE
+        given = SLOPES if self._stubborn or len(self.asked) == 1 else self._second
         accept(manifest_of(given))
         return dict(given)
 
@@ -48,8 +48,17 @@ def test_slopes_of_another_state_are_followed_by_the_weights(caplog: pytest.LogC
     before = mine.digest
     found = fetch_state(server, mine, "session", 1, list)  # type: ignore[arg-type]
     assert all(np.array_equal(found[name], STATE[name]) for name in STATE)
-    assert server.asked == [before, b""] and mine.digest == before
+    assert server.asked == [before, before] and mine.digest == before
     assert "the slopes of client state 1 do not lead there" in caplog.text
+
+
+def test_slopes_that_were_brought_for_another_state_are_followed_by_those_that_lead_there() -> None:
+    """A replay that was broken off, for its round was over, leaves a client with less than its server believes."""
+    mine = replica()
+    server = Server(Seeds(mine.digest, mine.digest).tensors(REPLAY))
+    found = fetch_state(server, mine, "session", 1, list)  # type: ignore[arg-type]
+    assert all(np.array_equal(found[name], STATE[name]) for name in STATE)
+    assert server.asked == [mine.digest, mine.digest]
 
 
 def test_a_server_that_has_nothing_but_slopes_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from server.driven import PEER, Client, Start, play_round
 
@@ -30,6 +31,23 @@ def test_who_comes_back_within_a_round_has_its_work_and_is_brought_nothing(start
     clients[0].open()
     server.coordinator.watch_lost(clients[0].session)
     assert not brings(server.client("a")) and brings(clients[1])
+
+
+def test_of_slopes_who_comes_back_says_what_it_has_and_others_are_brought_them(start: Start) -> None:
+    method = {"auxiliary_update": "zo", "zo": {"distribution": "rademacher"}, "local_steps": 1, "upload_period": 1}
+    server = start(rounds=2, method=method, codec={"client_state": "seeds"})
+    clients = server.clients("ab")
+    assert all(map(brings, clients)), "nobody has anything yet"
+    for client in clients:
+        client.open(steps=1)
+        client.push(0)
+    clients[0].submit({"seeds.slopes": np.ones((1, 1))})
+    server.coordinator.watch_lost(clients[0].session)
+    again = server.client("a")
+    clients[1].submit({"seeds.slopes": np.ones((1, 1))})
+    assert again.begins.round == clients[1].begins.round == 2
+    assert not brings(again) and brings(clients[1])
+    assert clients[1].begins.state.manifest.tensors[0].name == "seeds.base"
 
 
 def test_a_round_that_begins_again_brings_it_again(start: Start) -> None:
