@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,11 +34,11 @@ import numpy as np
 from common import MIB, table, verdict
 from local_rounds import LocalRounds
 
-BATCH, LENGTH, RANK, STEPS = 8, 64, 8, 2
+RANK, STEPS, WHOLE = 8, 2, 1 << 20
 USUAL, LEANEST = "first order, full logits, whole batch", ".. checkpointed"
 FIRST_ORDER = {
-    USUAL: {"sliced": False, "rows": BATCH},
-    "first order, sliced, whole batch": {"sliced": True, "rows": BATCH},
+    USUAL: {"sliced": False, "rows": WHOLE},
+    "first order, sliced, whole batch": {"sliced": True, "rows": WHOLE},
     ".. micro-batch 1": {"sliced": True, "rows": 1},
     LEANEST: {"sliced": True, "rows": 1, "checkpointed": True},
 }
@@ -51,39 +52,57 @@ HERON: dict[str, dict[str, Any]] = {
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-def spec_of(method: dict[str, Any], base: str, cut: int) -> Any:
-    """The run in which this client takes part."""
-    from heron_core.spec.run_spec import RunSpec
+@dataclass(frozen=True)
+class Sizes:
+    """What is cut where, and what a step takes."""
 
-    language = {"length": LENGTH, "auxiliary_blocks": 1, "auxiliary_rank": 0}
-    model = {"name": "causal_lm", "base": base, "cut": str(cut), "trainable": "lora", "lora_rank": RANK}
-    return RunSpec.model_validate({
-        "model": {**model, "language": language},
-        "method": {"batch_size": BATCH, "micro_batch": 1, "local_steps": STEPS, **method},
-        "data": {"source": "client"},
-    })  # fmt: skip
+    base: str = "smollm2"
+    cut: int = 6
+    auxiliary: int = 1
+    """Copied blocks in the head."""
+    batch: int = 8
+    length: int = 64
+
+    def spec(self, method: dict[str, Any]) -> Any:
+        """The run in which this client takes part."""
+        from heron_core.spec.run_spec import RunSpec
+
+        language = {"length": self.length, "auxiliary_blocks": self.auxiliary, "auxiliary_rank": 0}
+        model = {"name": "causal_lm", "base": self.base, "cut": str(self.cut), "trainable": "lora", "lora_rank": RANK}
+        return RunSpec.model_validate({
+            "model": {**model, "language": language},
+            "method": {"batch_size": self.batch, "micro_batch": 1, "local_steps": STEPS, **method},
+            "data": {"source": "client"},
+        })  # fmt: skip
+
+    def tokens(self, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and labels of two batches, int64 [2 B, T]: every position counts."""
+        both = np.random.default_rng(0).integers(0, vocabulary, (2 * self.batch, self.length + 1))
+        return both[:, :-1].copy(), both[:, 1:].copy()
 
 
 # -- the parent --------------------------------------------------------------------------------------------------------
 
 
-def measure(cell: str, base: str, cut: int) -> dict[str, float]:
-    """Of a fresh process."""
-    command = [sys.executable, __file__, "--cell", cell, "--base", base, "--cut", str(cut)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **MALLOC})
+def measure(cell: str, sizes: Sizes, data: Path | None = None) -> dict[str, float]:
+    """Of a fresh process. `data`: where the base folder lies; None: $HERON_DATA."""
+    command = [sys.executable, __file__, "--cell", cell, *map(str, astuple(sizes))]
+    there = {"HERON_DATA": str(data)} if data else {}
+    env = {**os.environ, **MALLOC, **there}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def show(base: str, cut: int, runs: int) -> dict[str, dict[str, float]]:
+def show(sizes: Sizes, runs: int, data: Path | None = None) -> dict[str, dict[str, float]]:
     """Prints the table; gives its lines."""
     cells = [*FIRST_ORDER, *HERON]
     found: dict[str, list[dict[str, float]]] = {cell: [] for cell in cells}
     for number in range(runs):
         for cell in reversed(cells) if number % 2 else cells:
-            found[cell].append(measure(cell, base, cut))
+            found[cell].append(measure(cell, sizes, data))
     lines = {c: {key: median(each[key] for each in found[c]) for key in found[c][0]} for c in cells}
     usual, leanest = lines[USUAL]["above"], lines[LEANEST]["above"]
-    print(f"{base}, cut {cut}, {BATCH} x {LENGTH} tokens, rank {RANK}; medians of {runs} processes, MiB")
+    print(f"{sizes.base}, cut {sizes.cut}, {sizes.batch} x {sizes.length} tokens, rank {RANK}; medians of {runs}, MiB")
     table(
         ["", "loaded", "above", "/ usual", "/ leanest", "a step, CPU s"],
         [[c, n["loaded"] / MIB, n["above"] / MIB, n["above"] / usual, n["above"] / leanest, n["step_s"]]
@@ -98,14 +117,14 @@ def show(base: str, cut: int, runs: int) -> dict[str, dict[str, float]]:
 # -- in the fresh process ----------------------------------------------------------------------------------------------
 
 
-def cell_main(cell: str, base: str, cut: int) -> None:
+def cell_main(cell: str, sizes: Sizes) -> None:
     """Prints one line with its figures."""
     import torch
 
     from heron_client.compute.meter import peak_bytes, reset_peak, resident_bytes
 
     torch.set_num_threads(1)
-    steps, parts = _heron(cell, base, cut) if cell in HERON else _first_order(cell, base, cut)
+    steps, parts = _heron(cell, sizes) if cell in HERON else _first_order(cell, sizes)
     for parameter in (p for part in parts for p in part.parameters()):
         parameter.detach().sum()  # its pages of the file are resident from now on
     loaded = resident_bytes()
@@ -116,13 +135,7 @@ def cell_main(cell: str, base: str, cut: int) -> None:
     print(json.dumps({"loaded": loaded, "above": peak_bytes() - loaded, "step_s": step_s}))
 
 
-def _tokens(vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and labels int64 [2 B, T]: every position counts."""
-    both = np.random.default_rng(0).integers(0, vocabulary, (2 * BATCH, LENGTH + 1))
-    return both[:, :-1].copy(), both[:, 1:].copy()
-
-
-def _heron(cell: str, base: str, cut: int) -> tuple[Callable[[], Any], list[Any]]:
+def _heron(cell: str, sizes: Sizes) -> tuple[Callable[[], Any], list[Any]]:
     import torch
 
     from heron_client.compute.backends.torch_backend import TorchBackend
@@ -130,15 +143,15 @@ def _heron(cell: str, base: str, cut: int) -> tuple[Callable[[], Any], list[Any]
     from heron_core.models import build_split_model
     from heron_core.spec.role import role_of
 
-    spec = spec_of({"name": "heron", **HERON[cell]}, base, cut)
+    spec = sizes.spec({"name": "heron", **HERON[cell]})
     model = build_split_model(spec.model, fetches=True)
     client = LocalRounds(spec, TorchBackend(model, role_of(spec), torch.device("cpu")))
-    client.source = ArraySource(*_tokens(model.task.labels.count))
+    client.source = ArraySource(*sizes.tokens(model.task.labels.count))
     client.round(1)
     return client.round, [client.backend.modules.front, client.backend.modules.head]
 
 
-def _first_order(cell: str, base: str, cut: int) -> tuple[Callable[[], Any], list[Any]]:
+def _first_order(cell: str, sizes: Sizes) -> tuple[Callable[[], Any], list[Any]]:
     """What a good engineer would write around the same modules: autograd and torch.optim.Adam, no uploads."""
     import torch
     from torch.nn import functional as F  # noqa: N812
@@ -146,13 +159,13 @@ def _first_order(cell: str, base: str, cut: int) -> tuple[Callable[[], Any], lis
     from heron_core.models import build_split_model
 
     how = FIRST_ORDER[cell]
-    model = build_split_model(spec_of({"name": "cse_fsl"}, base, cut).model, fetches=True)
+    model = build_split_model(sizes.spec({"name": "cse_fsl"}).model, fetches=True)
     front, head = model.build("front", 0), model.build("auxiliary", 0)
     if how.get("checkpointed"):
-        for block in (*front.blocks, head.blocks[-1]):
-            _checkpoint(block)
+        for block in (*front.blocks, *head.blocks[sizes.cut :]):
+            checkpointed(block)
     optimizer = torch.optim.Adam([p for m in (front, head) for p in m.parameters() if p.requires_grad], lr=1e-4)
-    tokens, labels = map(torch.from_numpy, _tokens(model.task.labels.count))
+    tokens, labels = map(torch.from_numpy, sizes.tokens(model.task.labels.count))
 
     def loss_of(x: Any, y: Any) -> Any:
         outputs = head(front(x))
@@ -169,10 +182,11 @@ def _first_order(cell: str, base: str, cut: int) -> tuple[Callable[[], Any], lis
         optimizer.step()
 
     step(0, 1)
-    return lambda: [step(number * BATCH, BATCH) for number in range(STEPS)], [front, head]
+    return lambda: [step(number * sizes.batch, sizes.batch) for number in range(STEPS)], [front, head]
 
 
-def _checkpoint(block: Any) -> None:
+def checkpointed(block: Any) -> None:
+    """From now on the block keeps its input alone, and computes the rest again when its gradient is wanted."""
     from torch.utils.checkpoint import checkpoint
 
     whole = block.forward
@@ -185,12 +199,13 @@ def main() -> None:
     parser.add_argument("--cut", type=int, default=6)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    parser.add_argument("--cell", nargs=6, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.cell:
-        cell_main(args.cell, args.base, args.cut)
+        name, base, *numbers = args.cell
+        cell_main(name, Sizes(base, *map(int, numbers)))
         return
-    found = show(args.base, args.cut, args.runs)
+    found = show(Sizes(args.base, args.cut), args.runs)
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
 
