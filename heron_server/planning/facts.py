@@ -63,6 +63,8 @@ class PartFacts:
     """Outputs of all layers together."""
     widest_bytes: int
     """Input and output of one layer together, where that is most."""
+    saved_bytes: int
+    """Of its state, as a checkpoint and the model at the end hold it: a pretrained backbone is none of it."""
     stages: tuple[str, ...] = ()
     """Names of its stages, in order; none where it is not made of stages."""
 
@@ -80,6 +82,11 @@ class PartFacts:
     def size_bytes(self) -> int:
         """Of all parameters and buffers."""
         return self.parameter_bytes + sum(b.size_bytes for b in self.buffers)
+
+    @property
+    def trainable_bytes(self) -> int:
+        """Of the trainable parameters: as much as their gradient, and each of an optimiser's moments."""
+        return sum(p.size_bytes for p in self.trainable)
 
     @property
     def trainable(self) -> tuple[TensorFacts, ...]:

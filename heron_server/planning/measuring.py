@@ -73,6 +73,7 @@ def _measured(model: SplitModel, part: Part, module: nn.Module) -> PartFacts:
         layers=_layers(part, passed, trainable),
         map_bytes=passed.map_bytes,
         widest_bytes=passed.widest_bytes,
+        saved_bytes=sum(map(_bytes, module.state_dict().values())),
         stages=module.stages if isinstance(module, Trunk) else (),
     )
 

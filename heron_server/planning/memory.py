@@ -119,24 +119,26 @@ def pool_problems(method: MethodSpec, settings: ServerSettings, facts: ModelFact
 
 def _backs(method: MethodSpec, optimizer: OptimizerSpec, federation: FederationSpec, facts: ModelFacts) -> Item:
     clients, drawn, kind = federation.clients, federation.participants, method_of(method).backs
-    size, weights, slots = facts.parts["back"].size_bytes, facts.parts["back"].parameter_bytes, _moments(optimizer)
+    back, slots = facts.parts["back"], _moments(optimizer)
+    size, state, weights = back.size_bytes, back.saved_bytes, back.trainable_bytes
     moments = f"{slots} x {bytes_text(weights)} of {optimizer.name}'s moments"
     if kind == "none":
-        return Item("the back", size, "filled from the client states, never trained", saved_bytes=size)
+        return Item("the back", size, "filled from the client states, never trained", saved_bytes=state)
     if kind == "shared":
         whole = size + slots * weights
-        return Item("the back", whole, f"{bytes_text(size)}, {moments}", "the model", whole)
+        return Item("the back", whole, f"{bytes_text(size)}, {moments}", "the model", state + slots * weights)
     return Item(
-        "a back for each client", (drawn + 1) * size + clients * slots * weights,
-        f"{drawn} copies and their average of {bytes_text(size)}, and for each of {clients} clients {moments}",
+        "a back for each client", size + drawn * state + clients * slots * weights,
+        f"{drawn} copies of {bytes_text(state)} and their average of {bytes_text(size)}, and for each of {clients} "
+        f"clients {moments}",
         'federation.clients, or take method.name = "sflv2", which has one back for all',
-        size + clients * slots * weights,
+        state + clients * slots * weights,
     )  # fmt: skip
 
 
 def _averaged_back(facts: ModelFacts) -> Item:
-    size = facts.parts["back"].size_bytes
-    return Item("the averaged back", size, "as large as the back", "the model, or set averaged_back.decay = 0", size)
+    size, state = facts.parts["back"].size_bytes, facts.parts["back"].saved_bytes
+    return Item("the averaged back", size, "as large as the back", "the model, or set averaged_back.decay = 0", state)
 
 
 def _client_states(
@@ -230,7 +232,7 @@ def _work(method: MethodSpec, facts: ModelFacts) -> Item:
     if not method_of(method).uploads:
         return evaluation
     step = Item(
-        "one step on the back", rows * back.map_bytes + back.parameter_bytes,
+        "one step on the back", rows * back.map_bytes + back.trainable_bytes,
         f"{rows} samples x {bytes_text(back.map_bytes)} of maps, and the gradient", "method.batch_size",
     )  # fmt: skip
     return max(step, evaluation, key=lambda item: item.size_bytes)

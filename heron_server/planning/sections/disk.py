@@ -23,7 +23,7 @@ def server_disk(spec: RunSpec, facts: ModelFacts, memory: Sequence[Item], keep_c
     saved = sum(item.saved_bytes for item in memory)
     figures = min(MOST_FIGURES, spec.rounds * spec.federation.participants)
     noted = spec.rounds * ROUND_BYTES + figures * FIGURE_BYTES
-    count, model = keep_checkpoints + BESIDE_THE_LAST, sum(part.size_bytes for part in facts.parts.values())
+    count, model = keep_checkpoints + BESIDE_THE_LAST, sum(part.saved_bytes for part in facts.parts.values())
     each = f"{bytes_text(saved)} and {bytes_text(noted)} of records"
     return [
         Item("checkpoints", count * (saved + noted),

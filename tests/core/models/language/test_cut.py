@@ -20,6 +20,7 @@ from heron_core.models.language.loading import configuration, load
 from heron_core.models.split_model import SplitModel, check_parts
 from heron_core.models.tasks.token_logits import whole
 from heron_core.spec.run_spec import ModelSpec
+from heron_server.planning.measuring import measure_model
 
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
@@ -196,3 +197,9 @@ def test_each_sequence_may_have_adapters_of_its_own(data: Path) -> None:
             tensor.data.copy_(theta[at : at + tensor.numel()].view_as(tensor))
             at += tensor.numel()
         torch.testing.assert_close(together[row : row + 1], front(tokens(3)[row : row + 1]), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_saved_and_learned_of_it_is_counted_by_its_adapters(data: Path) -> None:
+    back = measure_model(split(data), 0, own=False).parts["back"]
+    adapters = 2 * 2 * (2 * 16 + 16 + 8) * 4  # two blocks, rank 2, q 16 -> 16 and v 16 -> 8, float32
+    assert back.saved_bytes == back.trainable_bytes == adapters < back.parameter_bytes
