@@ -50,8 +50,9 @@ class TextSource:
         self._ends = np.cumsum([len(sample.ids) for sample in found])
         self.lengths: NDArray[np.int64] = np.diff(self._ends, prepend=0) - 1
         """Positions of each sample [N]."""
-        self.groups: Array | None = np.array([s.group for s in found]) if any(s.group for s in found) else None
-        """Whose each sample is, where the data says."""
+        number = {group: n for n, group in enumerate(dict.fromkeys(sample.group for sample in found))}
+        self.groups: Array | None = np.array([number[s.group] for s in found]) if any(number) else None
+        """The number of each sample's group, where the data says it."""
         self.skipped: Skipped = tally([*skipped, *(each for each in short if each[0] == NOTHING_LEFT)])
         self.changed: Skipped = tally(each for each in short if each[0] == CUT)
         self.stored_dtypes, self.tokenizer, self.longest = ("text",), tokenizer, tokens.shape[0]

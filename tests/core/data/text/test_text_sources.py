@@ -145,5 +145,11 @@ def test_restaurants_are_the_same_everywhere_and_those_of_the_test_are_new(place
     found, again = experiment(place, "restaurants"), experiment(place, "restaurants")
     assert (len(found.train), len(found.test)) == (600, 100)
     first, second = (each.train.batch(np.array([7]))[0][0] for each in (found, again))
-    assert np.array_equal(first, second) and Tokenizer(place / "base").text(first[0]).startswith("name : ")
-    assert not set(found.train.groups) & set(found.test.groups)  # type: ignore[attr-defined]
+    tokenizer = Tokenizer(place / "base")
+    assert np.array_equal(first, second) and tokenizer.text(first[0]).startswith("name : ")
+    told = [
+        {tokenizer.text(half.prompt_and_rest(i)[0]) for i in range(len(half))}  # type: ignore[attr-defined]
+        for half in (found.train, found.test)
+    ]
+    assert len(told[0]) > 200 and len(told[1]) == 100 and not told[0] & told[1]
+    assert len(set(groups_of(found.train).tolist())) == len(told[0])
