@@ -39,6 +39,7 @@ from pathlib import Path
 from statistics import median, median_low
 from typing import Any
 
+import numpy as np
 from common import MIB, median_ratio, table, verdict
 from local_rounds import LocalRounds, run_spec
 
@@ -113,8 +114,13 @@ def _numbers(folder: str, pattern: str) -> Iterator[int]:
             yield int(path.read_text())
 
 
+def begun(graphs: Path) -> Path:
+    """The file of the parameters to begin with: of zeros, activations would be too small for the processor's speed."""
+    return graphs.with_suffix(".npz")
+
+
 def export(front: str, graphs: Path) -> None:
-    """Writes the front's graphs, in a process that has torch."""
+    """Writes the front's graphs and the parameters to begin with, in a process that has torch."""
     subprocess.run([sys.executable, __file__, "--export", front, str(graphs)], check=True)
 
 
@@ -175,7 +181,10 @@ def _onnx(spec: Any, graphs: Path) -> Any:
     from heron_core.graphs.graph_set import read_graphs
 
     (home,) = graphs.iterdir()
-    return OnnxBackend(read_graphs(home), spec)
+    backend = OnnxBackend(read_graphs(home), spec)
+    with np.load(begun(graphs)) as state:
+        backend.load_state(dict(state))
+    return backend
 
 
 def _torch(spec: Any, checkpointed: bool) -> Any:
@@ -222,6 +231,7 @@ def export_main(front: str, graphs: Path) -> None:
 
     spec = spec_of(ONNX, front, 32)  # B is open
     export_graphs(spec, build_split_model(spec.model)).write(graphs)
+    np.savez(begun(graphs), **_torch(spec, checkpointed=False).state())
 
 
 # -- imports -----------------------------------------------------------------------------------------------------------
