@@ -203,3 +203,15 @@ def test_what_is_saved_and_learned_of_it_is_counted_by_its_adapters(data: Path) 
     back = measure_model(split(data), 0, own=False).parts["back"]
     adapters = 2 * 2 * (2 * 16 + 16 + 8) * 4  # two blocks, rank 2, q 16 -> 16 and v 16 -> 8, float32
     assert back.saved_bytes == back.trainable_bytes == adapters < back.parameter_bytes
+
+
+def test_a_bfloat16_backbone_has_adapters_and_logits_in_float32(data: Path) -> None:
+    model = split(data, language={"length": 12, "server_dtype": "bfloat16"})
+    front, back = model.build("front", 0), model.build("back", 0)
+    assert {p.dtype for p in front.parameters()} == {torch.float32}
+    assert {p.dtype for p in back.parameters()} == {torch.float32, torch.bfloat16}
+    logits = whole(back(front(tokens()).detach()))
+    logits.sum().backward()
+    assert logits.dtype == torch.float32
+    moving = [p for p in back.parameters() if p.requires_grad]
+    assert all(p.dtype == torch.float32 and p.grad is not None and torch.isfinite(p.grad).all() for p in moving)
