@@ -190,3 +190,34 @@ def test_after_a_resume_all_fetch_the_weights_once(tmp_path: Path) -> None:
     after.load(ROUNDS, tensors)
     assert after.as_slopes(ROUNDS, 0, first) is None, "a checkpoint holds no slopes"
     assert after.as_slopes(ROUNDS, 0, digest) is not None, "who has this very version needs none"
+
+
+class BreaksOff(Forwarding):
+    """Notes how far each replay is; in the midst of one its round is given up."""
+
+    def __init__(self, inner: Transport, world: InProcessWorld) -> None:
+        super().__init__(inner)
+        self._world = world
+        self.replayed: list[tuple[int, int]] = []
+        """Term and clients' rounds."""
+
+    def report(self, term: int, round_number: int, step: int, replayed: int = 0) -> None:
+        super().report(term, round_number, step, replayed)
+        if replayed:
+            self.replayed.append((term, replayed))
+        if self.replayed == [(1, 1), (1, 2)] and term == 1:
+            self._world.coordinator.client_failed("c", "told so")
+
+
+def test_a_replay_ends_with_its_round_and_is_done_again_where_that_begins_again(tmp_path: Path) -> None:
+    made: list[BreaksOff] = []
+    with closing(InProcessWorld(spec_of(), tmp_path, quorum=1.0)) as world:
+
+        def breaking(inner: Transport) -> Transport:
+            made.append(BreaksOff(inner, world))
+            return made[0]
+
+        summary = world.run(Member("a", through=breaking), Member("b"), Member("c"))
+    assert summary["errors"] == {}
+    assert made[0].replayed == [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)]
+    assert summary["model_sha256"] == simulate(spec_of("weights")).summary["model_sha256"]
