@@ -16,9 +16,12 @@ from heron_simulator.sweep.figures import Gathered, by_round, headline
 from heron_simulator.sweep.page import HEADINGS, control_name
 from heron_simulator.sweep.plan import Sweep, shown
 
-COLOURS = (BLUE, ORANGE, GREEN, "#8e44ad", "#c0392b", "#16a085", "#7f5a2c", "#34495e")
+COLOURS = (BLUE, ORANGE, GREEN, "#8e44ad", "#c0392b", "#16a085", "#7f5a2c", "#34495e", "#e377c2")
 DARK = "#555555"
-MOST_TICKS = 10
+MOST_TICKS, MOST_LEVEL = 12, 10
+"""On the horizontal axis; more names than the second are written aslant."""
+MOST_INSIDE = 8
+"""Lines of a legend; a longer one stands beside the picture."""
 
 
 def draw(path: Path, sweep: Sweep, gathered: Sequence[Gathered]) -> Path:
@@ -48,9 +51,10 @@ def _by_setting(axes: Axes, sweep: Sweep, gathered: Sequence[Gathered], metric: 
         known = sorted((x, s.mean, s.deviation) for x, s in found if s is not None)
         if known:
             x, y, error = zip(*known, strict=True)
-            style = "o" if scattered and len(known) == 1 else "o-"
-            axes.errorbar(x, y, yerr=error, fmt=style, color=colour, label=None if sweep.x == "label" else name,
-                          capsize=3, markersize=4.5)  # fmt: skip
+            style = "o" if sweep.x == "label" or (scattered and len(known) == 1) else "o-"
+            named = sweep.x != "label" or members[0].point.axes
+            axes.errorbar(x, y, yerr=error, fmt=style, color=colour, label=name if named else None, capsize=3,
+                          markersize=4.5)  # fmt: skip
     if metric == "accuracy":
         _control(axes, gathered, places, control_name(sweep))
 
@@ -91,7 +95,7 @@ def _curves(axes: Axes, sweep: Sweep, gathered: Sequence[Gathered]) -> None:
 
 def _line_of(sweep: Sweep, g: Gathered) -> str:
     others = [f"{key.rpartition('.')[2]} = {shown(v)}" for key, v in g.point.axes.items() if key != sweep.x]
-    return ", ".join([g.point.label, *others])
+    return ", ".join(others if others and sweep.x == "label" else [g.point.label, *others])
 
 
 def _places(sweep: Sweep, gathered: Sequence[Gathered]) -> dict[int, float]:
@@ -126,8 +130,10 @@ def _style(axes: Axes, sweep: Sweep, metric: str) -> None:
         axes.set_yscale("log")
     _ticks(axes, sweep)
     plain(axes)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(facecolor="white", edgecolor="none", framealpha=0.9, labelcolor=INK, fontsize=8)
+    if count := len(axes.get_legend_handles_labels()[0]):
+        beside = count > MOST_INSIDE
+        axes.legend(loc="center left" if beside else "best", bbox_to_anchor=(1.0, 0.5) if beside else None,
+                    facecolor="white", edgecolor="none", framealpha=0.9, labelcolor=INK, fontsize=8)  # fmt: skip
 
 
 def _ticks(axes: Axes, sweep: Sweep) -> None:
@@ -145,6 +151,8 @@ def _ticks(axes: Axes, sweep: Sweep) -> None:
         axes.xaxis.set_major_locator(FixedLocator(at))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FixedFormatter(names))
+        if len(names) > MOST_LEVEL:
+            axes.set_xticks(at, names, rotation=35, ha="right")
 
 
 def _as_number(text: str) -> float | None:
