@@ -62,6 +62,8 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("method.ghost_batch_norm", True, {"model.name": "net:own", "method.micro_batch": 8}, {"model.name": "net:own"}),
     ("model.last_layers", 2, {"model.trainable": "last_n_layers"}, {"model.trainable": "norm"}),
     ("model.lora_rank", 2, {"model.trainable": "lora"}, {}),
+    *((f"model.{key}", value, {"model.name": "causal_lm"}, {})
+      for key, value in {"base": "m", "base_sha256": "a" * 64, "language": {}}.items()),
     ("model.weights_parts", ["front"], {"model.weights": "m"}, {}),
     *((f"data.{key}", value, {"data.source": "arrays", "data.file": "a.npz"}, {"data.source": "cifar10"})
       for key, value in {"file": "a.npz", "file_sha256": "a" * 64, "test_share": 0.2}.items()),
@@ -82,6 +84,8 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("codec.evaluation", "bf16", {"data.source": "client"}, {"data.source": "digits"}),
     ("data.holdout", 0.1, {"data.source": "client"}, {"data.source": "digits"}),
     ("data.holdout_by", "group", {"data.source": "client"}, {"data.source": "digits"}),
+    ("data.text", {}, {"data.source": "e2e"}, {"data.source": "digits"}),
+    ("data.text.shift", "codes", {"data.source": "e2e"}, {"data.source": "client"}),
     ("data.table", {}, {"data.source": "client"}, {"data.source": "digits"}),
 ]  # fmt: skip
 """(setting, value, settings with which it is used, settings with which it is not)"""
