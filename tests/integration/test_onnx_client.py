@@ -34,6 +34,7 @@ from heron_simulator.simulator import simulate
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+from heron_client.compute.backends import onnx_backend
 from heron_client.compute.backends.onnx_backend import OnnxBackend
 from heron_client.compute.backends.onnx_session import OnnxOptions
 from heron_server.graphs.export import export_graphs
@@ -104,6 +105,19 @@ def test_a_local_round_is_what_torch_computes_and_is_repeated_bit_for_bit(normal
     again = normalised.round_of(backend)
     assert again.figures.losses == found.figures.losses
     assert all(np.array_equal(array, update[name]) for name, array in again.update().items())
+
+
+def test_parameters_as_constants_of_a_session_for_each_point_are_torch_s_too(
+    normalised: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_backend, "FIXED_FROM", 1)
+    backend = normalised.backend()
+    backend.load_state(normalised.state)
+    assert "a probe at the base point gives the base point's losses" in check_backend(backend).passed
+    normalised.by_torch.set_log_prior(np.zeros(3, np.float32))
+    wanted, found, again = (normalised.round_of(each) for each in (normalised.by_torch, backend, normalised.backend()))
+    np.testing.assert_allclose(found.figures.losses, wanted.figures.losses, rtol=LOSSES)
+    assert again.figures.losses == found.figures.losses
 
 
 def test_evaluation_is_torch_s(normalised: World) -> None:

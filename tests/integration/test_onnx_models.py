@@ -30,7 +30,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "ResNet-18, BatchNorm": {"model": {"name": "resnet18", "cut": "layer1.0", "norm": "batch"}},
     "ResNet-18, GroupNorm": {
         "model": {"name": "resnet18", "cut": "layer1.0", "norm": "group", "auxiliary": "gap_linear"},
-        "method": {"auxiliary_update": "zo"},
+        "method": {"auxiliary_update": "zo", "micro_batch": 1},
     },
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from heron_client.compute.backend import Forward, MicroBatch, StateTensor, Vector
+from heron_client.compute.backends.onnx_constants import with_constants
 from heron_client.compute.backends.onnx_session import OnnxOptions, OnnxSession
 from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import BadReply, ModelError
@@ -25,8 +26,14 @@ ALIGNED = 64
 """Bytes. A kernel may give other bits for memory that is aligned otherwise."""
 
 
+FIXED_FROM, FIXED_BYTES = 4, 4 << 20
+"""Passes at a point from which on a session for it pays, and the largest parameters that are held twice for it. The run
+says so and not the machine, for it decides bits."""
+
+
 class OnnxBackend:
-    """Holds parameters and buffers as NumPy arrays, which every pass gets as inputs: nothing of them is copied."""
+    """Holds parameters and buffers as NumPy arrays, which every pass gets as inputs: nothing of them is copied. Where
+    many passes are at the same point, its parameters are constants of a session of its own instead."""
 
     def __init__(self, graphs: GraphSet, spec: RunSpec, options: OnnxOptions | None = None) -> None:
         """BadReply: the graphs are another run's, or not what their manifest says. ModelError: the runtime cannot run
@@ -40,10 +47,13 @@ class OnnxBackend:
         self._manifest = graphs.manifest
         self._as_built = graphs.values()
         self._held = {tensor.name: self._begun(tensor) for tensor in self._manifest.tensors}
-        self._training = self._session(TRAINING, graphs.training)
+        self._changing = [tensor.name for tensor in self._manifest.tensors if tensor.changes]
+        stay = {name: array for name, array in self._held.items() if name not in self._changing}
+        self._constants = stay if _pays(spec, sum(array.nbytes for array in stay.values())) else {}
+        self._graph = with_constants(graphs.training, stay) if self._constants else graphs.training
+        self._training: OnnxSession | None = self._session(TRAINING, self._graph, self._constants)
         self._evaluation: OnnxSession | None = None
         self._prior_K = np.zeros(self._manifest.prior, np.float32)
-        self._changing = [tensor.name for tensor in self._manifest.tensors if tensor.changes]
         self._moved = {t.name: self._held[t.name] for t in self._manifest.tensors if self._moves(t.name, t.kind)}
         self._at_cut = [f"activations.{spec.name}" for spec in self.activations]
 
@@ -80,6 +90,7 @@ class OnnxBackend:
                 np.copyto(self._held[tensor.name], arrays[tensor.name].reshape(tensor.shape))
             elif tensor.changes:
                 np.copyto(self._held[tensor.name], self._as_built[tensor.name])
+        self._moved_on()
 
     def state(self) -> dict[str, Array]:
         """A copy of `state_tensors`."""
@@ -102,6 +113,7 @@ class OnnxBackend:
             if 0 <= at < theta_D.size:
                 np.copyto(array, theta_D[at : at + array.size].reshape(array.shape))
             at += array.size
+        self._moved_on()
 
     def buffers(self) -> dict[str, Array]:
         """A copy of the buffers that a pass moves; the others never change."""
@@ -154,12 +166,19 @@ class OnnxBackend:
         if self._manifest.prior:
             given["log_prior"] = self._prior_K
         names = [*wanted, *(f"buffers.{name}" for name in self._changing)]
+        if self._training is None:
+            self._training = self._session(TRAINING, self._graph, self._constants)
         found = self._training.run(given, names)
         for name, array in zip(names, found, strict=True):
             self._check(name, array, batch.rows)
         for name, array in zip(self._changing, found[len(wanted) :], strict=True):
             np.copyto(self._held[name], array)
         return found[: len(wanted)]
+
+    def _moved_on(self) -> None:
+        """The next pass is at another point."""
+        if self._constants:
+            self._training = None
 
     def _check(self, output: str, array: Array, rows: int) -> None:
         """Raises ModelError where the graph gives something else than its manifest says."""
@@ -203,8 +222,15 @@ class OnnxBackend:
     def _moves(self, name: str, kind: str) -> bool:
         return kind == "parameter" and self._role.moves(name)
 
-    def _session(self, name: str, graph: bytes) -> OnnxSession:
-        return OnnxSession(name, graph, self._role.threads, self._options)
+    def _session(self, name: str, graph: bytes, constants: Mapping[str, Array] | None = None) -> OnnxSession:
+        return OnnxSession(name, graph, self._role.threads, self._options, constants)
+
+
+def _pays(spec: RunSpec, size: int) -> bool:
+    """Are enough micro-batches run at the same parameters of so many bytes, one after another?"""
+    method = spec.method
+    passes = method.batch_size // method.micro_batch_rows if method.zo.scope == "batch" else 1
+    return passes >= FIXED_FROM and size <= FIXED_BYTES
 
 
 def aligned(shape: Sequence[int], dtype: str) -> Array:

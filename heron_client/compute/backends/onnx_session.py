@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from heron_core.arrays import Array
 from heron_core.errors import ConfigError, ModelError
@@ -27,8 +28,11 @@ class OnnxOptions:
 class OnnxSession:
     """A graph that is ready to run."""
 
-    def __init__(self, name: str, graph: bytes, threads: int, options: OnnxOptions) -> None:
-        """ConfigError: ONNX Runtime is not installed. ModelError: it cannot run this graph."""
+    def __init__(
+        self, name: str, graph: bytes, threads: int, options: OnnxOptions, constants: Mapping[str, Array] | None = None
+    ) -> None:
+        """`constants`: the values of those that `with_constants` has made; nobody may write into them while this is in
+        use. ConfigError: ONNX Runtime is not installed. ModelError: it cannot run this graph."""
         try:
             import onnxruntime
         except ImportError:
@@ -41,6 +45,12 @@ class OnnxSession:
         given.enable_mem_reuse = False  # its plan keeps two maps of the paper's front for too long
         given.log_severity_level = 3  # errors: they are raised as well
         given.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if constants:
+            if options.arena:
+                _share_arena()
+                given.add_session_config_entry("session.use_env_allocators", "1")
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in constants.values()]
+            given.add_external_initializers(list(constants), values)
         try:
             self._session = onnxruntime.InferenceSession(graph, given, providers=list({options.provider: 0, CPU: 0}))
         except Exception as error:  # its kinds have no base of their own
@@ -68,6 +78,15 @@ class OnnxSession:
         except Exception as error:
             raise ModelError(f"the server's {self._name} cannot be run: {_first_line(error)}") from error
         return found
+
+
+@cache
+def _share_arena() -> None:
+    """One arena for all sessions with constants, since one of them follows another at each point."""
+    from onnxruntime import OrtAllocatorType, OrtArenaCfg, OrtMemoryInfo, OrtMemType, create_and_register_allocator
+
+    memory = OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
+    create_and_register_allocator(memory, OrtArenaCfg(0, 0, -1, -1))
 
 
 def _first_line(error: Exception) -> str:
