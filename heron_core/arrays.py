@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 """Of a dtype that is known at run time alone."""
+HEADERS = Lock()
+"""Held while NumPy reads a file's header, for which it has Python parse a dict: Python 3.11 counts the parser's depth
+for all threads together, and fails where a second one parses in the midst of the first (python/cpython#106905)."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from heron_core.arrays import Array
+from heron_core.arrays import HEADERS, Array
 from heron_core.process.signals import in_the_making
 
 LAYOUT = 1  # of the cached arrays; raise it whenever what `read` gives changes
@@ -83,7 +83,8 @@ def _key(files: Sequence[Path]) -> str:
 
 def _open(place: Path, names: Sequence[str]) -> dict[str, Array] | None:
     try:
-        return {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
+        with HEADERS:
+            return {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
     except (OSError, ValueError, EOFError):  # missing, or a file that some disk fault cut short
         return None
 

@@ -92,6 +92,8 @@ class RoundInProgress:
     def evaluated(self) -> list[Action]:
         """The round's client state is evaluated."""
         self._require(Phase.EVALUATING)
+        if self.lineup.evaluating:
+            raise IllegalEvent(f"{', '.join(sorted(self.lineup.evaluating))} evaluate: client_evaluated ends that")
         return self._commit()
 
     # -- transitions ---------------------------------------------------------------------------------------------

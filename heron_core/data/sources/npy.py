@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from heron_core.arrays import Array, TensorSpec
+from heron_core.arrays import HEADERS, Array, TensorSpec
 from heron_core.data.source import ArraySource
 from heron_core.data.sources.asked import Asked, Options, name_of
 from heron_core.data.sources.npz import from_arrays, specs_of_arrays
@@ -48,7 +48,8 @@ def read_npy(path: Path, options: Options) -> tuple[Array, Array]:
 
 def _read(file: Path, mmap_mode: Literal["r"] | None) -> Array:
     try:
-        found: Array = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
+        with HEADERS:
+            found: Array = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{file} is not a readable .npy of a plain array ({error}); save it with numpy.save") from None
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from heron_core.arrays import Array, TensorSpec
+from heron_core.arrays import HEADERS, Array, TensorSpec
 from heron_core.data.own.cures import input_cure, label_cure, shape_cure
 from heron_core.data.source import OWN_PIXELS, ArraySource
 from heron_core.data.sources.asked import Asked, Options, name_of
@@ -130,7 +130,7 @@ def read_members(path: Path, names: Sequence[str], also: Sequence[str] = (), *, 
     is not there; `cure` says what to do where one of `names` is missing."""
     try:
         # opened here, because np.load forgets to close a torn archive
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file, HEADERS, np.load(file, allow_pickle=False) as archive:
             if not set(names) <= set(archive.files):
                 wanted = " and ".join(names)
                 raise DataError(f"{path} must hold arrays named {wanted}, it has {', '.join(archive.files)}; {cure}")

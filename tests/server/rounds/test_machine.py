@@ -160,6 +160,15 @@ def test_a_restart_without_a_higher_term_is_illegal_and_changes_nothing(term: in
     assert facts(rounds) == before
 
 
+def test_an_evaluation_by_clients_is_not_over_while_one_of_them_owes_it() -> None:
+    rounds = in_phase(Phase.EVALUATING)
+    rounds.clients_evaluate(("a", "b"))
+    rounds.client_evaluated("a")
+    with pytest.raises(IllegalEvent, match="b evaluate"):
+        rounds.evaluated()
+    assert rounds.phase is Phase.EVALUATING and kinds(rounds.client_evaluated("b")) == ["Commit"]
+
+
 @pytest.mark.parametrize("event", DRIVER_EVENTS)
 @pytest.mark.parametrize("phase", Phase)
 def test_a_driver_s_event_belongs_to_one_phase_and_elsewhere_changes_nothing(event: str, phase: Phase) -> None:
