@@ -1,12 +1,19 @@
-"""Files that are replaced as a whole."""
+"""Files that are replaced as a whole, and the digest of one."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from heron_core.process.signals import in_the_making
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

@@ -47,14 +47,14 @@ class Bulk(Generic[M_co]):
     def message_bytes(self) -> int:
         """Bytes of the whole serialised message."""
         payload = self.payload_bytes
-        return self.rest.ByteSize() + (1 + len(_varint(payload)) + payload if payload else 0)
+        return self.rest.ByteSize() + (1 + len(varint(payload)) + payload if payload else 0)
 
 
 def serialize(bulk: Bulk[M]) -> bytes:
     """The wire bytes: the same as the generated class would give."""
     if not bulk.payload_bytes:
         return bulk.rest.SerializeToString()
-    return b"".join((bulk.rest.SerializeToString(), PAYLOAD_TAG, _varint(bulk.payload_bytes), *bulk.parts))
+    return b"".join((bulk.rest.SerializeToString(), PAYLOAD_TAG, varint(bulk.payload_bytes), *bulk.parts))
 
 
 def deserializer(kind: type[M], most_rest_bytes: int = MAX_MESSAGE_BYTES) -> Callable[[bytes], Bulk[M]]:
@@ -85,10 +85,10 @@ def _find_payload(data: bytes) -> tuple[int, memoryview]:
         start, fields = position, fields + 1
         if fields > MOST_FIELDS:
             raise TensorError(f"a bulk message has at most {MOST_FIELDS} fields, got more")
-        tag, position = _read_varint(data, position)
+        tag, position = read_varint(data, position)
         wire_type = tag & 7
         if wire_type == 2:
-            length, position = _read_varint(data, position)
+            length, position = read_varint(data, position)
             if position + length > end:
                 raise TensorError(CUT_SHORT)
             if tag >> 3 == 15:
@@ -97,7 +97,7 @@ def _find_payload(data: bytes) -> tuple[int, memoryview]:
                 return start, memoryview(data)[position:]
             position += length
         elif wire_type == 0:
-            _, position = _read_varint(data, position)
+            _, position = read_varint(data, position)
         else:
             position += {1: 8, 5: 4}.get(wire_type, end + 1)
     if position != end:
@@ -105,7 +105,8 @@ def _find_payload(data: bytes) -> tuple[int, memoryview]:
     return end, memoryview(b"")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it: seven bits a byte, the lowest first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -114,7 +115,8 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
+    """The number at a place, and where it ends. TensorError: none does."""
     value = shift = 0
     while position < len(data) and shift < 64:
         byte = data[position]

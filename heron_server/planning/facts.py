@@ -126,6 +126,11 @@ class ModelFacts:
     """What clients' own data is compared with; None where they bring none, or there is no test set here."""
 
     @property
+    def varying(self) -> list[str]:
+        """Names of what a client sends that differs in length from sample to sample."""
+        return [tensor.name for tensor in (*self.activations, self.labels.tensor) if tensor.variable]
+
+    @property
     def input_bytes(self) -> int:
         """Of one sample's inputs."""
         return _bytes(self.inputs)

@@ -106,11 +106,10 @@ def pool_problems(method: MethodSpec, settings: ServerSettings, facts: ModelFact
             f"method.mixing pools one upload of each client in rank order, and server.order = \"{settings.order}\" "
             'takes them as they come; remove one of the two'
         )
-    varying = [spec.name for spec in (*facts.activations, facts.labels.tensor) if spec.variable]
-    if varying:
+    if facts.varying:
         yield (
-            f"method.mixing takes rows of several clients into one batch, and {', '.join(varying)} at the cut varies "
-            "in length; remove it, or pad every sample to one length"
+            f"method.mixing takes rows of several clients into one batch, and {', '.join(facts.varying)} at the cut "
+            "varies in length; remove it, or pad every sample to one length"
         )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from heron_core.arrays import Array
-from heron_core.errors import ModelError
+from heron_core.errors import ModelError, TensorError
+from heron_core.wire.frames import read_varint, varint
 
 GRAPH, INPUT, INITIALIZER, NAME = 7, 11, 5, 1
 """Fields of a ModelProto; of its GraphProto, twice; and of a ValueInfoProto."""
@@ -29,7 +30,7 @@ def with_constants(graph: bytes, constants: Mapping[str, Array]) -> bytes:
             _field(GRAPH, _edited(content, constants)) if number == GRAPH else bytes(field)
             for number, field, content in _fields(whole)
         )
-    except (IndexError, ValueError) as error:
+    except (TensorError, ValueError) as error:
         raise ModelError(f"the server's graph is no ONNX file: {error}; let the server export anew") from None
 
 
@@ -65,13 +66,13 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]
     at = 0
     while at < len(message):
         start = at
-        tag, at = _varint(message, at)
+        tag, at = read_varint(message, at)
         inside = at
         if tag & 7 == BYTES:
-            size, inside = _varint(message, at)
+            size, inside = read_varint(message, at)
             at = inside + size
         elif tag & 7 == VARINT:
-            _, at = _varint(message, at)
+            _, at = read_varint(message, at)
             inside = at
         elif tag & 7 in (FIXED_32, FIXED_64):
             at = inside = at + (4 if tag & 7 == FIXED_32 else 8)
@@ -82,32 +83,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]
         yield tag >> 3, message[start:at], message[inside:at]
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The number at a place, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number has more than 64 bits")
-
-
 def _field(number: int, content: bytes) -> bytes:
-    return _to_varint(number << 3 | BYTES) + _to_varint(len(content)) + content
+    return varint(number << 3 | BYTES) + varint(len(content)) + content
 
 
 def _number(number: int, value: int) -> bytes:
-    return _to_varint(number << 3 | VARINT) + _to_varint(value)
-
-
-def _to_varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
+    return varint(number << 3 | VARINT) + varint(value)

@@ -5,7 +5,6 @@ What x and y may be is as for a client's own `.npz` (npz.py), but classes are nu
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from heron_core.data.sources.asked import FOLDER_SETTING, data_folder
 from heron_core.data.sources.holdout import By, split_holdout
 from heron_core.data.sources.npz import NamedArrays, from_arrays, read_members, specs_of_arrays
 from heron_core.errors import DataError
+from heron_core.files import sha256_of
 
 if TYPE_CHECKING:
     from heron_core.spec.data import DataSpec
@@ -44,8 +44,7 @@ def _found(spec: DataSpec, folder: Path | None) -> Path:
     if not path.is_file():
         raise DataError(f"no file at {path}, which data.file = {spec.file!r} names; put it there, or {FOLDER_SETTING}")
     if spec.file_sha256:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
         if found != spec.file_sha256:
             raise DataError(
                 f"{path} is another file than the run's: its SHA-256 is {found}, data.file_sha256 is "

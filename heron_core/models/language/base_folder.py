@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from heron_core.errors import DataError
+from heron_core.files import sha256_of
 
 FOLDER_SETTING = "set data.folder in the client's file or server.data_folder in the run file, or $HERON_DATA"
 GET_ONE = "`heron-server fetch-model smollm2` makes a small one"
@@ -59,7 +60,5 @@ def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
     """Of these files (path, bytes, time of change): names and contents."""
     digest = hashlib.sha256()
     for path, size, _ in files:
-        with path.open("rb") as file:
-            inner = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.name} {size} {inner}\n".encode())
+        digest.update(f"{path.name} {size} {sha256_of(path)}\n".encode())
     return digest.hexdigest()

