@@ -113,7 +113,7 @@ def test_two_clients_without_torch_beside_one_with_it_train_to_the_end(project: 
     assert up.returncode == 0, output[-8000:]
     summary, _ = read_from_server(project, f"{RUN_DIR}/summary.json")
     facts = json.loads(summary)
-    assert [own["backend"] for own in facts["per_client"].values()] == ["cpu", "onnx", "onnx"]
+    assert sorted(own["backend"] for own in facts["per_client"].values()) == ["cpu", "onnx", "onnx"]
     assert facts["accuracy"] >= 0.8 and facts["rounds_done"] == facts["rounds"]
     assert [record["dropped"] for record in facts["history"]] == [0] * facts["rounds"]
     missing = project.compose(
