@@ -123,10 +123,10 @@ class Warm:
     too_early = 75
     """Of this interpreter's own handler, whose place the command's takes."""
 
-    def __init__(self, **environment: str) -> None:
-        """`environment`: for the interpreter itself, on top of this process's own."""
+    def __init__(self, *modules: str, **environment: str) -> None:
+        """`modules`: to import besides PRELOADED. `environment`: for the interpreter, on top of this process's own."""
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, __file__, *modules], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             start_new_session=True, env={**os.environ, **environment},
         )  # fmt: skip
         self._children: dict[int, Child] = {}
@@ -268,7 +268,7 @@ def _leave(code: int) -> NoReturn:
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    for name in PRELOADED:
+    for name in (*PRELOADED, *sys.argv[1:]):
         importlib.import_module(name)
     os.write(1, b"ready\n")
     todo = serve_starts()
