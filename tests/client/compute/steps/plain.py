@@ -59,7 +59,7 @@ def drive(local: LocalRound, back: Back | None = None) -> list[Upload]:
             whole = [each for each in whole if each.step == upload.step] + [upload]
         elif whole and whole[-1].wants_gradients:
             assert back is not None
-            answer = back.answer(*(np.concatenate([u.tensors[n] for u in whole]) for n in ("activations", "labels")))
+            answer = back.answer(*(np.concatenate([u.tensors[n] for u in whole]) for n in whole[-1].tensors))
 
 
 class PlainClient:
