@@ -216,11 +216,11 @@ class Runner:
                 histogram = f", class histogram {text}" if (text := workspace.class_histogram_text) else ""
                 log.info("rank %d, %d samples%s", assignment.rank, workspace.num_samples, histogram)
             local = workspace.local_round(assignment.round, assignment.rank, self._fetch(assignment))
-            if local.sent is not None:
-                local.sent.sign(opening)
             self._state = None  # the model has it now
             meter = PeakMeter() if self._measure else None
             work = self._work = RoundInHand(assignment, local, Uploader(opening), meter)
+        if work.local.sent is not None:
+            work.local.sent.sign(opening)
         try:
             if method_of(method).uploads:
                 stream = self._transport.open_push(opening)

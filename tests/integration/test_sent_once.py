@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from integration.worlds import GrpcWorld, InProcessWorld, Member
 from torch import nn
 
-from heron_core.errors import ConfigError
+from heron_client.transport.interface import Transport
+from heron_core.errors import ConfigError, Unreachable
 from heron_core.models.from_module import CutModule
+from heron_core.pb.v1 import split_pb2 as split
 from heron_core.spec.run_spec import RunSpec
+from heron_core.wire.frames import Bulk
+from heron_simulator.forwarding import Forwarding
 from heron_simulator.simulator import simulate
 
 CLIENTS, ROUNDS, STEPS, ROWS, EACH = 2, 2, 4, 8, 16
@@ -33,6 +38,37 @@ def spec_of(reuse: bool = True, codec: dict[str, Any] | None = None, **method: A
 def undisturbed() -> dict[str, Any]:
     """The summary without reuse."""
     return simulate(spec_of(reuse=False)).summary
+
+
+class BrokenOnce(Forwarding):
+    """Its second frame of uploads breaks the stream."""
+
+    frames = streams = 0
+
+    def open_push(self, opening: split.FrameHeader) -> Any:
+        stream, self.streams = super().open_push(opening), self.streams + 1
+
+        def send(frame: Bulk[split.ActivationFrame]) -> None:
+            self.frames += 1
+            if self.frames == 2:
+                raise Unreachable("broken")
+            stream.send(frame)
+
+        return SimpleNamespace(receive=stream.receive, send=send, close=stream.close)
+
+
+def test_a_stream_that_breaks_within_a_round_goes_on_with_the_samples_that_are_there(tmp_path: Path) -> None:
+    ways: list[BrokenOnce] = []
+
+    def through(transport: Transport) -> BrokenOnce:
+        ways.append(BrokenOnce(transport))
+        return ways[-1]
+
+    opened = InProcessWorld(spec_of(), tmp_path / "run")
+    summary = opened.run(*(Member(f"c{i}", through=through) for i in range(CLIENTS)))
+    opened.close()
+    assert summary["errors"] == {} and [way.streams for way in ways] == [ROUNDS + 1] * CLIENTS, "no round is repeated"
+    assert summary["model_sha256"] == undisturbed()["model_sha256"]
 
 
 @pytest.mark.parametrize("world", [InProcessWorld, GrpcWorld])
