@@ -17,7 +17,7 @@ import numpy as np
 from heron_client.compute.batch import Batch, Batches
 from heron_client.compute.client_state import ClientState
 from heron_client.compute.encoding import decoded, encoded
-from heron_client.compute.sent_once import SentOnce
+from heron_client.compute.reuse.sent_once import SentOnce
 from heron_client.compute.steps import make_stepper
 from heron_client.uploads.upload import CutGradients, Upload
 from heron_core.arrays import Array, length_of

@@ -16,8 +16,8 @@ from heron_client.compute.encoding import encoded
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.prior import adjust_logits
 from heron_client.compute.replica import Replica, replay_of
-from heron_client.compute.reuse import check_reuse
-from heron_client.compute.sent_once import NUMBERING_BYTES, SentOnce
+from heron_client.compute.reuse.check import check_reuse
+from heron_client.compute.reuse.sent_once import NUMBERING_BYTES, SentOnce
 from heron_client.config import ClientSettings
 from heron_client.uploads.upload import Upload
 from heron_core import data

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import TensorError
 from heron_core.streams import Part, generator
-from heron_core.wire.bfloat16 import BFloat16
 from heron_core.wire.codec import Expected
-from heron_core.wire.grouped import Grouped
-from heron_core.wire.topk import TopK
+from heron_core.wire.codecs.bfloat16 import BFloat16
+from heron_core.wire.codecs.grouped import Grouped
+from heron_core.wire.codecs.topk import TopK
 
 Empty = Callable[[tuple[int, ...], str], Array]
 """(shape, dtype) -> an uninitialised array, in memory where a decoded tensor may stay."""

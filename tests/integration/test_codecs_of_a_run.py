@@ -11,7 +11,7 @@ import pytest
 from integration.worlds import GrpcWorld, InProcessWorld, Member, World
 
 from heron_core.spec.run_spec import RunSpec
-from heron_core.wire.grouped import Grouped
+from heron_core.wire.codecs.grouped import Grouped
 from heron_simulator.simulator import simulate
 
 CLIENTS, ROUNDS, STEPS, ROWS, HELD = 2, 2, 3, 8, 8

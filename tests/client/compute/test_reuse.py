@@ -12,7 +12,7 @@ from client.compute.made import backend_of
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heron_client.compute.reuse import check_reuse
+from heron_client.compute.reuse.check import check_reuse
 from heron_core.arrays import Array
 from heron_core.data.source import ArraySource
 from heron_core.errors import ModelError

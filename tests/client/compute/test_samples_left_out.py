@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from heron_client.compute.sent_once import SentOnce
+from heron_client.compute.reuse.sent_once import SentOnce
 from heron_core.arrays import Array
 from heron_core.errors import BadReply
 

@@ -17,7 +17,7 @@ from heron_core.errors import TensorError
 from heron_core.streams import generator
 from heron_core.wire.activation_codec import CODECS, ActivationCodec, floating
 from heron_core.wire.codec import CODES, expected_of
-from heron_core.wire.grouped import GROUP, Grouped
+from heron_core.wire.codecs.grouped import GROUP, Grouped
 
 SPECS = (
     TensorSpec("hidden", (7, 3), variable=True), TensorSpec("mask", (7,), "bool", variable=True),

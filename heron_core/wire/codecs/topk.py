@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from heron_core.arrays import Array
 from heron_core.errors import TensorError
-from heron_core.wire import bfloat16
+from heron_core.wire.codecs import bfloat16
 
 CHUNK = 1 << 16
 """Values of which an eighth is kept."""

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heron_core.arrays import Array
-from heron_core.wire import ranges
-from heron_core.wire.ranges import FOUR, GROUP
+from heron_core.wire.codecs import ranges
+from heron_core.wire.codecs.ranges import FOUR, GROUP
 
 CHUNK = 1 << 16
 """Values that are worked on at once, so that they stay in the processor's cache. A block's order follows from it."""

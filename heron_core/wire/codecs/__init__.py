@@ -1,0 +1,1 @@
+"""What each activation codec makes of blocks of float32. NumPy only."""
