@@ -25,7 +25,7 @@ from heron_core.spec.codec import CodecSpec
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import MethodSpec
 from heron_core.wire.activation_codec import CODECS, floating
-from heron_core.wire.labels import NUMBERS, numbers_of, packed
+from heron_core.wire.labels import NUMBERS, SENT, numbers_of, packed
 from heron_core.wire.window import rows_together
 
 
@@ -147,12 +147,14 @@ class LocalRound:
     ) -> Upload | None:
         """As `_upload`, of a whole batch: what the server has of it is left out."""
         assert batch.numbers is not None
-        new = sent.gather(self._sequence, batch.numbers, activations, labels)
-        if new is None:
+        found = sent.gather(self._sequence, batch.numbers, activations, labels)
+        if found is None:
             return None
-        *cut, labels = new
+        (*cut, labels), which_B = found
         backend, path = self._state.backend, (*batch.path, "upload", 0)
         tensors = encoded(self._uploads, backend, cut, labels, self._seed, *path)
+        if sent.tolerates:
+            tensors[SENT] = np.packbits(which_B)
         tensors[NUMBERS.name] = batch.numbers.astype(numbers_of(sent.samples).dtype)
         self._sequence += 1
         return Upload(self._sequence - 1, step // self._method.upload_period, 0, batch.rows, tensors)

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from heron_client.compute.encoding import encoded
 from heron_client.compute.local_round import LocalRound
 from heron_client.compute.prior import adjust_logits
 from heron_client.compute.replica import Replica, replay_of
-from heron_client.compute.reuse.check import check_reuse
+from heron_client.compute.reuse.check import check_reuse, check_samples
 from heron_client.compute.reuse.sent_once import NUMBERING_BYTES, SentOnce
+from heron_client.compute.reuse.sketches import Sketches
 from heron_client.config import ClientSettings
 from heron_client.uploads.upload import Upload
 from heron_core import data
@@ -29,6 +31,7 @@ from heron_core.data.own.remarks import doubts, notes
 from heron_core.data.source import Source, lengths_of
 from heron_core.data.sources.text import asked_of
 from heron_core.process.console import printable
+from heron_core.spec.methods import tolerates, uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.activation_codec import CODECS
 from heron_core.wire.labels import packed
@@ -62,6 +65,8 @@ class Workspace:
         self._order: BatchOrder | None = None
         self._numbering = b""
         """Names this client's numbers of its samples, where activations are reused: drawn anew with the data."""
+        self._sketches: Sketches | None = None
+        """Of what it has sent, where the front learns."""
 
     @property
     def num_samples(self) -> int:
@@ -93,7 +98,11 @@ class Workspace:
         if spec.method.logit_adjustment:
             adjust_logits(self._backend, self.class_histogram, spec.method.logit_adjustment)
         if spec.codec.reuse:
-            if spec.codec.exact:
+            if tolerates(spec):
+                check_samples(self._train, spec.method.micro_batch_rows)
+                size = sum(prod(tensor.shape) for tensor in self._backend.activations)
+                self._sketches = Sketches(len(self._train), size, spec.codec.tolerance, spec.seed)
+            elif spec.codec.exact:
                 check_reuse(self._backend, self._train, spec.method.micro_batch_rows)
             self._numbering = os.urandom(NUMBERING_BYTES)
         self._dealt = (rank, clients)
@@ -105,7 +114,9 @@ class Workspace:
         self.state.load(state)
         method = self.spec.method
         batches = Batches(self._train, self._order, method, round_number, rank, self.spec.rounds)
-        sent = SentOnce(self._numbering, len(self._train)) if self.spec.codec.reuse else None
+        before, sent = (round_number - 1) * uploads_per_round(method), None
+        if self.spec.codec.reuse:
+            sent = SentOnce(self._numbering, len(self._train), self._sketches, before)
         return LocalRound(method, self.spec.seed, self.state, batches, self.spec.codec, sent)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from heron_core.spec.kinds import Flag, Settings
+from heron_core.spec.kinds import Flag, Settings, Share
 
 CodecName = Literal["raw", "bf16", "int8", "int4", "int2", "topk"]
 
@@ -29,10 +29,15 @@ class CodecSpec(Settings):
     from which both sides replay what they did to the weights; a client that begins anew fetches the weights. For
     heron with Rademacher directions; no result changes."""
     reuse: Flag = False
-    """With a front that never changes: a sample's activations and label travel once, the server keeps them in its run
-    directory (server.reuse_budget), and after that the client sends the sample's number alone. The new rows of
-    an upload leave together, whatever method.micro_batch is. The same bits as without."""
+    """A sample's activations and label travel once, the server keeps them in its run directory (server.reuse_budget),
+    and after that the client sends its number alone. Front that never changes: the same bits as without. Front that
+    learns: activations travel again once they have moved by more than tolerance. The new rows of an upload leave
+    together."""
+    tolerance: Share = 0.025
+    """With reuse and a front that learns: how far a sample's activations may move from what the server keeps of them,
+    norm of the difference over the norm of what was sent, before they are sent again. Until then the server trains on
+    what it keeps. A client that begins anew sends all of them again, and what the run then learns differs."""
     exact: Flag = True
-    """With reuse: refuse what would give other bits than without it. A client looks whether its samples' activations
-    are the same beside other samples and in another place of the micro-batch, and names the layer where they are not;
-    codecs that round at random would round once and not anew in each pass. false: reuse them all the same."""
+    """With reuse: refuse what would give other bits than without it. A client whose front never changes looks whether
+    its samples' activations are the same beside other samples and in another place, and names the layer where they
+    are not; codecs that round at random would round once, not in each pass. false: reuse them all the same."""

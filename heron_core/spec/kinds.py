@@ -15,6 +15,7 @@ NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Strict(), Field(ge=0, lt=1)]
+Share = Annotated[float, Strict(), Field(gt=0, lt=1)]
 PlaceInFolder = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$")]
 """Of a file or folder, by its path in each side's data folder; nothing outside of that can be named. Or empty."""
 Fingerprint = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]

@@ -132,6 +132,11 @@ def moment_tensors(spec: MethodSpec, weights: Iterable[tuple[str, int]]) -> list
     ]  # fmt: skip
 
 
+def tolerates(spec: RunSpec) -> bool:
+    """Does the server go on with activations that have moved a little since they were sent?"""
+    return spec.codec.reuse and method_of(spec.method).client_learns
+
+
 def schedules(spec: RunSpec) -> dict[str, tuple[OptimizerSpec, int]]:
     """Table of each optimiser that the run uses -> its settings, and how many steps its schedule is over."""
     method, uploads = spec.method, uploads_per_round(spec.method)

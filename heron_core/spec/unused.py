@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from heron_core.errors import ConfigError
-from heron_core.spec.methods import method_of
+from heron_core.spec.methods import method_of, tolerates
 from heron_core.spec.run_spec import MethodSpec, RunSpec
 
 
@@ -121,7 +121,14 @@ USERS: Mapping[str, Use] = {
         'by a method that uploads activations, or with data.source = "client"',
         lambda s: method_of(s.method).uploads or s.data.source == "client", lambda s: f"by {s.method.name}",
     ),
-    "codec.reuse": _methods("frozen, whose front never changes", lambda m: m.name == "frozen"),
+    "codec.reuse": _methods(
+        "a method that uploads activations and gets no cut gradients back",
+        lambda m: method_of(m).uploads and not method_of(m).returns_cut_gradients,
+    ),
+    "codec.tolerance": Use(
+        "with codec.reuse and a front that learns", tolerates,
+        lambda s: f'with method.name = "{s.method.name}"' if s.codec.reuse else "with codec.reuse = false",
+    ),
     "codec.exact": Use("with codec.reuse", lambda s: s.codec.reuse, lambda _: "with codec.reuse = false"),
     "model.last_layers": _where("model.trainable", "last_n_layers"),
     **dict.fromkeys(("model.base", "model.base_sha256", "model.language"), _where("model.name", "causal_lm")),

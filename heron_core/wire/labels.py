@@ -13,6 +13,9 @@ SMALL = ("uint8", "uint16")
 NUMBERS = TensorSpec("numbers", (), "int32")
 """Each row's sample among its client's own, where activations are reused; of few samples, see `numbers_of`."""
 
+SENT = "sent"
+"""Where kept samples may be sent again, which rows are: a bit for each, uint8 [ceil(B / 8)], the first the highest."""
+
 
 def travelling(spec: TensorSpec, packs: bool) -> TensorSpec:
     """How these labels travel: packed, the largest number of a dtype stands for IGNORED, so it holds one class less."""

@@ -10,11 +10,12 @@ import numpy as np
 
 from heron_core.replay.bundle import expected
 from heron_core.replay.seeds import Replay
-from heron_core.spec.methods import method_of, uploads_per_round
+from heron_core.spec.methods import method_of, tolerates, uploads_per_round
 from heron_core.spec.run_spec import FederationSpec, RunSpec
 from heron_core.wire.activation_codec import CODECS, floating
 from heron_core.wire.codec import expected_bytes
 from heron_core.wire.labels import NUMBERS, numbers_of, travelling
+from heron_core.wire.versions import SKETCH, VERSIONS
 from heron_server.planning.client_state import client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
 from heron_server.storage.kept_samples import HEAD, place_bytes
@@ -50,8 +51,13 @@ def transfer_of(spec: RunSpec, facts: ModelFacts) -> Transfer:
         rows * travelling(facts.labels.tensor, spec.codec.labels == "packed").bytes_per_sample,
         expected_bytes(down.travels(floating(cut), rows, length)),
         expected_bytes(evaluation.travels(cut, rows, length)),
-        rows * NUMBERS.bytes_per_sample if spec.codec.reuse else 0,
+        _numbers(spec, rows),
     )  # fmt: skip
+
+
+def _numbers(spec: RunSpec, rows: int) -> int:
+    """Of so many reused samples; where those that move are sent again, with a bit for each."""
+    return (rows * NUMBERS.bytes_per_sample + (-(-rows // 8) if tolerates(spec) else 0)) if spec.codec.reuse else 0
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,13 @@ def reused_traffic(spec: RunSpec, facts: ModelFacts, sizes: Sequence[int]) -> tu
     return first * each.activations // rows + sent * number, first * each.labels // rows
 
 
-def kept_bytes(facts: ModelFacts, sizes: Sequence[int]) -> int:
+def kept_bytes(spec: RunSpec, facts: ModelFacts, sizes: Sequence[int]) -> int:
     """On the server's disk, where the activations of clients with so many samples are reused."""
-    return sum(HEAD.size + size * place_bytes((*facts.activations, facts.labels.tensor)) for size in sizes)
+    place = place_bytes((*facts.activations, facts.labels.tensor))
+    return sum(HEAD.size + (VERSIONS if tolerates(spec) else 1) * size * place for size in sizes)
+
+
+def sketch_bytes(facts: ModelFacts) -> int:
+    """In a client's memory for each of its samples, to tell how far its activations have moved."""
+    size = sum(prod(tensor.shape) for tensor in facts.activations)
+    return VERSIONS * min(size, SKETCH) * np.dtype(np.float32).itemsize

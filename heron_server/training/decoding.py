@@ -65,7 +65,9 @@ class Intake:
         assert kept is not None, "only a run that keeps samples takes uploads of their numbers"
         new, rows = [t.numpy() for t in (*upload.activations, upload.labels_B)], len(reused.numbers_B)
         whole = [_empty((rows, *array.shape[1:]), array.dtype.name) for array in new]
-        kept.whole(rank, reused.numbering, reused.samples, reused.numbers_B.numpy(), new, whole)
+        kept.whole(
+            rank, reused.numbering, reused.samples, reused.numbers_B, reused.sent_B, reused.brought_B, new, whole
+        )  # fmt: skip
         *activations, labels_B = map(torch.from_numpy, whole)
         return replace(upload, activations=tuple(activations), labels_B=labels_B, reused=None)
 

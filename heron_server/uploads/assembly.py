@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from heron_core.arrays import TensorSpec
+from heron_core.arrays import Array, TensorSpec
 from heron_core.errors import TensorError
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.activation_codec import CODECS, ActivationCodec
 from heron_core.wire.codec import BundleReceiver, Expected, check_manifest, expected_bytes
-from heron_core.wire.labels import NUMBERS, numbers_of
+from heron_core.wire.labels import NUMBERS, SENT, numbers_of
+from heron_core.wire.versions import Uploads
 from heron_server.uploads.held import SamplesHere
 
 MOST_REPEATED = 256
@@ -37,6 +40,8 @@ class UploadShape:
     """That are encoded together: of one micro-batch. 0: all that travel together."""
     reuses: bool = False
     """Only rows that are not here yet come, in one micro-batch, with the numbers of all."""
+    moving: bool = False
+    """Of these also rows that have moved come again; the upload says which."""
 
     def parts(self, rows: int) -> int:
         """So many rows have been encoded in so many parts: those of a smaller upload in one."""
@@ -58,7 +63,10 @@ class UploadShape:
         """As `travels`, of an upload of which only the `new` rows come."""
         *activations, labels = self.tensors
         raw = CODECS["raw"]
-        return [*self.codec.travels(activations, new), *raw.travels([labels], new), *raw.travels([numbers], rows)]
+        sent = [(SENT, "uint8", (-(-rows // 8),))] if self.moving else []
+        return [
+            *self.codec.travels(activations, new), *raw.travels([labels], new), *sent, *raw.travels([numbers], rows)
+        ]  # fmt: skip
 
     @property
     def size_bytes(self) -> int:
@@ -77,7 +85,11 @@ class Reused:
 
     numbering: bytes
     samples: int
-    numbers_B: Tensor
+    numbers_B: Array
+    sent_B: NDArray[np.bool_]
+    """Those whose rows came."""
+    brought_B: Uploads
+    """Which of the client's uploads brought each."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +186,7 @@ class Assembly:
     def opened(self, opening: pb.FrameHeader) -> bytes:
         """The client's stream begins: what of its samples is here, for its Position. Raises TensorError."""
         self.forget_partial()
-        return b"" if self._here is None else self._here.open(opening.numbering, opening.samples)
+        return b"" if self._here is None else self._here.open(opening.numbering, opening.samples, opening.kept)
 
     def forget_partial(self) -> None:
         """The stream broke: an unfinished micro-batch comes again from its start."""
@@ -220,7 +232,8 @@ class Assembly:
         """Of reused rows as many as the manifest says, none to all: any other number fits no manifest."""
         if self._here is None:
             return self._shape.travels(rows, header.length)
-        labels = header.manifest.tensors[-2].shape if len(header.manifest.tensors) > 1 else ()
+        given, at = header.manifest.tensors, len(self._shape.tensors) - 1
+        labels = given[at].shape if len(given) > at else ()
         new = min(int(labels[0]), rows) if labels else 0
         return self._shape.reused(rows, new, numbers_of(self._here.samples))
 
@@ -248,9 +261,11 @@ class Assembly:
     def _reused(self, origin: str) -> Reused | None:
         if self._here is None:
             return None
-        numbers_B = self._buffers.pop()
-        self._here.take(numbers_B.numpy(), len(self._buffers[-1]), origin)
-        return Reused(self._here.numbering, self._here.samples, numbers_B)
+        numbers_B, said_B = self._buffers.pop(), None
+        if self._shape.moving:
+            said_B = np.unpackbits(self._buffers.pop().numpy(), count=len(numbers_B)).astype(bool)
+        found = self._here.take(numbers_B.numpy(), len(self._buffers[-1]), self._number, origin, said_B)
+        return Reused(self._here.numbering, self._here.samples, numbers_B.numpy(), *found)
 
     def _finish(self, origin: str) -> Taken:
         reused = self._reused(origin)

@@ -105,6 +105,18 @@ def test_samples_sent_once_are_asked_for_again_where_they_are_gone_after_kill_9_
     assert ledger["activations_up"] <= 4 * 479 * 1024 + 3 * 60 * 16 * 2, "each client's samples once, client-1's twice"
 
 
+def test_samples_that_are_sent_again_once_they_have_moved_go_on_with_the_undisturbed_bits_after_kill_9_of_the_server(
+    bench: Bench, daemons: Daemons
+) -> None:
+    """In round 2: what that round had brought is gone, on both sides. The clients' processes live on."""
+    method = {"local_steps": 40, "batch_size": 16, "zo": {"mu": 1e-2}, "optimizer": {"lr": 1e-2}}
+    run = {"rounds": 3, "federation": FEDERATION, "method": method, "codec": {"reuse": True, "tolerance": 0.3}}
+    killed_in_round_2(bench, run, daemons.door)
+    server = resumed(bench, run, daemons.door)
+    summary = ends_with_the_undisturbed_bits(server, run)
+    assert summary["ledger"]["labels_up"] < 3 * CLIENTS * 40 * 16 * 8, "not all travel again"
+
+
 def with_options(setting: str) -> dict[str, Any]:
     """A run of three rounds; test_bit_identity.py proves the simulator's bits to be the reference's."""
     tables = OPTIONS_TOGETHER[setting]

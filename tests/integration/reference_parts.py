@@ -105,6 +105,8 @@ class Run:
         self.server_steps = 0
         self.pool = []
         """Uploads that wait for those of the other clients, where batches are mixed."""
+        self.kept = {}
+        """By rank, of each of its samples: activations as they were sent last, and as the server has them."""
         self.average = {}
         """The Fed-Server's moments of each weight."""
         self.moments = {}
@@ -125,13 +127,17 @@ class Run:
 
     def pieces(self, rank, round_, m):
         """The local step's batch as micro-batches of (the model's inputs, labels)."""
-        share, rows = self.shares[rank], self.method.micro_batch_rows
-        position = (round_ - 1) * self.method.local_steps + m
-        xs, y = share.batch(batch_indices(self.seed, rank, position, len(share), self.method.batch_size))
+        rows = self.method.micro_batch_rows
+        xs, y = self.shares[rank].batch(self.numbers(rank, round_, m))
         return [
             (tuple(self.input(x[a : a + rows]) for x in xs), torch.from_numpy(y[a : a + rows]))
             for a in range(0, len(y), rows)
         ]
+
+    def numbers(self, rank, round_, m):
+        """Of the local step's samples among the client's."""
+        position = (round_ - 1) * self.method.local_steps + m
+        return batch_indices(self.seed, rank, position, len(self.shares[rank]), self.method.batch_size)
 
     def input(self, x):
         """In torch's own aligned memory."""
@@ -161,10 +167,27 @@ class Run:
     def sent(self, z, rank, round_, m):
         """A step's activations as the server has them: each micro-batch has been encoded by itself, and decoded."""
         codec, step = CODECS[self.spec.codec.uploads], ("round", round_, "client", rank, "step", m)
+        if self.spec.codec.reuse:
+            return self.kept_or_sent(z, rank, round_, m, codec, *step, "upload", 0)
         pieces = zip(*(t.split(self.method.micro_batch_rows) for t in z), strict=True)
         return together([
             self.travelled(codec, self.model.activations, piece, *step, "upload", k) for k, piece in enumerate(pieces)
         ])  # fmt: skip
+
+    def kept_or_sent(self, z, rank, round_, m, codec, *path):
+        """The same, where samples are sent again only once they have moved: those that have are encoded together."""
+        kept, numbers = self.kept.setdefault(rank, {}), self.numbers(rank, round_, m)
+        moved = [i for i, n in enumerate(numbers) if n not in kept or self.has_moved([t[i] for t in z], kept[n][0])]
+        came = self.travelled(codec, self.model.activations, [t[moved] for t in z], *path)
+        for row, i in enumerate(moved):
+            kept[numbers[i]] = [t[i].clone() for t in z], [t[row] for t in came]
+        return tuple(torch.stack(tensors) for tensors in zip(*(kept[n][1] for n in numbers), strict=True))
+
+    def has_moved(self, now, before):
+        """By more than the tolerance, relative to what was sent."""
+        now, before = flat(now).numpy(), flat(before).numpy()
+        length = np.linalg.norm(before.astype(np.float64))
+        return np.linalg.norm((now - before).astype(np.float64)) > self.spec.codec.tolerance * length
 
     def returned(self, gradients, rank, round_, m):
         """The gradients at the cut as the client has them."""

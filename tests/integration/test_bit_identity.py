@@ -9,6 +9,7 @@ from integration import reference_loop
 from integration.references import LOOPS, reference_run
 from integration.settings import OPTIONS_TOGETHER
 
+from heron_core.spec.methods import uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_simulator.simulator import simulate
 
@@ -384,6 +385,24 @@ def test_steps_normalised_by_the_slopes_spread_give_the_reference_bits(method: T
 
 
 # -- many options at once ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method",
+    [{"micro_batch": 4}, {"upload_period": 2, "mixing": True}, {"auxiliary_update": "aligned"}, {"name": "cse_fsl"}],
+    ids=["micro-batches", "mixed", "aligned", "cse_fsl"],
+)
+@pytest.mark.parametrize("codec", [{}, {"uploads": "int4", "exact": False}], ids=["raw", "int4"])
+def test_samples_that_are_sent_again_once_they_have_moved_give_the_reference_bits(
+    method: Tables, codec: Tables
+) -> None:
+    spec = spec_of(
+        method={"optimizer": {"lr": 1e-2}, **method}, codec={"reuse": True, "tolerance": 0.2, **codec},
+        data={"train_limit": 48}, rounds=4,
+    )  # fmt: skip
+    summary = simulate(spec).summary
+    sent, rows = summary["ledger"]["labels_up"] // 8, 4 * 3 * 8 * uploads_per_round(spec.method)
+    assert summary["model_sha256"] == reference_run(spec) and 48 < sent < rows, "some travel again, and not all"
 
 
 @pytest.mark.parametrize("setting", OPTIONS_TOGETHER)

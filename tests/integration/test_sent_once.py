@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from integration.references import reference_run
 from integration.worlds import GrpcWorld, InProcessWorld, Member
 from torch import nn
 
@@ -115,4 +116,35 @@ def test_a_front_that_draws_is_refused_before_anybody_joins_but_where_it_runs_as
     with pytest.raises(ConfigError, match=r"codec.reuse uses activations again, and front.*2 draws others"):
         simulate(spec_of(), model=model)
     found = [simulate(spec_of(reuse, running_statistics="keep"), model=model).summary for reuse in (True, False)]
+    assert found[0]["model_sha256"] == found[1]["model_sha256"]
+
+
+def moving(rounds: int = 4, **codec: Any) -> RunSpec:
+    """A front that learns fast enough that some samples travel again and some do not."""
+    return RunSpec.model_validate({
+        "rounds": rounds, "federation": {"clients": CLIENTS, "min_clients": CLIENTS},
+        "data": {"train_limit": CLIENTS * EACH}, "codec": codec,
+        "method": {"local_steps": STEPS, "batch_size": ROWS, "zo": {"mu": 1e-2}, "optimizer": {"lr": 1e-2}},
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("world", [InProcessWorld, GrpcWorld])
+def test_samples_travel_again_once_they_have_moved_with_the_same_bits_over_either_transport(
+    world: type[Any], tmp_path: Path
+) -> None:
+    spec = moving(reuse=True, tolerance=0.2)
+    opened = world(spec, tmp_path / "run")
+    try:
+        summary = opened.run(*(Member(f"c{i}") for i in range(CLIENTS)))
+    finally:
+        opened.close()
+    assert summary["errors"] == {} and summary["model_sha256"] == reference_run(spec)
+    rows = summary["ledger"]["labels_up"] // 8
+    assert CLIENTS * EACH < rows < spec.rounds * CLIENTS * STEPS * ROWS * 0.9, "some, and not all"
+    beside = spec.rounds * CLIENTS * STEPS * (ROWS * 2 + 1)
+    assert summary["ledger"]["activations_up"] == rows * CUT_BYTES + beside, "and a number and a bit a row"
+
+
+def test_with_next_to_no_tolerance_a_front_that_learns_ends_with_the_bits_without_reuse() -> None:
+    found = [simulate(moving(**codec)).summary for codec in ({}, {"reuse": True, "tolerance": 1e-9})]
     assert found[0]["model_sha256"] == found[1]["model_sha256"]

@@ -10,6 +10,7 @@ from heron_core.data.source import Source
 from heron_core.errors import ModelError
 
 MOST_BATCHES = 8
+AUGMENTED = "this client's data gives another sample each time that it is asked (augmentation?)"
 ADVICE = (
     "with codec.reuse the run would end with other bits than without it; set codec.exact = false to reuse activations "
     "all the same, or codec.reuse = false"
@@ -31,6 +32,12 @@ def check_reuse(backend: Backend, source: Source, rows: int) -> None:
         backend.restore_buffers(state)
 
 
+def check_samples(source: Source, rows: int) -> None:
+    """ModelError where the data gives another sample each time."""
+    if not _same_inputs(_window(source, rows, 0), _window(source, rows, 1)):
+        raise ModelError(f"{AUGMENTED}; with codec.reuse every sample would be sent each time; set it to false")
+
+
 Window = tuple[MicroBatch, list[int]]
 """A micro-batch, and the samples in it."""
 
@@ -45,10 +52,9 @@ def _window(source: Source, rows: int, shift: int) -> Window:
 
 def _apart(backend: Backend, first: Window, other: Window) -> str | None:
     (batch, numbers), (again, others) = first, other
-    rows = [(numbers.index(n), others.index(n)) for n in numbers if n in others]
-    for before, now in zip(batch.inputs, again.inputs, strict=True):
-        if not all(_same(before[i], now[j]) for i, j in rows):
-            return "this client's data gives another sample each time that it is asked (augmentation?)"
+    if not _same_inputs(first, other):
+        return AUGMENTED
+    rows = _common(numbers, others)
     cut = [backend.forward(each, keep_activations=True).activations for each in (batch, again)]
     if all(_same(before[i], now[j]) for before, now in zip(*cut, strict=True) for i, j in rows):
         return None
@@ -58,6 +64,18 @@ def _apart(backend: Backend, first: Window, other: Window) -> str | None:
         names = (n for n in layers[0] if not all(_same(layers[0][n][i], layers[1][n][j]) for i, j in rows))
         what = next(names, what)
     return f"{what} gives a sample other activations beside other samples, or in another place of the micro-batch"
+
+
+def _same_inputs(first: Window, other: Window) -> bool:
+    (batch, numbers), (again, others) = first, other
+    rows = _common(numbers, others)
+    inputs = zip(batch.inputs, again.inputs, strict=True)
+    return all(_same(before[i], now[j]) for before, now in inputs for i, j in rows)
+
+
+def _common(numbers: list[int], others: list[int]) -> list[tuple[int, int]]:
+    """Where the samples that are in both are."""
+    return [(numbers.index(n), others.index(n)) for n in numbers if n in others]
 
 
 def _same(one: Array, other: Array) -> bool:

@@ -26,31 +26,31 @@ from heron_core.pb.v1 import federation_pb2 as heron__core_dot_pb_dot_v1_dot_fed
 from heron_core.pb.v1 import tensors_pb2 as heron__core_dot_pb_dot_v1_dot_tensors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheron_core/pb/v1/split.proto\x12\x08heron.v1\x1a!heron_core/pb/v1/federation.proto\x1a\x1eheron_core/pb/v1/tensors.proto\"\xb2\x02\n\x0b\x46rameHeader\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\r\n\x05round\x18\x04 \x01(\r\x12\"\n\x07purpose\x18\x05 \x01(\x0e\x32\x11.heron.v1.Purpose\x12\x0c\n\x04step\x18\x06 \x01(\r\x12\x10\n\x08sequence\x18\x07 \x01(\x04\x12\x11\n\trow_start\x18\x08 \x01(\r\x12\x12\n\nbatch_rows\x18\t \x01(\r\x12$\n\x08manifest\x18\n \x01(\x0b\x32\x12.heron.v1.Manifest\x12\x0e\n\x06offset\x18\x0b \x01(\x04\x12\r\n\x05steps\x18\x0c \x01(\r\x12\x0e\n\x06length\x18\r \x01(\r\x12\x11\n\tnumbering\x18\x0e \x01(\x0c\x12\x0f\n\x07samples\x18\x0f \x01(\r\"\x97\x01\n\x0f\x41\x63tivationFrame\x12%\n\x06header\x18\x01 \x01(\x0b\x32\x15.heron.v1.FrameHeader\x12&\n\x06update\x18\x02 \x01(\x0b\x32\x16.heron.v1.UpdateHeader\x12$\n\x08manifest\x18\x03 \x01(\x0b\x32\x12.heron.v1.Manifest\x12\x0f\n\x07payload\x18\x0f \x01(\x0c\"\x81\x02\n\tPushEvent\x12&\n\x08position\x18\x01 \x01(\x0b\x32\x12.heron.v1.PositionH\x00\x12.\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32\x16.heron.v1.AcknowledgedH\x00\x12\"\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x10.heron.v1.CreditH\x00\x12/\n\rcut_gradients\x18\x04 \x01(\x0b\x32\x16.heron.v1.CutGradientsH\x00\x12-\n\x0cupdate_taken\x18\x05 \x01(\x0b\x32\x15.heron.v1.UpdateTakenH\x00\x12\x0f\n\x07payload\x18\x0f \x01(\x0c\x42\x07\n\x05\x65vent\"@\n\x08Position\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x63redit_steps\x18\x02 \x01(\r\x12\x0c\n\x04held\x18\x03 \x01(\x0c\" \n\x0c\x41\x63knowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"`\n\x0c\x43utGradients\x12\x0c\n\x04step\x18\x01 \x01(\r\x12$\n\x08manifest\x18\x02 \x01(\x0b\x32\x12.heron.v1.Manifest\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04loss\x18\x04 \x01(\x01\"\x17\n\x06\x43redit\x12\r\n\x05steps\x18\x01 \x01(\r\"\r\n\x0bUpdateTaken*K\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x11\n\rPURPOSE_TRAIN\x10\x01\x12\x14\n\x10PURPOSE_EVALUATE\x10\x02\x32U\n\x0cSplitService\x12\x45\n\x0fPushActivations\x12\x19.heron.v1.ActivationFrame\x1a\x13.heron.v1.PushEvent(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheron_core/pb/v1/split.proto\x12\x08heron.v1\x1a!heron_core/pb/v1/federation.proto\x1a\x1eheron_core/pb/v1/tensors.proto\"\xc0\x02\n\x0b\x46rameHeader\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\r\n\x05round\x18\x04 \x01(\r\x12\"\n\x07purpose\x18\x05 \x01(\x0e\x32\x11.heron.v1.Purpose\x12\x0c\n\x04step\x18\x06 \x01(\r\x12\x10\n\x08sequence\x18\x07 \x01(\x04\x12\x11\n\trow_start\x18\x08 \x01(\r\x12\x12\n\nbatch_rows\x18\t \x01(\r\x12$\n\x08manifest\x18\n \x01(\x0b\x32\x12.heron.v1.Manifest\x12\x0e\n\x06offset\x18\x0b \x01(\x04\x12\r\n\x05steps\x18\x0c \x01(\r\x12\x0e\n\x06length\x18\r \x01(\r\x12\x11\n\tnumbering\x18\x0e \x01(\x0c\x12\x0f\n\x07samples\x18\x0f \x01(\r\x12\x0c\n\x04kept\x18\x10 \x01(\x0c\"\x97\x01\n\x0f\x41\x63tivationFrame\x12%\n\x06header\x18\x01 \x01(\x0b\x32\x15.heron.v1.FrameHeader\x12&\n\x06update\x18\x02 \x01(\x0b\x32\x16.heron.v1.UpdateHeader\x12$\n\x08manifest\x18\x03 \x01(\x0b\x32\x12.heron.v1.Manifest\x12\x0f\n\x07payload\x18\x0f \x01(\x0c\"\x81\x02\n\tPushEvent\x12&\n\x08position\x18\x01 \x01(\x0b\x32\x12.heron.v1.PositionH\x00\x12.\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32\x16.heron.v1.AcknowledgedH\x00\x12\"\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x10.heron.v1.CreditH\x00\x12/\n\rcut_gradients\x18\x04 \x01(\x0b\x32\x16.heron.v1.CutGradientsH\x00\x12-\n\x0cupdate_taken\x18\x05 \x01(\x0b\x32\x15.heron.v1.UpdateTakenH\x00\x12\x0f\n\x07payload\x18\x0f \x01(\x0c\x42\x07\n\x05\x65vent\"@\n\x08Position\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x63redit_steps\x18\x02 \x01(\r\x12\x0c\n\x04held\x18\x03 \x01(\x0c\" \n\x0c\x41\x63knowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"`\n\x0c\x43utGradients\x12\x0c\n\x04step\x18\x01 \x01(\r\x12$\n\x08manifest\x18\x02 \x01(\x0b\x32\x12.heron.v1.Manifest\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04loss\x18\x04 \x01(\x01\"\x17\n\x06\x43redit\x12\r\n\x05steps\x18\x01 \x01(\r\"\r\n\x0bUpdateTaken*K\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x11\n\rPURPOSE_TRAIN\x10\x01\x12\x14\n\x10PURPOSE_EVALUATE\x10\x02\x32U\n\x0cSplitService\x12\x45\n\x0fPushActivations\x12\x19.heron.v1.ActivationFrame\x1a\x13.heron.v1.PushEvent(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'heron_core.pb.v1.split_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PURPOSE']._serialized_start=1070
-  _globals['_PURPOSE']._serialized_end=1145
+  _globals['_PURPOSE']._serialized_start=1084
+  _globals['_PURPOSE']._serialized_end=1159
   _globals['_FRAMEHEADER']._serialized_start=110
-  _globals['_FRAMEHEADER']._serialized_end=416
-  _globals['_ACTIVATIONFRAME']._serialized_start=419
-  _globals['_ACTIVATIONFRAME']._serialized_end=570
-  _globals['_PUSHEVENT']._serialized_start=573
-  _globals['_PUSHEVENT']._serialized_end=830
-  _globals['_POSITION']._serialized_start=832
-  _globals['_POSITION']._serialized_end=896
-  _globals['_ACKNOWLEDGED']._serialized_start=898
-  _globals['_ACKNOWLEDGED']._serialized_end=930
-  _globals['_CUTGRADIENTS']._serialized_start=932
-  _globals['_CUTGRADIENTS']._serialized_end=1028
-  _globals['_CREDIT']._serialized_start=1030
-  _globals['_CREDIT']._serialized_end=1053
-  _globals['_UPDATETAKEN']._serialized_start=1055
-  _globals['_UPDATETAKEN']._serialized_end=1068
-  _globals['_SPLITSERVICE']._serialized_start=1147
-  _globals['_SPLITSERVICE']._serialized_end=1232
+  _globals['_FRAMEHEADER']._serialized_end=430
+  _globals['_ACTIVATIONFRAME']._serialized_start=433
+  _globals['_ACTIVATIONFRAME']._serialized_end=584
+  _globals['_PUSHEVENT']._serialized_start=587
+  _globals['_PUSHEVENT']._serialized_end=844
+  _globals['_POSITION']._serialized_start=846
+  _globals['_POSITION']._serialized_end=910
+  _globals['_ACKNOWLEDGED']._serialized_start=912
+  _globals['_ACKNOWLEDGED']._serialized_end=944
+  _globals['_CUTGRADIENTS']._serialized_start=946
+  _globals['_CUTGRADIENTS']._serialized_end=1042
+  _globals['_CREDIT']._serialized_start=1044
+  _globals['_CREDIT']._serialized_end=1067
+  _globals['_UPDATETAKEN']._serialized_start=1069
+  _globals['_UPDATETAKEN']._serialized_end=1082
+  _globals['_SPLITSERVICE']._serialized_start=1161
+  _globals['_SPLITSERVICE']._serialized_end=1246
 # @@protoc_insertion_point(module_scope)

@@ -18,7 +18,7 @@ PURPOSE_TRAIN: Purpose
 PURPOSE_EVALUATE: Purpose
 
 class FrameHeader(_message.Message):
-    __slots__ = ("run_id", "session_id", "term", "round", "purpose", "step", "sequence", "row_start", "batch_rows", "manifest", "offset", "steps", "length", "numbering", "samples")
+    __slots__ = ("run_id", "session_id", "term", "round", "purpose", "step", "sequence", "row_start", "batch_rows", "manifest", "offset", "steps", "length", "numbering", "samples", "kept")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class FrameHeader(_message.Message):
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     NUMBERING_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     session_id: str
     term: int
@@ -49,7 +50,8 @@ class FrameHeader(_message.Message):
     length: int
     numbering: bytes
     samples: int
-    def __init__(self, run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., term: _Optional[int] = ..., round: _Optional[int] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., step: _Optional[int] = ..., sequence: _Optional[int] = ..., row_start: _Optional[int] = ..., batch_rows: _Optional[int] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., length: _Optional[int] = ..., numbering: _Optional[bytes] = ..., samples: _Optional[int] = ...) -> None: ...
+    kept: bytes
+    def __init__(self, run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., term: _Optional[int] = ..., round: _Optional[int] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., step: _Optional[int] = ..., sequence: _Optional[int] = ..., row_start: _Optional[int] = ..., batch_rows: _Optional[int] = ..., manifest: _Optional[_Union[_tensors_pb2.Manifest, _Mapping]] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., length: _Optional[int] = ..., numbering: _Optional[bytes] = ..., samples: _Optional[int] = ..., kept: _Optional[bytes] = ...) -> None: ...
 
 class ActivationFrame(_message.Message):
     __slots__ = ("header", "update", "manifest", "payload")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from heron_core.spec.methods import tolerates
 from heron_core.spec.run_spec import RunSpec
 from heron_server.metrics.records import MOST_FIGURES
 from heron_server.planning.facts import ModelFacts
@@ -36,10 +37,11 @@ def kept_samples(spec: RunSpec, facts: ModelFacts, budget: int, sizes: Sequence[
     """What is used again of the clients' samples. `sizes`: by rank, none where they are not known."""
     if not spec.codec.reuse:
         return []
-    size, name = kept_bytes(facts, sizes), "samples that are used again"
+    size, name = kept_bytes(spec, facts, sizes), "samples that are used again"
     if not sizes:
         return [Item(name, budget, "at most, by server.reuse_budget", "server.reuse_budget")]
-    return [Item(name, size, f"{sum(sizes):,}, activations and labels", "codec.reuse")]
+    each = "activations and labels" + (", of two rounds each" if tolerates(spec) else "")
+    return [Item(name, size, f"{sum(sizes):,}, {each}", "codec.reuse")]
 
 
 def disk_section(items: Sequence[Item]) -> Section:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from heron_core.spec.methods import tolerates
 from heron_core.spec.run_spec import RunSpec
 from heron_server.planning.client_state import StateTensor, client_state, state_bytes
 from heron_server.planning.facts import ModelFacts
 from heron_server.planning.paper import paper_round_bytes
-from heron_server.planning.traffic import reused_traffic, round_traffic, state_traffic, transfer_of
+from heron_server.planning.traffic import reused_traffic, round_traffic, sketch_bytes, state_traffic, transfer_of
 from heron_server.text.tables import Section
 from heron_server.text.units import bytes_text
 
@@ -29,6 +30,10 @@ WHOLE = (
     "{}."
 )
 
+MOVING = (
+    "A sample's activations and label travel again once they have moved by more than {:g} of their norm: a round is "
+    "counted as if all had. To tell, a client's memory holds {} of each of its samples{}."
+)
 REUSED = "Each sample's activations and label travel once, then its number: a round is counted as if all were new."
 
 
@@ -44,7 +49,7 @@ def traffic_section(spec: RunSpec, facts: ModelFacts, sizes: Sequence[int] = ())
         return name, bytes_text(one), bytes_text(per_round), bytes_text(whole)
 
     activations, labels = a_round.activations_up * spec.rounds, a_round.labels_up * spec.rounds
-    if spec.codec.reuse and sizes:
+    if spec.codec.reuse and sizes and not tolerates(spec):
         activations, labels = reused_traffic(spec, facts, sizes)
     rest = a_round.total - a_round.activations_up - a_round.labels_up
 
@@ -61,13 +66,21 @@ def traffic_section(spec: RunSpec, facts: ModelFacts, sizes: Sequence[int] = ())
         f"Payload between the server and the {spec.federation.participants} clients of a round",
         [cells for cells in rows if cells[2] != bytes_text(0)],
         ("", "one transfer", "each round", "whole run"),
-        [*([REUSED] if spec.codec.reuse else []),
+        [*_reused(spec, facts, sizes),
          *([VARYING] if any(s.variable for s in facts.activations) else []),
          f"The client state: {_places(tensors)}.",
          *([WHOLE.format(bytes_text(state_bytes(tensors).down))] if travels else []),
          PAPER_CHARGE[method.name == "fedavg"],
          "Heron's ledger adds framing, heartbeats and calls as control, and evaluation by clients."],
     )  # fmt: skip
+
+
+def _reused(spec: RunSpec, facts: ModelFacts, sizes: Sequence[int]) -> list[str]:
+    if not tolerates(spec):
+        return [REUSED] if spec.codec.reuse else []
+    each = sketch_bytes(facts)
+    most = f", {bytes_text(each * max(sizes))} of {max(sizes):,}" if sizes else ""
+    return [MOVING.format(spec.codec.tolerance, bytes_text(each), most)]
 
 
 def _by(codec: str) -> str:

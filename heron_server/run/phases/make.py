@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from heron_core.spec.methods import uploads_per_round
+from heron_core.spec.methods import tolerates, uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.activation_codec import CODECS
 from heron_core.wire.labels import travelling
+from heron_core.wire.versions import VERSIONS
 from heron_core.wire.window import rows_together
 from heron_server.aggregation.client_states import ClientStates
 from heron_server.aggregation.rules import RULES
@@ -42,11 +43,14 @@ def make_phases(
     aggregation = partial(aggregate, aggregator=rule, states=states, trainer=trainer)
     kept = None
     if spec.codec.reuse:
-        kept = KeptSamples(checkpoints.run_dir.path / "kept", trainer.uploaded, settings.reuse_budget)
+        count = VERSIONS if tolerates(spec) else 1
+        kept = KeptSamples(checkpoints.run_dir.path / "kept", trainer.uploaded, settings.reuse_budget, count)
         trainer.keep_samples(kept)
     return Phases(trainer, UploadDesk(rules, ledger, worker, clock, kept), aggregation, checkpoints, worker)
 
 
 def _trains(spec: RunSpec, shape: UploadShape) -> UploadShape:
     """Of a run that reuses samples, an upload comes whole: what it has of rows differs each time."""
-    return replace(shape, micro_rows=shape.batch_rows, encoded_rows=0, reuses=True) if spec.codec.reuse else shape
+    if not spec.codec.reuse:
+        return shape
+    return replace(shape, micro_rows=shape.batch_rows, encoded_rows=0, reuses=True, moving=tolerates(spec))

@@ -79,7 +79,7 @@ class UploadDesk:
         if not self._pool.fits(shape):
             self._pool = BufferPool(shape)  # one at a time, as the budget is for all
         pool = self._pool
-        here = self._samples_here(ranks) if shape.reuses else {}
+        here = self._samples_here(round_number, ranks) if shape.reuses else {}
         assemblies = {name: Assembly(name, shape, n, training, pool, here.get(name)) for name, n in counts.items()}
         slots = upload_slots(rules.byte_budget, shape.size_bytes, len(counts))
         order = rules.order if training else "arrival"
@@ -89,9 +89,14 @@ class UploadDesk:
         )  # fmt: skip
         return uploads
 
-    def _samples_here(self, ranks: Mapping[str, int]) -> Mapping[str, SamplesHere]:
+    def _samples_here(self, round_number: int, ranks: Mapping[str, int]) -> Mapping[str, SamplesHere]:
         assert self._kept is not None, "a run that reuses samples keeps them"
-        return {name: SamplesHere(name, partial(self._kept.held, rank)) for name, rank in ranks.items()}
+        before, moving = (round_number - 1) * self.rules.each, self.rules.shape.moving
+        self._kept.begin_round(before)
+        return {
+            name: SamplesHere(name, partial(self._kept.held, rank), before, moving=moving)
+            for name, rank in ranks.items()
+        }  # fmt: skip
 
     def _submit(self, phase: UploadPhase[T], uploads: Uploads, pool: BufferPool, turn: Sequence[Named]) -> None:
         mixing = self.rules.mixing and uploads.purpose == split.PURPOSE_TRAIN

@@ -41,10 +41,10 @@ ONE_BACK = {"averaged_back", "method.mixing"}
 LEARNS = {"federation.server_average", "method.proximal", "method.moments", "method.optimizer"}
 ADJUSTS = {"method.logit_adjustment"}
 USED = {
-    "heron": {"method.zo", "method.objective", "method.auxiliary_update", "codec.client_state"}
+    "heron": {"method.zo", "method.objective", "method.auxiliary_update", "codec.client_state", "codec.reuse"}
     | LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
-    "cse_fsl": LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
-    "fsl_sage": {"method.alignment"} | LEARNS | UPLOADS | ONE_BACK,
+    "cse_fsl": {"codec.reuse"} | LEARNS | UPLOADS | ADJUSTS | ONE_BACK,
+    "fsl_sage": {"method.alignment", "codec.reuse"} | LEARNS | UPLOADS | ONE_BACK,
     "sflv1": {"codec.cut_gradients"} | LEARNS | UPLOADS,
     "sflv2": {"codec.cut_gradients"} | LEARNS | UPLOADS | ONE_BACK,
     "fedavg": LEARNS | ADJUSTS,
@@ -80,6 +80,8 @@ ELSEWHERE: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
       for key, used, unused in (("lr", "fedavgm", "plain"), ("momentum", "fedavgm", "fedadam"),
                                 ("beta1", "fedyogi", "fedavgm"), ("beta2", "fedadam", "fedavgm"),
                                 ("tau", "fedadam", "fedavgm"))),
+    ("codec.tolerance", 0.1, {"codec.reuse": True}, {}),
+    ("codec.tolerance", 0.1, {"codec.reuse": True}, {"codec.reuse": True, "method.name": "frozen"}),
     ("codec.exact", False, {"codec.reuse": True, "method.name": "frozen"}, {"method.name": "frozen"}),
     ("codec.evaluation", "bf16", {"data.source": "client"}, {"data.source": "digits"}),
     ("data.holdout", 0.1, {"data.source": "client"}, {"data.source": "digits"}),
@@ -112,8 +114,8 @@ def test_a_setting_is_refused_where_the_method_does_not_use_it_even_at_its_defau
         check(tables)
 
 
-@pytest.mark.parametrize("key", ["method.auxiliary_update", "method.logit_adjustment"])
-def test_slopes_on_the_cut_gradient_refuse_what_is_for_a_head(key: str) -> None:
+@pytest.mark.parametrize("key", ["method.auxiliary_update", "method.logit_adjustment", "codec.reuse"])
+def test_slopes_on_the_cut_gradient_refuse_what_is_for_a_head_or_for_kept_samples(key: str) -> None:
     tables = nested({"method.objective": "cut_gradient", key: GIVEN[key]})
     with pytest.raises(ConfigError, match=rf'{key} is not used by heron with objective = "cut_gradient", only by'):
         check(tables)

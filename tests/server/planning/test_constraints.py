@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from plans import digits, facts_of
+from pydantic import ValidationError
 
 from heron_core.arrays import TensorSpec
 from heron_core.errors import ConfigError
@@ -16,6 +17,7 @@ from heron_core.spec.codec import CodecSpec
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.constraints.learning import codecs
+from heron_server.planning.constraints.reuse import reuse
 from heron_server.planning.validate import describe
 
 JOINT = {"auxiliary_update": "zo"}
@@ -193,7 +195,11 @@ REUSE = {"name": "frozen"}
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"method": {"name": "sflv2"}}, 'with sflv2 clients change theirs; take method.name = "frozen"'),
+        ({"method": {"name": "sflv2"}}, "sflv2 returns cut gradients, which would be of what was sent earlier"),
+        ({"method": {"objective": "cut_gradient"}}, "heron returns cut gradients"),
+        ({"method": {"name": "fedavg"}}, "fedavg uploads nothing"),
+        ({"model": {"norm": "batch"}}, r'with front.*norm they do in each pass; take model.norm = "group"'),
+        ({"codec": {"uploads": "int4"}}, "rounds each sample at random once, .* codec.exact = false"),
         ({"method": REUSE, "model": {"norm": "batch"}}, r'norm normalises .*\.running_statistics = "keep"'),
         ({"method": REUSE, "codec": {"uploads": "int8"}}, "rounds each sample at random once, .* codec.exact = false"),
     ],
@@ -207,10 +213,35 @@ def test_activations_are_used_again_only_where_they_stay_the_same(tables: dict[s
 def test_samples_that_are_used_again_have_room_and_validate_says_how_much() -> None:
     run = RunSpec.model_validate({"method": REUSE, "codec": {"reuse": True}, "data": {"train_limit": 120}})
     said = describe(run, ServerSettings())
-    assert re.search(r"samples that are used again +121\.9. KiB +120, activations and labels", said)
+    assert re.search(r"samples that are used again +122\.\d+ KiB +120, activations and labels", said)
     assert re.search(r"activations up +32\.00 KiB +1\.88 MiB +157\.50 KiB\n", said), "1,024 bytes once, 2 each time"
     with pytest.raises(ConfigError, match=r"keeps 120 samples of 3 clients, .* raise it"):
         describe(run, ServerSettings(reuse_budget=1000))
+
+
+def test_samples_that_are_sent_again_are_kept_twice_and_validate_says_what_a_client_holds_of_them() -> None:
+    run = RunSpec.model_validate({"codec": {"reuse": True}, "data": {"train_limit": 120}})
+    said = describe(run, ServerSettings())
+    assert re.search(r"samples that are used again +244\.\d+ KiB +120, .* of two rounds each", said)
+    assert "have moved by more than 0.025 of their norm: a round is counted as if all had." in said
+    assert re.search(r"holds 2\.00 KiB\s+of\s+each\s+of\s+its\s+samples,\s+80\.00\s+KiB\s+of\s+40", said)
+
+
+def test_a_tolerance_is_a_share_of_a_norm() -> None:
+    for tolerance in (-0.1, 0, 1, float("nan")):
+        with pytest.raises(ValidationError, match="tolerance"):
+            RunSpec.model_validate({"codec": {"reuse": True, "tolerance": tolerance}})
+
+
+def test_how_far_integers_have_moved_nobody_can_say() -> None:
+    facts = facts_of(digits())
+    run = RunSpec.model_validate({"codec": {"reuse": True}})
+    said = list(reuse(run, replace(facts, activations=(*facts.activations, TensorSpec("ids", (3,), "int64")))))
+    assert said == [
+        "codec.tolerance says how far floating-point activations may move, and the cut has ids int64; set "
+        "codec.reuse = false"
+    ]
+    assert "with front.dropout they do in each pass" in str(list(reuse(run, replace(facts, drawing="front.dropout"))))
 
 
 def test_a_codec_wants_float32_at_the_cut() -> None:

@@ -146,10 +146,10 @@ def test_what_does_not_fit_the_samples_that_are_here_is_refused(
 
 
 def test_an_opening_without_numbers_and_more_samples_than_have_room_are_refused(start: Start) -> None:
-    first, second = join(start("bad", server={"reuse_budget": 719}, **TABLES))
+    first, second = join(start("bad", server={"reuse_budget": 783}, **TABLES))
     with pytest.raises(TensorError, match=r"client .a.: codec\.reuse wants a numbering of 16 bytes"):
         Client.open(first)
-    second.open()  # 360 bytes
-    first, _ = join(start("small", server={"reuse_budget": 359}, **TABLES))
-    with pytest.raises(TensorError, match=r"client rank 0: its 8 samples need 360 B to be kept, and of"):
+    second.open()  # 392 bytes
+    first, _ = join(start("small", server={"reuse_budget": 391}, **TABLES))
+    with pytest.raises(TensorError, match=r"client rank 0: its 8 samples need 392 B to be kept, and of"):
         first.open()

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from heron_core.errors import TensorError
-from heron_server.uploads.held import Held, SamplesHere
+from heron_core.wire.versions import Uploads, as_told, digest
+from heron_server.uploads.held import SamplesHere
 
 FIRST, SECOND = b"1" * 16, b"2" * 16
 
 
-def kept(numbering: bytes, samples: int) -> Held:
+def kept(numbering: bytes, samples: int) -> Uploads:
     """Of the first numbering sample 3."""
-    return np.array([numbering == FIRST and number == 3 for number in range(samples)])
+    return np.array([4 * (numbering == FIRST and number == 3) for number in range(samples)], dtype=np.uint32)
 
 
 def bits(held: bytes, samples: int = 10) -> list[int]:
@@ -21,7 +22,7 @@ def bits(held: bytes, samples: int = 10) -> list[int]:
 
 
 def take(here: SamplesHere, *numbers: int, new: int) -> None:
-    here.take(np.array(numbers, dtype=np.int32), new, "upload 0")
+    here.take(np.array(numbers, dtype=np.int32), new, 0, "upload 0")
 
 
 def test_what_came_in_the_round_and_before_need_not_come_again() -> None:
@@ -70,3 +71,43 @@ def test_an_opening_without_numbers_is_refused_by_its_client_s_name(
     here.open(FIRST, 10)
     with pytest.raises(TensorError, match=f"client 'edge': .*{words}"):
         here.open(numbering, samples)
+
+
+def moving() -> SamplesHere:
+    here = SamplesHere("edge", kept, before=10, moving=True)
+    here.open(FIRST, 10)
+    return here
+
+
+def announced(here: SamplesHere, upload: int, *sent: bool, new: int) -> tuple[list[bool], list[int]]:
+    """Of samples 3, 4, ...: which came, and which upload brought each."""
+    numbers = np.arange(3, 3 + len(sent), dtype=np.int32)
+    came, brought = here.take(numbers, new, upload, f"upload {upload}", np.array(sent))
+    return came.tolist(), brought.tolist()
+
+
+def test_what_has_moved_comes_again_and_the_client_is_told_by_which_upload_it_is_here() -> None:
+    here = moving()
+    assert announced(here, 0, False, True, new=1) == ([False, True], [4, 11])
+    assert announced(here, 2, True, False, new=1) == ([True, False], [13, 11])
+    told = as_told(np.array([0, 0, 0, 13, 11, 0, 0, 0, 0, 0], np.uint32))
+    assert here.open(FIRST, 10) == told, "a stream that broke goes on"
+    assert here.open(FIRST, 10, digest(told)) == b""
+
+
+@pytest.mark.parametrize(
+    ("sent", "new", "words"),
+    [
+        ((False, False), 0, "lacks 1 of its 2 samples, .* 0 were announced and 1 of the others are not here"),
+        ((True, False), 1, "activations of 1 came, 1 were announced and 1 of the others"),
+        ((True, True), 1, "activations of 1 came, 2 were announced and 0 of the others"),
+        ((False, True), 2, "activations of 2 came, 1 were announced"),
+    ],
+)
+def test_a_sample_that_is_said_to_be_here_and_is_not_is_refused_and_nothing_changes(
+    sent: tuple[bool, ...], new: int, words: str
+) -> None:
+    here = moving()
+    with pytest.raises(TensorError, match=f"upload 0: .*{words}"):
+        announced(here, 0, *sent, new=new)
+    assert announced(here, 0, False, True, new=1) == ([False, True], [4, 11])
