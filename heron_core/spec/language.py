@@ -20,9 +20,11 @@ class LanguageSpec(Settings):
     """Rank of the head's map h + B A h before the final norm. 0: none."""
     alpha: PositiveFloat = 16.0
     """Adapters are scaled by alpha / model.lora_rank."""
-    client_adapter: Literal["lora", "lora_xs"] = "lora"
+    client_adapter: Literal["lora", "lora_xs", "embedding"] = "lora"
     """Of the client's parts: lora trains A and B, lora_xs the r x r matrix R of B R A alone, with A and B from the
-    largest singular values of the layer's weight: few numbers, as zeroth order wants them. The back has lora."""
+    largest singular values of the layer's weight: few numbers, as zeroth order wants them. embedding trains a map
+    e + B A e of every token's embedding, and of the head its map: few numbers too, as many at any cut. The back has
+    lora."""
     targets: tuple[LayerName, ...] = ()
     """Last names of the layers in each block that get adapters, such as q_proj, v_proj. Empty: peft's choice for the
     kind of model, or else all linear layers."""

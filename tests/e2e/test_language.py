@@ -33,14 +33,15 @@ METHODS: dict[str, dict[str, Any]] = {
         **HERON, "auxiliary_update": "server", "micro_batch": 0, "zo": {"scope": "sample", "mu": 1e-2},
     },
     "on the cut gradient": {**HERON, "objective": "cut_gradient"},
-    "first order": {"name": "cse_fsl"},
+    "first order, of the embedding alone": {"name": "cse_fsl"},
     "SplitLoRA": {"name": "sflv2"},
     "frozen": {"name": "frozen"},
 }  # fmt: skip
 
 
 def run_of(method: str) -> dict[str, Any]:
-    language = {**SPEC["language"], "length": LENGTH}
+    adapter = "embedding" if "embedding" in method else "lora"
+    language = {**SPEC["language"], "length": LENGTH, "client_adapter": adapter}
     return {
         "rounds": ROUNDS, "model": {**SPEC, "language": language}, "data": {"source": "client", "holdout": 0.0},
         "method": {**METHODS[method], "local_steps": 8, "batch_size": 4},

@@ -236,7 +236,7 @@ def own_parameters(c, params, theta_BF):
         if scale is None and shift is None:
             continue
 
-        if "lora_" in name:
+        if name.startswith("embedding.") or "lora_" in name:
             own = scale.reshape(-1, *layer.weight.shape).contiguous()
             hooks.append(
                 layer.register_forward_hook(lambda at, x, out, own=own: at.inner(x[0]) @ own.transpose(1, 2))

@@ -76,9 +76,12 @@ def test_a_decoder_gives_the_reference_bits_in_every_method(method: dict[str, An
     assert simulated(spec, folder)["model_sha256"] == reference_run(spec, folder, shares(spec, folder))
 
 
-def test_cores_with_one_direction_for_each_sequence_give_the_reference_bits_and_few_bytes(folder: Path) -> None:
+@pytest.mark.parametrize("adapter", ["lora_xs", "embedding"])
+def test_few_numbers_with_one_direction_for_each_sequence_give_the_reference_bits_and_few_bytes(
+    adapter: str, folder: Path
+) -> None:
     method = {"zo": {"mu": 1e-2, "scope": "sample"}, "auxiliary_update": "server", "micro_batch": 3}
-    spec = spec_of(method, language={**SPEC["language"], "client_adapter": "lora_xs"})
+    spec = spec_of(method, language={**SPEC["language"], "client_adapter": adapter})
     summary = simulated(spec, folder)
     assert summary["model_sha256"] == reference_run(spec, folder, shares(spec, folder))
     front = build_split_model(spec.model, data_folder=folder).build("front", 0)
@@ -86,14 +89,18 @@ def test_cores_with_one_direction_for_each_sequence_give_the_reference_bits_and_
     assert summary["ledger"]["client_state_up"] == 2 * 4 * numbers
 
 
+@pytest.mark.parametrize(("adapter", "at_client"), [("lora", "lora_"), ("embedding", "embedding.")])
 def test_a_resumed_run_ends_with_the_undisturbed_bits_and_the_folder_holds_adapters(
-    folder: Path, tmp_path: Path
+    adapter: str, at_client: str, folder: Path, tmp_path: Path
 ) -> None:
-    simulated(spec_of(ZO), folder, run_dir=tmp_path)
-    summary = simulated(spec_of(ZO, rounds=2), folder, run_dir=tmp_path, resume=True)
-    assert summary["model_sha256"] == simulated(spec_of(ZO, rounds=2), folder)["model_sha256"]
+    language = {**SPEC["language"], "client_adapter": adapter}
+    one, two = (spec_of(ZO, rounds=rounds, language=language) for rounds in (1, 2))
+    simulated(one, folder, run_dir=tmp_path)
+    summary = simulated(two, folder, run_dir=tmp_path, resume=True)
+    assert summary["model_sha256"] == simulated(two, folder)["model_sha256"]
     model = load_model(tmp_path / "model", data_folder=folder)
     kept = [name for name, p in model.named_parameters() if name in model.state_dict()]
-    assert kept and all("lora_" in name for name in kept)
+    assert kept and all("lora_" in name or at_client in name for name in kept)
+    assert any(at_client in name for name in kept)
     logits = model(torch.arange(3, 9)[None])
     assert logits.shape == (1, 6, VOCABULARY)

@@ -1,7 +1,8 @@
 """Low-rank adapters beside the linear layers of a decoder's blocks, by peft: W x + (alpha / r) B A x (Hu et al. 2021).
 
 Every layer keeps its own weight, frozen; A and B are its `lora_A` and `lora_B`, float32 whatever the backbone's dtype.
-With LoRA-XS (Balazy et al. 2024) a matrix R [r, r] between them trains alone; it is then `lora_A`'s weight.
+With LoRA-XS (Balazy et al. 2024) a matrix R [r, r] between them trains alone; it is then `lora_A`'s weight. Besides
+these there are low-rank maps: of the head before its final norm, and of a front's embedding.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def is_adapter(name: str, *, cores: bool = False) -> bool:
     `cores`: with LoRA-XS."""
     if ".lora_A." in name:
         return name.endswith(".weight")
-    return (".lora_B." in name and not cores) or name.startswith("auxiliary.map.")
+    return (".lora_B." in name and not cores) or name.startswith(("auxiliary.map.", "front.embedding."))
 
 
 def add_adapters(part: LanguagePart, rank: int, alpha: float, targets: Sequence[str]) -> None:

@@ -91,8 +91,13 @@ class _Parts:
         return self._spec.language.client_adapter
 
     def _adapted(self, part: P, adapter: str) -> P:
-        language = self._spec.language
-        add_adapters(part, self._spec.lora_rank, language.alpha, language.targets)
+        language, rank = self._spec.language, self._spec.lora_rank
+        if adapter == "embedding":
+            part.lm.requires_grad_(False)
+            if isinstance(part, Front):
+                part.map_embedding(rank, language.alpha / rank)
+            return part.seal()
+        add_adapters(part, rank, language.alpha, language.targets)
         if adapter == "lora_xs":
             keep_cores(part)
         return part.seal()

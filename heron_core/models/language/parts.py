@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from heron_core.models.adapt.per_sample import AdapterMatrix
 from heron_core.models.language.blocks import (
     blocks_of,
     decoder_of,
@@ -67,7 +68,20 @@ class Front(LanguagePart):
         """`lm`: the model with the front's blocks alone."""
         super().__init__(lm)
         self._hidden: Tensor | None = None
+        self.embedding: LowRankMap | None = None
         self.blocks[-1].register_forward_hook(self._keep)
+
+    def map_embedding(self, rank: int, scale: float) -> None:
+        """From now on the blocks are given e + scale B A e, which trains, of each token's embedding e. What the model
+        uses the embedding's weight for otherwise, such as its unembedding, stays as it is."""
+        layer = self.lm.get_input_embeddings()
+        self.embedding = LowRankMap(layer.weight.shape[1], rank, scale)
+        layer.register_forward_hook(self._embedded)
+
+    def _embedded(self, _layer: nn.Module, _given: tuple[Given, ...], embedded_BTE: Tensor) -> Tensor:
+        assert self.embedding is not None
+        mapped: Tensor = self.embedding(embedded_BTE)
+        return mapped
 
     def _keep(self, _block: nn.Module, _given: tuple[Given, ...], output: Output) -> None:
         self._hidden = hidden_of(output)
@@ -134,16 +148,17 @@ class Tail(LanguagePart):
 
 
 class LowRankMap(nn.Module):
-    """h + B A h, float32; B begins at zero, so it begins as nothing."""
+    """h + scale B A h, float32; B begins at zero, so it begins as nothing."""
 
-    def __init__(self, width: int, rank: int) -> None:
+    def __init__(self, width: int, rank: int, scale: float = 1.0) -> None:
         super().__init__()
-        self.down, self.up = nn.Linear(width, rank, bias=False), nn.Linear(rank, width, bias=False)
+        self.scale = scale
+        self.down, self.up = AdapterMatrix(width, rank, bias=False), AdapterMatrix(rank, width, bias=False)
         nn.init.zeros_(self.up.weight)
 
     def forward(self, hidden_BTH: Tensor) -> Tensor:
         """[B, T, H] to the same."""
-        added: Tensor = self.up(self.down(hidden_BTH.float()))
+        added: Tensor = self.up(self.scale * self.down(hidden_BTH.float()))
         return hidden_BTH + added.to(hidden_BTH.dtype)
 
 

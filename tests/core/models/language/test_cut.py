@@ -94,6 +94,32 @@ def test_a_core_between_the_largest_singular_vectors_trains_alone(kind: str, dat
     assert any("lora_B" in n for n in back)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_map_of_the_embedding_is_the_model_with_other_embeddings_and_a_tied_head_that_stays(
+    kind: str, data: Path
+) -> None:
+    model = split(data, kind, language={"length": 12, "client_adapter": "embedding", "auxiliary_rank": 3, "alpha": 3.0})
+    front, head, back = (model.build(part, 0).eval() for part in ("front", "auxiliary", "back"))
+    assert {name: tuple(t.shape) for name, t in front.state_dict().items()} == {
+        "embedding.down.weight": (2, 16), "embedding.up.weight": (16, 2),
+    }  # fmt: skip
+    assert set(head.state_dict()) == {"map.down.weight", "map.up.weight"}
+    assert all(name.startswith("lm.") for name in back.state_dict())
+    whole_model = load(data / kind, configuration(data / kind))
+    with torch.no_grad():
+        assert torch.equal(whole(back(front(tokens()))), whole_model(input_ids=tokens()).logits)
+        down, up = front.state_dict(keep_vars=True).values()
+        up.normal_(generator=torch.Generator().manual_seed(2))
+        embeddings = whole_model.get_input_embeddings()(tokens())
+        mapped = embeddings + embeddings @ (1.5 * down.T) @ up.T
+        theirs = whole_model(inputs_embeds=mapped).logits
+        torch.testing.assert_close(whole(back(front(tokens()))), theirs, rtol=1e-3, atol=1e-3)
+        copied = deepcopy(front)
+        up.zero_()
+        torch.testing.assert_close(whole(back(copied(tokens()))), theirs, rtol=1e-3, atol=1e-3)
+        assert torch.equal(whole(back(front(tokens()))), whole_model(input_ids=tokens()).logits)
+
+
 def test_the_heads_map_begins_as_nothing_and_copied_blocks_are_the_servers(data: Path) -> None:
     model = split(data, language={"length": 12, "auxiliary_blocks": BLOCKS - 2, "auxiliary_rank": 3})
     front, head, back = (model.build(part, 0).eval() for part in ("front", "auxiliary", "back"))
@@ -182,8 +208,9 @@ def test_another_base_or_tokeniser_has_another_fingerprint_and_is_refused(tmp_pa
     assert base_fingerprint("llama", tmp_path) != found
 
 
-def test_each_sequence_may_have_adapters_of_its_own(data: Path) -> None:
-    model = split(data)
+@pytest.mark.parametrize("adapter", ["lora", "embedding"])
+def test_each_sequence_may_have_adapters_of_its_own(adapter: str, data: Path) -> None:
+    model = split(data, language={"length": 12, "client_adapter": adapter})
     front = model.build("front", 0).eval().requires_grad_(False)
     names = [f"front.{name}" for name in front.state_dict()]
     assert per_sample_obstacle(model, model.build("front", 0), 0) is None
