@@ -133,8 +133,8 @@ class MethodSpec(Settings):
     """k: upload activations every k-th local step."""
     mixing: Flag = False
     """The server trains on batches mixed of the clients: one upload of each participant is pooled, their rows are
-    permuted (seeded) and cut into batches of the same size, so there are as many steps as before. false: one upload
-    after the other (the paper's)."""
+    permuted (seeded) and cut into batches of the same size, each as long as its longest sequence, so there are as many
+    steps as before. false: one upload after the other (the paper's)."""
     objective: Literal["auxiliary", "cut_gradient"] = "auxiliary"
     """What heron's slopes are of. auxiliary: the loss of the client's own head. cut_gradient: the server's loss, along
     the gradient at the cut that it returns for each upload, as in sflv2; the client has no head, and still runs nothing

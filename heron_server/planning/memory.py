@@ -106,10 +106,11 @@ def pool_problems(method: MethodSpec, settings: ServerSettings, facts: ModelFact
             f"method.mixing pools one upload of each client in rank order, and server.order = \"{settings.order}\" "
             'takes them as they come; remove one of the two'
         )
-    if facts.varying:
+    if facts.varying and not (facts.labels.variable and facts.labels.maskable):
         yield (
-            f"method.mixing takes rows of several clients into one batch, and {', '.join(facts.varying)} at the cut "
-            "varies in length; remove it, or pad every sample to one length"
+            f"method.mixing takes rows of several clients into one batch, {', '.join(facts.varying)} at the cut varies "
+            f"in length, and labels {facts.labels} cannot say that a padded position does not count; remove it, or pad "
+            "every sample to one length"
         )
 
 

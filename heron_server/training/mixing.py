@@ -1,7 +1,9 @@
 """Steps on batches mixed of a pool, one upload of each client: as many as one upload after the other would make.
 
 What a client is measured by comes from its own rows: its loss, and where a guard asks, the norm of its gradient before
-anything is mixed. What cannot be used is left out of the pool and costs its client the round, nobody else.
+anything is mixed. What cannot be used is left out of the pool and costs its client the round, nobody else. Uploads of
+sequences may differ in length: a batch is as long as its longest row, and behind a shorter one there are zeros at the
+cut and no label that counts.
 
 Shape suffixes: P rows of the pool, client after client in rank order; B rows of a batch.
 """
@@ -15,8 +17,10 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from heron_core.errors import TensorError
+from heron_core.labels import IGNORED
 from heron_core.models.split_model import SplitModel
 from heron_core.spec.methods import method_of
 from heron_core.spec.run_spec import RunSpec
@@ -222,9 +226,11 @@ class _Pool:
         self.batch_rows = len(uploads[0].batch.labels_B)
         batches = [upload.batch for upload in uploads]
         cuts = [batch.activations for batch in batches]
-        self._cut_P = tuple(torch.cat([t.detach() for t in parts]) for parts in zip(*cuts, strict=True))
+        self._cut_P = tuple(_together([t.detach() for t in parts]) for parts in zip(*cuts, strict=True))
         self._wanted = tuple(t.requires_grad for t in batches[0].activations)
-        self._labels_P = torch.cat([b.labels_B for b in batches])
+        self._labels_P = _together([b.labels_B for b in batches], IGNORED)
+        self._lengths = [b.labels_B.shape[1] if b.labels_B.dim() > 1 else 0 for b in batches]
+        self._varying = len(set(self._lengths)) > 1
         self._losses_P = torch.zeros(len(self._labels_P), device=self._labels_P.device)
         self._gradients_P = [torch.zeros_like(t) for t, w in zip(self._cut_P, self._wanted, strict=True) if w]
         self._weights_P = [None if each is None else self._of_rows(each) for each in weights]
@@ -248,19 +254,40 @@ class _Pool:
     def batch(self, rows_B: Tensor, trainee: int) -> Batch:
         """These rows, with the weights that they have for a trainee."""
         rows_B, weights_P = rows_B.to(self._labels_P.device), self._weights_P[trainee]
-        cut = tuple(t[rows_B].requires_grad_(w) for t, w in zip(self._cut_P, self._wanted, strict=True))
-        whose = f"a batch mixed of {len(self.uploads)} clients"
-        return Batch(cut, self._labels_P[rows_B], whose, None if weights_P is None else weights_P[rows_B])
+        longest, whose = self._longest(rows_B), f"a batch mixed of {len(self.uploads)} clients"
+        *cut, labels_B = (_first(t[rows_B], longest) for t in (*self._cut_P, self._labels_P))
+        leaves = tuple(t.requires_grad_(wanted) for t, wanted in zip(cut, self._wanted, strict=True))
+        return Batch(leaves, labels_B, whose, None if weights_P is None else weights_P[rows_B])
+
+    def _longest(self, rows_B: Tensor) -> int | None:
+        """Of these rows; None where all uploads have one length, or none."""
+        return max(self._lengths[row // self.batch_rows] for row in rows_B.tolist()) if self._varying else None
 
     def keep(self, rows_B: Tensor, losses_B: Tensor, gradients: Sequence[Tensor]) -> None:
         """What came of these rows."""
         rows_B = rows_B.to(self._labels_P.device)
         self._losses_P[rows_B] = losses_B.to(self._losses_P.dtype)
         for pooled, gradient in zip(self._gradients_P, gradients, strict=True):
-            pooled[rows_B] = gradient
+            _first(pooled, self._longest(rows_B), view=True)[rows_B] = gradient
 
     def outcome(self, index: int) -> Outcome:
         """Of one upload, all of whose rows have trained."""
         rows = slice(index * self.batch_rows, (index + 1) * self.batch_rows)
-        upload = self.uploads[index].upload
-        return Outcome(upload, self._losses_P[rows].mean(), [g[rows] for g in self._gradients_P])
+        upload, own = self.uploads[index].upload, self._lengths[index] if self._varying else None
+        return Outcome(upload, self._losses_P[rows].mean(), [_first(g[rows], own) for g in self._gradients_P])
+
+
+def _together(tensors: Sequence[Tensor], filled: int = 0) -> Tensor:
+    """[P, ...] of several [B, ...], or of [B, T, ...] of which T differs, as long as the longest."""
+    if len({t.shape[1:] for t in tensors}) == 1:
+        return torch.cat(list(tensors))
+    longest = max(t.shape[1] for t in tensors)
+    behind = [(0, 0) * (t.dim() - 2) + (0, longest - t.shape[1]) for t in tensors]
+    return torch.cat([F.pad(t, pad, value=filled) for t, pad in zip(tensors, behind, strict=True)])
+
+
+def _first(tensor: Tensor, length: int | None, *, view: bool = False) -> Tensor:
+    """So many positions of [B, T, ...]; None: all."""
+    if length is None:
+        return tensor
+    return tensor[:, :length] if view else tensor[:, :length].contiguous()

@@ -32,7 +32,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "one direction for each sequence": {
         **HERON, "auxiliary_update": "server", "micro_batch": 0, "zo": {"scope": "sample", "mu": 1e-2},
     },
-    "on the cut gradient": {**HERON, "objective": "cut_gradient"},
+    "on the cut gradient, mixed batches": {**HERON, "objective": "cut_gradient", "mixing": True},
     "first order, of the embedding alone": {"name": "cse_fsl"},
     "SplitLoRA": {"name": "sflv2"},
     "frozen": {"name": "frozen"},

@@ -65,6 +65,8 @@ def shares(spec: RunSpec, folder: Path) -> list[Any]:
         {**ZO, "auxiliary_update": "server"},
         {"zo": {"mu": 1e-2, "scope": "sample"}, "auxiliary_update": "server", "micro_batch": 3},
         {**ZO, "objective": "cut_gradient"},
+        {**ZO, "objective": "cut_gradient", "mixing": True},
+        {**ZO, "auxiliary_update": "server", "mixing": True},
         {"name": "cse_fsl"},
         {"name": "sflv2", "micro_batch": 0},
         {"name": "frozen"},

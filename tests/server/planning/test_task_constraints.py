@@ -9,6 +9,8 @@ import pytest
 from integration.five_tasks import need_data, run_of
 
 from heron_core.errors import ConfigError
+from heron_core.labels import LabelSpec
+from heron_core.models.tasks.next_token import NextToken
 from heron_core.spec.run_spec import RunSpec
 from heron_server.config import ServerSettings
 from heron_server.planning.validate import describe
@@ -72,6 +74,18 @@ def test_heads_are_aligned_over_uploads_of_one_shape(
     need_data("next_token", monkeypatch)
     message = refused(*run_of("next_token", *overrides))
     assert message.startswith(named) and "hidden, mask at the cut varies in length" in message
+
+
+def test_rows_that_vary_in_length_are_mixed_only_where_a_label_can_say_that_padding_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    need_data("next_token", monkeypatch)
+    mixed = run_of("next_token", "method.mixing=true")
+    describe(*mixed)
+    all_count = LabelSpec((80,), variable=True, count=49)
+    monkeypatch.setattr(NextToken, "labels", property(lambda task: all_count))
+    message = refused(*mixed)
+    assert message.startswith("method.mixing takes rows of several clients") and "does not count" in message
 
 
 @pytest.mark.parametrize(
