@@ -18,6 +18,7 @@ def check_constraints(spec: RunSpec, settings: ServerSettings, receives: bool, f
         *data.task(spec.data, spec.method, settings.test_data, facts),
         *data.class_names(spec.data.class_names, facts),
         *learning.nothing_moves(spec.method, facts),
+        *learning.gradient_of_the_head(spec.method, facts),
         *learning.across_batch(spec.method, facts),
         *learning.logit_adjustment(spec.method, facts),
         *learning.clients_learn(spec.method, spec.federation.server_average.name),

@@ -25,6 +25,17 @@ def nothing_moves(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
         )
 
 
+def gradient_of_the_head(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
+    """A head that learns by its own gradient has something that learns."""
+    own = method_of(method).head == "detached" and not method.zo.exact_stages
+    if own and not facts.parts["auxiliary"].trainable:
+        yield (
+            'method.auxiliary_update = "first_order" moves the auxiliary head by its own gradient, and no parameter of '
+            'the head trains; take "zo", which then moves the front alone, or a head that trains (in a language model '
+            "by model.language.auxiliary_rank)"
+        )
+
+
 def across_batch(method: MethodSpec, facts: ModelFacts) -> Iterator[str]:
     """A client's part that normalises across the batch takes its batch whole, unless the run says otherwise."""
     found = [facts.across_batch[part] for part in method_of(method).client_parts if part in facts.across_batch]

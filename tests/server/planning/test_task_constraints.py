@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from integration.five_tasks import need_data, run_of
+from tiny_language import SPEC, write_decoder
 
 from heron_core.errors import ConfigError
 from heron_core.labels import LabelSpec
@@ -74,6 +75,17 @@ def test_heads_are_aligned_over_uploads_of_one_shape(
     need_data("next_token", monkeypatch)
     message = refused(*run_of("next_token", *overrides))
     assert message.startswith(named) and "hidden, mask at the cut varies in length" in message
+
+
+def test_a_head_that_learns_by_its_own_gradient_has_something_that_trains(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("peft")
+    write_decoder(tmp_path / "tiny")
+    language = {"length": 12, "auxiliary_rank": 0}
+    tables: dict[str, Any] = {"model": {**SPEC, "language": language}, "data": {"source": "client"}}
+    message = refused(RunSpec.model_validate(tables), ServerSettings(data_folder=tmp_path, test_data="none"))
+    assert message.startswith('method.auxiliary_update = "first_order" moves the auxiliary head by its own gradient')
+    assert "model.language.auxiliary_rank" in message
 
 
 def test_rows_that_vary_in_length_are_mixed_only_where_a_label_can_say_that_padding_does_not_count(
