@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import tiny_text
 import torch
 from processes import Bench, Program
+from tiny_language import write_decoder
 
 from heron_core import load_model
 from heron_core.config import load_toml
 from heron_core.data import load_experiment
 from heron_core.spec.unused import as_method
-from heron_server.config import split_run_file
-from heron_server.demo import DEMO_FILE
+from heron_server.config import load_run_file, split_run_file
+from heron_server.demo import DEMO_FILE, DEMOS
 from heron_simulator.simulator import simulate
 
 pytestmark = pytest.mark.slow
@@ -103,6 +105,32 @@ def test_interrupted_demo_leaves_no_process_and_resumes_to_the_undisturbed_bits(
     assert resumed.ends() == 0, resumed.stderr
     spec, _ = split_run_file({**load_toml(DEMO_FILE), "rounds": ROUNDS}, "demo")
     assert read_summary(bench)["model_sha256"] == simulate(spec).summary["model_sha256"]
+
+
+def test_the_language_demo_killed_and_resumed_ends_with_the_undisturbed_bits(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own run file, shortened, with one client and a tiny decoder where SmolLM2's folder would lie."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("peft")
+    data = bench.folder / "data"
+    folder = tiny_text.folder(data, "smollm2")
+    write_decoder(folder, vocab_size=tiny_text.VOCABULARY, num_hidden_layers=8, max_position_embeddings=256)
+    monkeypatch.setenv("HERON_DATA", str(data))
+    shorter = ["data.test_limit=4", "model.language.length=256", "federation.clients=1", "federation.min_clients=1"]
+    flags = ("--preset", "language", *(word for setting in shorter for word in ("--set", setting)))
+
+    demo = start_demo(bench, *flags)
+    demo.line("round 2/4 ")
+    demo.signal(signal.SIGKILL)
+    assert demo.ends() == -signal.SIGKILL
+    resumed = start_demo(bench, *flags, "--resume")
+    assert resumed.ends() == 0, resumed.stderr
+    assert any("perplexity" in line for line in resumed.stdout)
+    spec, _ = load_run_file(DEMOS["language"].file, [*shorter, f"rounds={ROUNDS}"])
+    client = {"data": {"folder": data}}
+    alone = simulate(spec, settings={"data_folder": data}, client_settings=client).summary
+    assert read_summary(bench)["model_sha256"] == alone["model_sha256"]
 
 
 @pytest.mark.parametrize("where", ["round 1/4 ", "Now the control"])
