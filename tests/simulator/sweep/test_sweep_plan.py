@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny_language import write_decoder
 
 from heron_core.errors import ConfigError, DataError
 from heron_core.models import build_split_model
@@ -13,9 +14,13 @@ from heron_core.models.saved import save_model
 from heron_core.models.weights import weights_folder
 from heron_core.spec.run_spec import ModelSpec
 from heron_server.planning.checks import check_run, load_test
+from heron_server.planning.constraints.check import check_constraints
+from heron_server.planning.measuring import measure_model
 from heron_simulator.sweep.plan import Run, Sweep, load_sweep
 
-FILES = sorted((Path(__file__).parents[3] / "benchmarks" / "sweeps").glob("*.toml"))
+SWEEPS = Path(__file__).parents[3] / "benchmarks" / "sweeps"
+LANGUAGE = sorted(SWEEPS.glob("language_*.toml"))
+FILES = sorted({*SWEEPS.glob("*.toml")} - {*LANGUAGE})
 AXIS = '[axes]\n"method.zo.mu" = [1e-3, 1e-2]\n'
 
 
@@ -155,3 +160,15 @@ def test_every_run_of_a_sweep_here_could_start(path: Path) -> None:
               for run in found.runs.values() if run.spec.data.partition != "iid"}  # fmt: skip
     for run in shares.values():
         load_test(run.spec, run.server, checked[0].facts)
+
+
+@pytest.mark.parametrize("path", LANGUAGE, ids=lambda path: path.stem)
+def test_every_run_of_a_language_model_s_sweep_could_start(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_decoder(tmp_path / "smollm2", num_hidden_layers=30, max_position_embeddings=128)
+    monkeypatch.setenv("HERON_DATA", str(tmp_path))
+    for point in load_sweep(path).points:
+        run = point.runs[0]
+        model = build_split_model(run.spec.model, data_folder=tmp_path)
+        check_constraints(run.spec, run.server, True, measure_model(model, run.spec.seed))
