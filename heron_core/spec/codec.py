@@ -33,7 +33,7 @@ class CodecSpec(Settings):
     and after that the client sends its number alone. Front that never changes: the same bits as without. Front that
     learns: activations travel again once they have moved by more than tolerance. The new rows of an upload leave
     together."""
-    tolerance: Share = 0.025
+    tolerance: Share = 0.04
     """With reuse and a front that learns: how far a sample's activations may move from what the server keeps of them,
     norm of the difference over the norm of what was sent, before they are sent again. Until then the server trains on
     what it keeps. A client that begins anew sends all of them again, and what the run then learns differs."""
