@@ -106,11 +106,13 @@ def stored_files(contents: Mapping[str, bytes | memoryview]) -> dict[str, Stored
 
 def constants_of(values: Mapping[str, Array]) -> Array:
     """The values one after another in this order, little-endian and row-major, each at a multiple of 64 bytes."""
-    blob = bytearray()
+    blob = np.zeros(sum(-(-array.nbytes // ALIGNED) * ALIGNED for array in values.values()), np.uint8)
+    at = 0
     for array in values.values():
-        blob += bytes(-len(blob) % ALIGNED)
-        blob += np.ascontiguousarray(array).tobytes()
-    return np.frombuffer(bytes(blob), np.uint8)
+        at += -at % ALIGNED
+        blob[at : at + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        at += array.nbytes
+    return blob[:at]
 
 
 def _places(manifest: Manifest) -> Iterator[tuple[str, str, tuple[int, ...], int, int]]:

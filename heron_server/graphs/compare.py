@@ -11,6 +11,7 @@ from torch import Tensor
 from heron_core.arrays import Array
 from heron_core.errors import ModelError
 from heron_server.graphs.passes import Pass
+from heron_server.graphs.tracing import exporting
 
 TOLERANCE = 1e-4
 """Largest difference, as a share of the tensor's largest value: what another order of float32 sums explains."""
@@ -22,7 +23,8 @@ def compare(what: str, graph: bytes, by_torch: Pass, given: Mapping[str, Tensor]
     """Runs `graph` and `by_torch` on the same tensors. ModelError names the first that differs, and by how much."""
     with torch.no_grad():
         wanted = {name: tensor.numpy() for name, tensor in by_torch(given).items()}
-    found = _run(graph, {name: tensor.numpy() for name, tensor in given.items()}, list(wanted))
+    with exporting():
+        found = _run(graph, {name: tensor.numpy() for name, tensor in given.items()}, list(wanted))
     for name, array in wanted.items():
         _same(what, name, array, found[name])
 

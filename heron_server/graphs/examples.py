@@ -18,19 +18,32 @@ from heron_core.models.split_model import SplitModel
 from heron_core.streams import generator
 from heron_server.graphs.tracing import Open
 
-TRACED_ROWS = 7
-"""No size that a layer is likely to have: it stands for B in a mask's shape."""
+TRACED_ROWS = (7, 11, 13)
+"""No sizes that a layer is likely to have: one stands for B in a mask's shape."""
 
 
-def inputs_of(model: SplitModel, rows: int) -> dict[str, Tensor]:
-    """[rows, ...], at their longest."""
-    inputs = zip(model.inputs, example_inputs(model.inputs, rows), strict=True)
+def traced_rows(model: SplitModel, compared: int = 0) -> int:
+    """B of a trace: neither a sequence's length, for equal sizes would be taken for the same, nor the B that the graph
+    is `compared` at, where a graph of this B alone would not show."""
+    other = {compared, *(spec.shape[0] for spec in model.inputs if spec.variable)}
+    return next(rows for rows in TRACED_ROWS if rows not in other)
+
+
+def lengths_of(model: SplitModel) -> list[int]:
+    """T of the batches that graphs are compared on, the longest first; 0 alone where nothing varies."""
+    longest = max((spec.shape[0] for spec in model.inputs if spec.variable), default=0)
+    return sorted({longest, (longest + 1) // 2}, reverse=True)
+
+
+def inputs_of(model: SplitModel, rows: int, length: int = 0) -> dict[str, Tensor]:
+    """[rows, ...]; `length` 0: sequences at their longest."""
+    inputs = zip(model.inputs, example_inputs(model.inputs, rows, length), strict=True)
     return {f"inputs.{spec.name}": torch.from_numpy(array) for spec, array in inputs}
 
 
-def labels_of(model: SplitModel, rows: int) -> dict[str, Tensor]:
+def labels_of(model: SplitModel, rows: int, length: int = 0) -> dict[str, Tensor]:
     """[rows, ...]."""
-    return {"labels": torch.from_numpy(example_labels(model.task.labels, rows))}
+    return {"labels": torch.from_numpy(example_labels(model.task.labels, rows, length))}
 
 
 def opened_of(model: SplitModel) -> dict[str, Open]:

@@ -5,7 +5,9 @@ Shape letters: B samples of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,12 +19,21 @@ from heron_core.models.split_model import SplitModel
 from heron_core.spec.role import role_of
 from heron_core.spec.run_spec import RunSpec
 from heron_server.graphs.compare import compare
-from heron_server.graphs.examples import TRACED_ROWS, inputs_of, labels_of, masks_of, moved_away, opened_of, prior_of
-from heron_server.graphs.passes import ClientPasses, Named
+from heron_server.graphs.examples import (
+    inputs_of,
+    labels_of,
+    lengths_of,
+    masks_of,
+    moved_away,
+    opened_of,
+    prior_of,
+    traced_rows,
+)
+from heron_server.graphs.passes import ClientPasses, Named, Pass
 from heron_server.graphs.refusals import refuse_what_graphs_lack
 from heron_server.graphs.rewriting import Draw
 from heron_server.graphs.to_onnx import OPSET, onnx_of
-from heron_server.graphs.tracing import exporting, trace
+from heron_server.graphs.tracing import Open, exporting, trace
 
 
 def export_graphs(spec: RunSpec, model: SplitModel) -> GraphSet:
@@ -35,15 +46,24 @@ def export_graphs(spec: RunSpec, model: SplitModel) -> GraphSet:
     passes = ClientPasses(model, role_of(spec), adjusts_logits=spec.method.logit_adjustment > 0)
     masks, changing = _looked_at(passes)
     training = _training(passes, masks, changing, spec.method.micro_batch_rows)
-    evaluation = _evaluation(passes, spec.method.batch_size)
-    tensors = passes.tensors(changing)
+    evaluation = _evaluation(passes, training, spec.method.batch_size, as_in_training=not masks and not changing)
+    tensors = [t for t in passes.tensors(changing) if t.travels or t.name in {*training.takes, *evaluation.takes}]
     constants = constants_of({t.name: passes.held[t.name].detach().numpy() for t in tensors if not t.travels})
+    files = stored_files({TRAINING: training.graph, EVALUATION: evaluation.graph, CONSTANTS: constants.data})
     manifest = Manifest(
         made_for=made_for(spec), opset=OPSET, inputs=model.inputs, labels=model.task.labels,
-        activations=model.activations, tensors=tensors, masks=masks, prior=passes.prior, gradients=passes.gradients,
-        files=stored_files({TRAINING: training, EVALUATION: evaluation, CONSTANTS: constants.data}),
+        activations=model.activations, tensors=tuple(tensors), masks=masks, prior=passes.prior,
+        gradients=passes.gradients, files=files,
     )  # fmt: skip
-    return GraphSet(manifest, training, evaluation, constants)
+    return GraphSet(manifest, training.graph, evaluation.graph, constants)
+
+
+@dataclass(frozen=True)
+class _Exported:
+    graph: bytes
+    """ONNX."""
+    takes: Collection[str]
+    """Its inputs."""
 
 
 def _looked_at(passes: ClientPasses) -> tuple[tuple[Mask, ...], list[str]]:
@@ -54,7 +74,7 @@ def _looked_at(passes: ClientPasses) -> tuple[tuple[Mask, ...], list[str]]:
         drawn.append(_mask(shape, p, passes.model))
         return torch.ones(shape, dtype=torch.bool)
 
-    examples = {**passes.held, **_batch(passes, TRACED_ROWS)}
+    examples = {**passes.held, **_batch(passes, traced_rows(passes.model))}
     with exporting(), torch.no_grad():
         found = passes.training(lambda _: draw, passes.buffers(), exact_formulas=False)(examples)
     changing = [name for name in passes.buffers() if not torch.equal(found[f"buffers.{name}"], passes.held[name])]
@@ -62,40 +82,62 @@ def _looked_at(passes: ClientPasses) -> tuple[tuple[Mask, ...], list[str]]:
 
 
 def _mask(shape: tuple[int, ...], p: float, model: SplitModel) -> Mask:
-    times, over = divmod(shape[0], TRACED_ROWS)
+    times, over = divmod(shape[0], traced_rows(model))
     if over or not times or any(spec.variable for spec in model.inputs):
         raise ModelError(
-            f"a dropout of the model acts on {list(shape)} for {TRACED_ROWS} samples: its first size must be a "
+            f"a dropout of the model acts on {list(shape)} for {traced_rows(model)} samples: its first size must be a "
             "multiple of the samples, and their lengths must not vary; take it out, or give every client torch"
         )
     return Mask(times=times, shape=shape[1:], drops=p)
 
 
-def _training(passes: ClientPasses, masks: Sequence[Mask], changing: Sequence[str], rows: int) -> bytes:
-    def examples(rows: int) -> dict[str, Tensor]:
-        return {**moved_away(passes.held), **masks_of(masks, rows), **_batch(passes, rows)}
+def _training(passes: ClientPasses, masks: Sequence[Mask], changing: Sequence[str], rows: int) -> _Exported:
+    held = moved_away(passes.held)
+
+    def examples(rows: int, length: int = 0) -> dict[str, Tensor]:
+        return {**held, **masks_of(masks, rows), **_batch(passes, rows, length)}
 
     def draw(named: Named) -> Draw:
         left = iter([named[f"masks.{i}"] for i in range(len(masks))])
         return lambda shape, p: next(left)
 
     opened = {**opened_of(passes.model), **{f"masks.{i}": ("B",) for i in range(len(masks))}}
-    traced = trace(passes.training(draw, changing, exact_formulas=True), examples(TRACED_ROWS), opened)
-    graph = onnx_of(traced)
-    compare(TRAINING, graph, passes.training(draw, changing, exact_formulas=False), examples(rows))
-    return graph
+    given = examples(traced_rows(passes.model, rows))
+    exported = _exported(passes.training(draw, changing, exact_formulas=True), given, opened)
+    for length in lengths_of(passes.model):
+        compare(
+            TRAINING, exported.graph, passes.training(draw, changing, exact_formulas=False), examples(rows, length)
+        )
+    return exported
 
 
-def _batch(passes: ClientPasses, rows: int) -> dict[str, Tensor]:
-    inputs = inputs_of(passes.model, rows)
-    return {**inputs, **labels_of(passes.model, rows), **prior_of(passes.prior)} if passes.has_loss else inputs
+def _batch(passes: ClientPasses, rows: int, length: int = 0) -> dict[str, Tensor]:
+    inputs = inputs_of(passes.model, rows, length)
+    if not passes.has_loss:
+        return inputs
+    return {**inputs, **labels_of(passes.model, rows, length), **prior_of(passes.prior)}
 
 
-def _evaluation(passes: ClientPasses, rows: int) -> bytes:
-    def examples(rows: int) -> dict[str, Tensor]:
-        held = {name: passes.held[name] for name in passes.evaluation_tensors()}
-        return {**moved_away(held), **inputs_of(passes.model, rows)}
+def _evaluation(passes: ClientPasses, training: _Exported, rows: int, *, as_in_training: bool) -> _Exported:
+    """`as_in_training`: no pass of a training drops out or moves buffers. Then the front's training graph may do, and a
+    client holds it once."""
+    held = moved_away({name: passes.held[name] for name in passes.evaluation_tensors()})
 
-    graph = onnx_of(trace(passes.evaluation(), examples(TRACED_ROWS), opened_of(passes.model)))
-    compare(EVALUATION, graph, passes.evaluation(), examples(rows))
-    return graph
+    def examples(rows: int, length: int = 0) -> dict[str, Tensor]:
+        return {**held, **inputs_of(passes.model, rows, length)}
+
+    def compared(exported: _Exported) -> _Exported:
+        for length in lengths_of(passes.model):
+            compare(EVALUATION, exported.graph, passes.evaluation(exact_formulas=False), examples(rows, length))
+        return exported
+
+    if as_in_training and not passes.has_loss:
+        with suppress(ModelError):
+            return compared(training)
+    given = examples(traced_rows(passes.model, rows))
+    return compared(_exported(passes.evaluation(exact_formulas=True), given, opened_of(passes.model)))
+
+
+def _exported(run: Pass, examples: Mapping[str, Tensor], opened: Mapping[str, Open]) -> _Exported:
+    traced = trace(run, examples, opened)
+    return _Exported(onnx_of(traced), list(traced.inputs))

@@ -6,7 +6,7 @@ Shape suffixes: B samples of a micro-batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -74,12 +74,12 @@ class ClientPasses:
 
         return run
 
-    def evaluation(self) -> Pass:
+    def evaluation(self, *, exact_formulas: bool) -> Pass:
         """Activations in evaluation mode."""
 
         def run(named: Named) -> dict[str, Tensor]:
             self.net.eval()
-            with whole_batches():
+            with whole_batches(), Formulas() if exact_formulas else nullcontext():
                 return self._activations(self._front(named, named))
 
         return run

@@ -115,6 +115,25 @@ def _nll_loss(
     return _reduced(-_picked(input, target), target, ignore_index, reduction)
 
 
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor | None:  # fmt: skip
+    """softmax(scale Q K^T + mask) V: [..., T, E], [..., S, E] and [..., S, E] to [..., T, E]."""
+    if dropout_p:
+        return None
+    if enable_gqa:
+        shared = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(shared, -3), value.repeat_interleave(shared, -3)
+    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        rows, columns = (torch.arange(size, device=query.device) for size in scores.shape[-2:])
+        attn_mask = columns <= rows.unsqueeze(1)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return scores.softmax(-1) @ value
+
+
 def _picked(values: Tensor, labels: Tensor) -> Tensor:
     """Of each place, the value at its label; 0 where the label is no class."""
     classes = torch.arange(values.shape[1], device=values.device).view(-1, *(1,) * (values.dim() - 2))
@@ -133,5 +152,6 @@ _FORMULAS: dict[object, Callable[..., Tensor | None]] = {
     F.batch_norm: _batch_norm,
     F.cross_entropy: _cross_entropy,
     F.nll_loss: _nll_loss,
+    F.scaled_dot_product_attention: _attention,
     **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), convolution),
 }

@@ -30,7 +30,7 @@ class Traced:
 
     graph: fx.GraphModule
     inputs: dict[str, Tensor]
-    """Examples."""
+    """Examples of those that the graph uses."""
     opened: Mapping[str, Open]
     outputs: tuple[str, ...]
 
@@ -44,17 +44,29 @@ def trace(run: Pass, examples: Mapping[str, Tensor], opened: Mapping[str, Open])
         outputs[:] = found
         return tuple(found.values())
 
-    with exporting(), torch.no_grad():
-        graph = make_fx(flat)(*stand_ins(examples, opened).values())
+    fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    with exporting(), torch.no_grad(), fake:
+        graph = make_fx(flat)(*stand_ins(examples, opened, fake).values())
     _refuse_own_draws(graph)
     graph.graph.eliminate_dead_code()
+    taken = _without_unused(graph, examples)
     graph.recompile()
-    return Traced(graph, dict(examples), opened, tuple(outputs))
+    return Traced(graph, taken, opened, tuple(outputs))
 
 
-def stand_ins(examples: Mapping[str, Tensor], opened: Mapping[str, Open]) -> dict[str, Tensor]:
+def _without_unused(graph: fx.GraphModule, examples: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Takes from the graph the inputs that it does not use, such as an unembedding that lies behind the cut."""
+    taken = {}
+    for (name, tensor), node in zip(examples.items(), graph.graph.find_nodes(op="placeholder"), strict=True):
+        if node.users:
+            taken[name] = tensor
+        else:
+            graph.graph.erase_node(node)
+    return taken
+
+
+def stand_ins(examples: Mapping[str, Tensor], opened: Mapping[str, Open], fake: FakeTensorMode) -> dict[str, Tensor]:
     """Tensors without values; dimensions that are left open and have the same size are the same unknown."""
-    fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
 
     def stand_in(name: str, tensor: Tensor) -> Tensor:
         many = len(opened.get(name, ()))

@@ -1,14 +1,18 @@
-"""Clients that have neither torch nor the model's code take part in a run of a user's own model, to its end."""
+"""Clients that have neither torch nor the model's code or weights take part in a run to its end: of a user's own model,
+and of a pretrained language model on text of their own."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_text
 from processes import Bench
+from tiny_language import write_decoder
 
 from heron_core.config import load_tables
 from heron_core.graphs.graph_set import read_graphs
@@ -28,6 +32,8 @@ SETTINGS = [
 ]  # fmt: skip
 SOME_UPLOADS_BYTES = 4_000
 """Of some 20 kB that two clients upload in a round."""
+EXPORTED_S = 240.0
+"""For an export that takes 15 s of an idle machine."""
 
 
 def own_data(folder: Path, part: int) -> dict[str, Any]:
@@ -75,3 +81,39 @@ def test_a_users_own_model_trains_where_its_code_and_torch_are_missing_and_kill_
     simulated = simulate(spec, client_settings=own)
     assert summary["model_sha256"] == simulated.summary["model_sha256"]
     assert "own_model.model" in sys.modules, "the server's side of the simulator has the code"
+
+
+def text(folder: Path, part: int) -> dict[str, Any]:
+    """A client's [data]: its rows, and a folder that has the model's tokeniser alone."""
+    home = folder / f"machine-{part}"
+    tiny_text.folder(home)
+    rows = ({"prompt": "ab"[part], "completion": "xyz"[n % 3] * (1 + n)} for n in range(12))
+    (home / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return {"source": "jsonl", "path": str(home / "rows.jsonl"), "folder": str(home)}
+
+
+@pytest.mark.timeout(360)
+def test_a_language_model_trains_where_its_weights_and_torch_are_missing(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    tiny_text.folder(tmp_path)
+    write_decoder(tmp_path / "base", vocab_size=tiny_text.VOCABULARY)
+    language = {"length": 32, "client_adapter": "lora_xs"}
+    spec = {
+        "rounds": 1, "federation": {"clients": 2}, "data": {"source": "client", "holdout": 0.25},
+        "model": {"name": "causal_lm", "base": "base", "cut": "1", "trainable": "lora", "language": language},
+        "method": {"objective": "cut_gradient", "local_steps": 2, "batch_size": 4, "micro_batch": 2},
+    }  # fmt: skip
+    data = [text(bench.folder, part) for part in range(len(CLIENTS))]
+    server = bench.server({**spec, "server": {"data_folder": str(tmp_path), "graphs": True}})
+    address = str(server.event("listening", EXPORTED_S)["address"])
+    clients = [bench.client(n, address, start=BARE, data=d) for n, d in zip(CLIENTS, data, strict=True)]
+    summary = server.summary()
+    assert [client.ends() for client in clients] == [0, 0]
+    (home,) = (bench.folder / "state" / CLIENTS[0] / "graphs").iterdir()
+    monkeypatch.setattr(checks, "export_graphs", lambda *_: read_graphs(home))
+    own = [{"name": n, "data": d, "backend": "onnx"} for n, d in zip(CLIENTS, data, strict=True)]
+    simulated = simulate(spec, settings={"data_folder": tmp_path}, client_settings=own).summary
+    assert summary["model_sha256"] == simulated["model_sha256"]
+    assert summary["metrics"] == simulated["metrics"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-MISSING = ("torch", "onnx", "onnxscript", "safetensors", "heron_server", "own_model")
+MISSING = ("torch", "onnx", "onnxscript", "safetensors", "transformers", "peft", "heron_server", "own_model")
 
 
 class Refuse:

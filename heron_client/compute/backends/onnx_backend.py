@@ -146,7 +146,7 @@ class OnnxBackend:
     def evaluation_activations(self, inputs: tuple[Array, ...]) -> list[Array]:
         """The cut's tensors [B, ...] in evaluation mode."""
         if self._evaluation is None:  # most clients never evaluate
-            self._evaluation = self._session(EVALUATION, self._graphs.evaluation)
+            self._evaluation = self._evaluating()
         found = self._evaluation.run(self._fed(inputs), self._at_cut)
         for name, array in zip(self._at_cut, found, strict=True):
             self._check(name, array, len(inputs[0]))
@@ -174,6 +174,12 @@ class OnnxBackend:
         for name, array in zip(self._changing, found[len(wanted) :], strict=True):
             np.copyto(self._held[name], array)
         return found[: len(wanted)]
+
+    def _evaluating(self) -> OnnxSession:
+        """The training graph's own session, where that is the graph."""
+        if self._training is not None and not self._constants and self._graphs.evaluation == self._graphs.training:
+            return self._training
+        return self._session(EVALUATION, self._graphs.evaluation)
 
     def _moved_on(self) -> None:
         """The next pass is at another point."""

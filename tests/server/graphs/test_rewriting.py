@@ -16,7 +16,7 @@ from heron_core.errors import ConfigError, ModelError
 from heron_core.models.split_model import SplitModel
 from heron_core.models.tasks.classification import Classification
 from heron_server.graphs.compare import TOLERANCE
-from heron_server.graphs.examples import TRACED_ROWS, inputs_of
+from heron_server.graphs.examples import inputs_of, traced_rows
 from heron_server.graphs.refusals import refuse_what_graphs_lack
 from heron_server.graphs.rewriting import Formulas, GivenMasks
 from heron_server.graphs.tracing import trace
@@ -48,6 +48,17 @@ def test_cross_entropy_by_logsumexp_has_torch_s_losses_and_gradient(function: An
         found = function(logits, labels, reduction=reduction)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(torch.autograd.grad(found.sum(), logits)[0], slope, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", [
+    {}, {"is_causal": True, "scale": 0.3}, {"attn_mask": torch.rand(5, 6) > 0.3}, {"attn_mask": torch.randn(5, 6)},
+], ids=str)  # fmt: skip
+def test_attention_by_its_formula_is_torch_s_where_heads_share_keys_too(how: dict[str, Any]) -> None:
+    query, (key, value) = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 2, 6, 8)
+    wanted = F.scaled_dot_product_attention(query, key, value, enable_gqa=True, **how)
+    with Formulas():
+        found = F.scaled_dot_product_attention(query, key, value, enable_gqa=True, **how)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("how", [
@@ -97,7 +108,7 @@ def test_what_cannot_be_a_graph_is_refused(layer: type[nn.Module], said: str) ->
         layer, lambda: nn.Linear(5, 3), lambda: nn.Linear(5, 3), (TensorSpec("input", (5,)),),
         (TensorSpec("activations", (5,)),), Classification(3),
     )  # fmt: skip
-    module, examples = layer(), inputs_of(model, TRACED_ROWS)
+    module, examples = layer(), inputs_of(model, traced_rows(model))
     with pytest.raises(ModelError, match=said):
         trace(lambda named: {"activations": module(named["inputs.input"])}, examples, {"inputs.input": ("B",)})
 
