@@ -76,7 +76,7 @@ def _control(axes: Axes, gathered: Sequence[Gathered], places: dict[int, float],
 
 def _curves(axes: Axes, sweep: Sweep, gathered: Sequence[Gathered]) -> None:
     """Accuracy over rounds or bytes so far: the mean of the seeds, and from the lowest to the highest."""
-    curves = [(g.point.name, g.rows, "-") for g in gathered]
+    curves = [(g.point.name, g.rows, "-" if i < len(COLOURS) else ":") for i, g in enumerate(gathered)]
     controls = {id(g.controls[0]): g.controls for g in gathered if g.controls}
     curves += [(control_name(sweep), rows, "--") for rows in list(controls.values())[:1]]
     for (name, rows, style), colour in zip(curves, _colours(len(curves)), strict=True):
