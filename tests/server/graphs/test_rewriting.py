@@ -51,8 +51,9 @@ def test_cross_entropy_by_logsumexp_has_torch_s_losses_and_gradient(function: An
 
 
 @pytest.mark.parametrize("how", [
-    {}, {"is_causal": True, "scale": 0.3}, {"attn_mask": torch.rand(5, 6) > 0.3}, {"attn_mask": torch.randn(5, 6)},
-], ids=str)  # fmt: skip
+    {}, {"is_causal": True, "scale": 0.3}, {"attn_mask": torch.ones(5, 6, dtype=torch.bool).tril(1)},
+    {"attn_mask": torch.linspace(-2, 2, 30).reshape(5, 6)},
+], ids=["plain", "causal", "mask", "bias"])  # fmt: skip
 def test_attention_by_its_formula_is_torch_s_where_heads_share_keys_too(how: dict[str, Any]) -> None:
     query, (key, value) = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 2, 6, 8)
     wanted = F.scaled_dot_product_attention(query, key, value, enable_gqa=True, **how)
