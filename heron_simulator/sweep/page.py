@@ -10,7 +10,7 @@ from heron_server.text.toml import to_toml
 from heron_server.text.units import UNKNOWN, bytes_text, macs_text, number_text, seconds_text
 from heron_simulator.sweep.figures import Gathered, Spread, headline
 from heron_simulator.sweep.file import CONTROL
-from heron_simulator.sweep.paired import paired, share_text, text
+from heron_simulator.sweep.paired import lower_is_better, paired, share_text, text
 from heron_simulator.sweep.plan import Sweep, shown
 
 HEADINGS = {
@@ -49,7 +49,8 @@ def _table(sweep: Sweep, gathered: Sequence[Gathered]) -> str:
     controlled = any(g.point.controls for g in gathered)
     headings = [
         *([""] if sweep.file.variants else []), *(key.rpartition(".")[2] for key in axes), figure,
-        *(_control_headings(sweep) if controlled else []), "majority class", *(HEADINGS.get(c, c) for c in columns),
+        *(_control_headings(sweep, _better(gathered)) if controlled else []), "majority class",
+        *(HEADINGS.get(c, c) for c in columns),
     ]  # fmt: skip
     lines = [_line(headings), _line(["---"] * len(headings))]
     for g in gathered:
@@ -75,14 +76,19 @@ def control_name(sweep: Sweep) -> str:
     return control if isinstance(control, str) else "frozen control"
 
 
-def _control_headings(sweep: Sweep) -> list[str]:
-    return [control_name(sweep), "above it", *(["of the way to the ceiling"] if sweep.file.ceiling else [])]
+def _better(gathered: Sequence[Gathered]) -> str:
+    """Where a run lies that is better than its control."""
+    return "below" if any(lower_is_better(g, headline(gathered)[0]) for g in gathered) else "above"
+
+
+def _control_headings(sweep: Sweep, better: str) -> list[str]:
+    return [control_name(sweep), f"{better} it", *(["of the way to the ceiling"] if sweep.file.ceiling else [])]
 
 
 def _control(sweep: Sweep, gathered: Sequence[Gathered], g: Gathered, column: str) -> list[str]:
     """The control, what the point is above it, and the share of the way to the ceiling if there is one."""
     if not g.point.controls:
-        return ["is one", *["-"] * (len(_control_headings(sweep)) - 1)]
+        return ["is one", *["-"] * (2 if sweep.file.ceiling else 1)]
     found = paired(g, column)
     cells = [spread_text(column, g.control(column)), text(found)]
     if sweep.file.ceiling:
@@ -120,17 +126,18 @@ def _reading(sweep: Sweep, gathered: Sequence[Gathered]) -> str:
     validation = gathered[0].point.runs[0].spec.data.validation
     where = "a validation split of the training set" if validation else "the experiment's test set"
     over = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    text = f"Accuracy on {where} after the last round: {over}."
+    better, (column, name) = _better(gathered), headline(gathered)
+    text = f"{name.capitalize()} on {where} after the last round: {over}."
     text += " Bytes are all that would cross the wire, both ways, and messages are those of the rounds."
     if any(g.point.controls for g in gathered):
         if all(run.spec.method.name == CONTROL for g in gathered for run in g.point.controls):
             text += (
-                " The frozen control is the same run with clients that never train: only what lies above it shows that "
-                "clients learnt."
+                " The frozen control is the same run with clients that never train: only what lies "
+                f"{better} it shows that clients learnt."
             )
         text += (
-            " *Above it*: the mean difference in points, seed by seed, with its 95 % interval, and on how many seeds "
-            "the run was above its control."
+            f" *{better.capitalize()} it*: the mean difference{' in points' if column == 'accuracy' else ''}, seed by "
+            f"seed, with its 95 % interval, and on how many seeds the run was {better} its control."
         )
     if sweep.file.target:
         text += f" The target is the accuracy of *{sweep.file.target}* after its last round, seed by seed."

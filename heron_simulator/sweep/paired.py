@@ -18,9 +18,11 @@ front hardly matters there, or matters very differently from seed to seed."""
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences of one column, one for each seed of which both runs are there."""
+    """Differences of one column, one for each seed of which both runs are there: positive where the point is better."""
 
     differences: tuple[float, ...]
+    share: bool = True
+    """Of a share, told in points; else a figure such as a loss, in its own unit."""
 
     @property
     def mean(self) -> float:
@@ -38,25 +40,32 @@ class Paired:
         return T_975[min(n - 1, len(T_975)) - 1] * self.deviation / sqrt(n) if n > 1 else inf
 
     @property
-    def above(self) -> int:
-        """Seeds on which the point is above its control."""
+    def better(self) -> int:
+        """Seeds on which the point is better than its control."""
         return sum(d > 0 for d in self.differences)
 
 
+def lower_is_better(gathered: Gathered, column: str) -> bool:
+    """Is the column a loss?"""
+    return column == "metric" and any(row.get("higher_is_better") == 0 for row in gathered.rows)
+
+
 def paired(gathered: Gathered, column: str) -> Paired | None:
-    """The point's figure less its control's; None where no seed has both."""
+    """By how much the point's figure is better than its control's; None where no seed has both."""
     found = [(number(row, column), number(control, column)) for row, control in gathered.pairs]
-    differences = tuple(a - b for a, b in found if a is not None and b is not None)
-    return Paired(differences) if differences else None
+    sign = -1 if lower_is_better(gathered, column) else 1
+    differences = tuple(sign * (a - b) for a, b in found if a is not None and b is not None)
+    return Paired(differences, column.endswith("accuracy")) if differences else None
 
 
 def text(found: Paired | None) -> str:
-    """`+3.1 (+1.9 to +4.3), 5 of 5`: points of the mean difference, its 95 % interval, and seeds above the control."""
+    """`+3.1 (+1.9 to +4.3), 5 of 5`: the mean difference, its 95 % interval, and seeds better than the control."""
     if found is None:
         return "-"
-    low, high = (100 * (found.mean + sign * found.half_width) for sign in (-1, 1))
-    interval = f" ({low:+.1f} to {high:+.1f})" if len(found.differences) > 1 else ""
-    return f"{100 * found.mean:+.1f}{interval}, {found.above} of {len(found.differences)}"
+    scale, digits = (100, 1) if found.share else (1, 3)
+    low, high = (scale * (found.mean + sign * found.half_width) for sign in (-1, 1))
+    interval = f" ({low:+.{digits}f} to {high:+.{digits}f})" if len(found.differences) > 1 else ""
+    return f"{scale * found.mean:+.{digits}f}{interval}, {found.better} of {len(found.differences)}"
 
 
 def share_text(found: Paired | None, ceiling: Paired | None) -> str:

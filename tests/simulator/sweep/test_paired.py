@@ -32,6 +32,23 @@ def test_the_interval_is_students_over_the_seeds() -> None:
     assert text(None) == "-"
 
 
+def test_a_loss_is_better_below_its_control_and_has_no_points(tmp_path: Path) -> None:
+    path = tmp_path / "losses.toml"
+    path.write_text(TEXT)
+    sweep = load_sweep(path)
+    loss = {"accuracy": None, "metric_name": "token_loss", "higher_is_better": 0, "failed": ""}
+    with closing(Store(tmp_path / "out")) as store:
+        for point, metric in zip(sweep.points, (1.5, 1.25), strict=True):
+            for run, control in zip(point.runs, point.controls, strict=True):
+                store.add(run.fingerprint, {**loss, "metric": metric})
+                store.add(control.fingerprint, {**loss, "metric": 1.75})
+        write(sweep, store, "...")
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "| frozen control | below it | of the way to the ceiling |" in page
+    assert "| 1.75 | +0.250 (+0.250 to +0.250), 3 of 3 | 50 % |" in page
+    assert "the mean difference, seed by seed" in page and "the run was below its control" in page
+
+
 def test_a_share_of_a_gap_within_its_spread_says_so() -> None:
     assert share_text(Paired((0.01, 0.03)), Paired((0.04, 0.041))) == "49 %"
     assert share_text(Paired((0.01, 0.03)), Paired((0.09, -0.01))) == "50 %, of a gap under twice its spread"
