@@ -18,7 +18,7 @@ from heron_client.compute.local_round import LocalRound
 from heron_client.compute.prior import adjust_logits
 from heron_client.compute.replica import Replica, replay_of
 from heron_client.compute.reuse.check import check_reuse, check_samples
-from heron_client.compute.reuse.sent_once import NUMBERING_BYTES, SentOnce
+from heron_client.compute.reuse.sent_once import SentOnce
 from heron_client.compute.reuse.sketches import Sketches
 from heron_client.config import ClientSettings
 from heron_client.uploads.upload import Upload
@@ -34,7 +34,7 @@ from heron_core.process.console import printable
 from heron_core.spec.methods import tolerates, uploads_per_round
 from heron_core.spec.run_spec import RunSpec
 from heron_core.wire.activation_codec import CODECS
-from heron_core.wire.labels import packed
+from heron_core.wire.labels import NUMBERING_BYTES, packed
 
 log = logging.getLogger("heron.client")
 

@@ -12,7 +12,8 @@ from heron_core.labels import IGNORED
 SMALL = ("uint8", "uint16")
 NUMBERS = TensorSpec("numbers", (), "int32")
 """Each row's sample among its client's own, where activations are reused; of few samples, see `numbers_of`."""
-
+NUMBERING_BYTES = 16
+"""Of the name that a client gives the numbers of its samples."""
 SENT = "sent"
 """Where kept samples may be sent again, which rows are: a bit for each, uint8 [ceil(B / 8)], the first the highest."""
 

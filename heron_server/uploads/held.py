@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from heron_core.arrays import Array
 from heron_core.errors import TensorError
+from heron_core.wire.labels import NUMBERING_BYTES
 from heron_core.wire.versions import Uploads, as_told, digest
 
 Kept = Callable[[bytes, int], Uploads]
 """(numbering, samples) -> which upload brought what is kept of each. TensorError: there is no room for so many."""
-NUMBERING_BYTES = 16
 MOST_SAMPLES = 1 << 23
 """Of one client: their bits in a Position are 1 MiB."""
 

@@ -11,8 +11,6 @@ from heron_core.errors import BadReply
 from heron_core.pb.v1 import split_pb2 as pb
 from heron_core.wire.versions import as_told, digest
 
-NUMBERING_BYTES = 16
-
 
 class SentOnce:
     """Of one round. The server says at its beginning what it has, before that it has none; what is sent after that, it
