@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from heron_client.compute.backend import Backend, BuildBackend
 from heron_client.compute.backends.choice import load, provider_of, runtime_of
 from heron_client.config import ClientSettings
 from heron_client.session.graphs import graphs_for
 from heron_client.transport.interface import Transport
+from heron_core.process.heap import give_memory_back
 from heron_core.spec.run_spec import RunSpec
 
 
@@ -23,7 +26,7 @@ class Building:
         if self._build is None and self.runtime == "torch":
             from heron_client.compute.backends.torch_backend import build_torch_backend
 
-            self._build = build_torch_backend
+            self._build = partial(_frugally, build_torch_backend)
 
     def backend(self, spec: RunSpec, graphs: str) -> Backend:
         """`graphs`: the hash that the server has named. Raises ModelError, DataError, ConfigError, BadReply, and as
@@ -36,3 +39,12 @@ class Building:
 
         options = OnnxOptions(provider=provider_of(self._settings))
         return OnnxBackend(graphs_for(self._settings, self._transport, graphs), spec, options)
+
+
+def _frugally(build: BuildBackend, settings: ClientSettings, spec: RunSpec) -> Backend:
+    """As a client builds that has a process to itself: one of many in a simulator would slow the others."""
+    from heron_core.models.registry import CAUSAL_LM
+
+    if spec.model.name == CAUSAL_LM:
+        give_memory_back()  # a pass over a long sequence frees far more than it leaves
+    return build(settings, spec)

@@ -25,10 +25,8 @@ from heron_core.labels import LabelSpec
 from heron_core.models import build_split_model
 from heron_core.models.families.stages import stage_of
 from heron_core.models.lint.lint import lint
-from heron_core.models.registry import CAUSAL_LM
 from heron_core.models.split_model import SplitModel
 from heron_core.own_code import find_code_in
-from heron_core.process.heap import give_memory_back
 from heron_core.spec.role import Role, role_of
 from heron_core.spec.run_spec import RunSpec
 
@@ -215,8 +213,6 @@ def build_torch_backend(settings: ClientSettings, spec: RunSpec, weights_folder:
     ConfigError: a model, weights or device that cannot be had here.
     """
     find_code_in(settings.python_path)
-    if spec.model.name == CAUSAL_LM:
-        give_memory_back()  # a pass over a long sequence frees far more than it leaves
     try:
         model = build_split_model(
             spec.model, allowed=settings.allow_model_code, data_folder=settings.data.folder,
