@@ -243,7 +243,6 @@ IMPORTS = (
     ("protobuf", "import google.protobuf.descriptor_pb2, google.protobuf.message"),
     ("grpcio", "import grpc"),
     ("pydantic", "import pydantic; type('M', (pydantic.BaseModel,), {})"),
-    ("typer", "import typer"),
     ("heron_core", "import heron_core.spec.run_spec, heron_core.data, heron_core.pb.v1.federation_pb2"),
     ("heron_client", "import heron_client.cli, heron_client.daemon, heron_client.compute.backends.onnx_backend"),
     ("onnxruntime", "import onnxruntime"),

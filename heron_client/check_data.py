@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -50,14 +52,18 @@ def _refuse(found: Survey, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def _bar(samples: int) -> Iterator[Callable[[], None]]:
-    """What is called after each sample; the bar stands on standard error, and goes when it is done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    """What is called after each sample; a count stands on standard error, and goes when it is done."""
+    if not sys.stderr.isatty():
         yield lambda: None
         return
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("opening every sample", total=samples)
-        yield lambda: progress.advance(task)
+    number = itertools.count(1)
+    shown_every = max(1, samples // 200)
+
+    def advance() -> None:
+        if not (done := next(number)) % shown_every:
+            print(f"\ropening every sample: {done:,} of {samples:,}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield advance
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -68,12 +69,12 @@ class ClientSettings(Settings):
     data: OwnData = OwnData()
 
 
-def load_client_file(path: Path | None, overrides: list[str]) -> ClientSettings:
+def load_client_file(path: Path | None, overrides: Sequence[str]) -> ClientSettings:
     """The typed settings. Raises ConfigError."""
     tables = load_tables(ClientSettings, path, overrides) if path else apply_overrides({}, overrides)
     return validate(ClientSettings, tables, str(path) if path else "the client's settings")
 
 
-def python_path_of(path: Path | None, overrides: list[str]) -> tuple[Path, ...]:
+def python_path_of(path: Path | None, overrides: Sequence[str]) -> tuple[Path, ...]:
     """Where the client's settings, which may lack its name here, search for its own code. Raises ConfigError."""
     return load_client_file(path, ["name=check", *overrides] if path is None else overrides).python_path

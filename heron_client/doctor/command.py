@@ -10,7 +10,7 @@ from heron_client.config import ClientSettings
 from heron_core.doctor.course import examine
 from heron_core.doctor.examination import Check
 
-LIBRARIES = ("numpy", "grpcio", "protobuf", "pydantic", "typer")
+LIBRARIES = ("numpy", "grpcio", "protobuf", "pydantic")
 """Beside what runs the model."""
 
 

@@ -19,7 +19,7 @@ LIBRARIES = {
 """Import name -> name to install."""
 PARTS = ("torch", "onnx", "server", "export", "lm")
 """Extras that a client or a server is installed with."""
-OF_A_SERVER = ("torch", "safetensors", "rich", "cryptography", "grpcio-health-checking")
+OF_A_SERVER = ("torch", "safetensors", "rich", "typer", "cryptography", "grpcio-health-checking")
 """What a client may well be without."""
 CPU_BUILD = "--index-url https://download.pytorch.org/whl/cpu"
 STUBS = "heron_core.pb."

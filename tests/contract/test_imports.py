@@ -91,9 +91,8 @@ def test_session_wire_codec_and_data_of_a_client_need_no_torch() -> None:
 
 
 def test_the_client_runs_where_the_server_and_what_only_it_needs_are_missing() -> None:
-    only_server = "heron_server,grpc_health,grpc_reflection,matplotlib,rich,safetensors,sklearn,scipy,PIL,cryptography"
-    names = [name for name in modules_of("heron_client") if name not in ("heron_client.cli",)]
-    assert failures(only_server, names) == {}
+    of_a_server = "heron_server,grpc_health,grpc_reflection,typer,rich,cryptography"
+    assert failures(f"{of_a_server},matplotlib,safetensors,sklearn,scipy,PIL", modules_of("heron_client")) == {}
 
 
 def test_only_what_makes_certificates_needs_the_library_for_them() -> None:
@@ -146,7 +145,7 @@ print("LOADED", *(n for n in ("torch", "numpy", "grpc", "matplotlib") if n in sy
 )
 def test_help_of_a_command_imports_no_torch(package: str, command: str, arguments: list[str]) -> None:
     out = run_python(HELP.format(package=package, command=command), *arguments)
-    assert "Usage" in out
+    assert "usage: " in out.lower()
     assert out.splitlines()[-1].split() == ["LOADED"]
 
 

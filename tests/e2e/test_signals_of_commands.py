@@ -69,7 +69,8 @@ def at_the_start(bench: Bench, *command: str) -> Program:
     """A command that stands still at the first import that takes time."""
     slow = bench.folder / "slow"
     slow.mkdir()
-    (slow / "typer.py").write_text("import threading\nprint('held', flush=True)\nthreading.Event().wait()\n")
+    for first in ("typer.py", "pydantic.py"):  # a server's, a client's
+        (slow / first).write_text("import threading\nprint('held', flush=True)\nthreading.Event().wait()\n")
     path = os.pathsep.join(filter(None, [str(slow), os.environ.get("PYTHONPATH")]))
     program = bench.program(*command, env={"PYTHONPATH": path})
     program.line("^held")

@@ -99,18 +99,22 @@ def free_port() -> int:
 # -- the way to the server -------------------------------------------------------------------------------------------
 
 
-def test_a_sound_client_gets_a_line_for_each_thing_and_exit_code_0(guarded: Guarded, tmp_path: Path) -> None:
+def test_a_sound_client_gets_a_line_for_each_thing_and_exit_code_0(
+    guarded: Guarded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, address = guarded.folder("a"), guarded.world.address
     flags = [f"--set={key}={value}" for key, value in {"name": "a", "server": address, "certs": folder}.items()]
-    done = CliRunner().invoke(app, ["doctor", *flags, f"--set=state_dir={tmp_path / 'state'}"])
-    assert done.exit_code == 0, done.output
-    topics = [line[11:25].strip() for line in done.output.splitlines()]
+    with pytest.raises(SystemExit) as end:
+        app(["doctor", *flags, f"--set=state_dir={tmp_path / 'state'}"])
+    output = capsys.readouterr().out
+    assert end.value.code == 0, output
+    topics = [line[11:25].strip() for line in output.splitlines()]
     assert list(dict.fromkeys(topics[:-1])) == [
         "versions", "certificates", "state folder", "own data", "open files", "name", "proxy", "port", "handshake",
         "server", "model", "data", "one step",
     ]  # fmt: skip
-    assert re.search(r"TLS, the server's certificate is for localhost, 127\.0\.0\.1, valid until \d{4}-", done.output)
-    assert re.search(r"one step +the client at work needs \d+ MiB", done.output)
+    assert re.search(r"TLS, the server's certificate is for localhost, 127\.0\.0\.1, valid until \d{4}-", output)
+    assert re.search(r"one step +the client at work needs \d+ MiB", output)
     assert not (tmp_path / "state").exists(), "nothing is made"
 
 

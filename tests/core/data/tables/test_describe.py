@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tomllib
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from heron_client.cli import app
 from heron_core.arrays import TensorSpec
@@ -20,8 +21,9 @@ FILE = 'id,age,sex,same,kind,who\na1,40,f,1,"red, dark",x\na2,50,m,1,green,x\n'
 
 def printed(path: Path, text: str, *arguments: str) -> RunSpec:
     path.write_text(text, encoding="utf-8")
-    result = CliRunner().invoke(app, ["columns", str(path), *arguments], catch_exceptions=False)
-    return RunSpec.model_validate(tomllib.loads(result.output))
+    with redirect_stdout(StringIO()) as output:
+        app(["columns", str(path), *arguments])
+    return RunSpec.model_validate(tomllib.loads(output.getvalue()))
 
 
 def test_what_is_printed_is_a_run_file_that_reads_the_file(tmp_path: Path) -> None:
