@@ -4,26 +4,31 @@ Closed form: a client without a head holds the embedding (all of it is counted, 
 meets are read) and the model's first n blocks in float32, a step of one text, and the process itself. Shapes: the
 folder's own, and those of Llama 3.2 1B and Llama 2 7B, counted on torch's meta device; no weights are needed.
 
-Measured: a real client over gRPC, one thread, two local steps of 4 texts of up to 256 tokens, micro-batches of one, on
-the cut gradient; VmHWM and the largest PSS and anonymous memory seen, of the process from its start to its end.
+Measured: real clients over gRPC, one thread each, rounds of two local steps of 4 texts of up to 256 tokens,
+micro-batches of one, on the cut gradient; VmHWM and the largest PSS and anonymous memory seen, of the largest process
+from its start to its end, and the CPU seconds of a local step after the first round. Clients by graphs find the
+model's tokeniser and no weights, and have loaded torch at no time; their run's digest is compared with the simulator's.
 
-    python benchmarks/language_clients.py [--base smollm2] [--cuts 6,24] [--budgets 1,4,16]
+    python benchmarks/language_clients.py [--base smollm2] [--cuts 6,24] [--backends torch,onnx] [--clients 1]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from common import MIB, table
 from round_overhead import free_port, heron
 
-GIB, PATIENCE_S, TOKENS = 1 << 30, 900, 256
+GIB, PATIENCE_S, TOKENS, ROUNDS, STEPS = 1 << 30, 900, 256, 2, 2
 PROCESS = 460 * MIB
 """What a client holds beside weights and its step, rounded up from what is measured here: mostly libraries."""
 STEP_TENSORS = 16
@@ -74,31 +79,75 @@ def print_closed(base: Path, budgets: list[int]) -> None:
     table(["", "a block, MiB", "embedding, MiB", "a step, MiB", *(f"blocks in {b} GiB" for b in budgets)], rows)
 
 
-def measured(base: Path, cut: int, folder: Path) -> list[float]:
-    """MiB: VmHWM, largest PSS, largest anonymous memory."""
-    address = f"127.0.0.1:{free_port()}"
+def measured(base: Path, cut: int, folder: Path, backend: str, clients: int) -> list[float]:
+    """MiB: VmHWM, largest PSS, largest anonymous memory, of the largest client; CPU seconds of a local step."""
+    address, tokeniser = f"127.0.0.1:{free_port()}", folder / "data" / base.name
     (folder / "run.toml").write_text("")
+    tokeniser.mkdir(parents=True)
+    for path in base.glob("tokenizer*"):
+        shutil.copy(path, tokeniser)
+    run = {
+        "server.data_folder": base.parent, "rounds": ROUNDS, "threads.client": 1, "federation.clients": clients,
+        "federation.min_clients": clients, "data.source": "restaurants", "data.test_limit": 2,
+        "model.name": "causal_lm", "model.base": base.name, "model.cut": f'"{cut}"', "model.trainable": "lora",
+        "model.lora_rank": 8, "model.language.length": TOKENS, "method.batch_size": 4, "method.micro_batch": 1,
+        "method.local_steps": STEPS, "method.objective": "cut_gradient",
+    }  # fmt: skip
+    by_graphs = backend == "onnx"
     server = heron("heron_server", "run", str(folder / "run.toml"), **{
-        "server.address": address, "server.run_dir": folder / "run", "server.data_folder": base.parent, "rounds": 1,
-        "threads.client": 1, "federation.clients": 1, "federation.min_clients": 1, "data.source": "restaurants",
-        "data.test_limit": 2, "model.name": "causal_lm", "model.base": base.name, "model.cut": f'"{cut}"',
-        "model.trainable": "lora", "model.lora_rank": 8, "model.language.length": TOKENS, "method.batch_size": 4,
-        "method.micro_batch": 1, "method.local_steps": 2, "method.objective": "cut_gradient",
+        "server.address": address, "server.run_dir": folder / "run", "server.graphs": str(by_graphs).lower(), **run,
     })  # fmt: skip
-    client = heron("heron_client", "run", "--once", "--log-level", "error", **{
-        "name": "a", "server": address, "device": "cpu", "state_dir": folder / "state", "data.folder": base.parent,
-    })  # fmt: skip
+    notes = [folder / f"{number}.json" for number in range(clients)]
+    started = [
+        heron("heron_client", "run", "--once", "--log-level", "error", timed=note, **{
+            "name": f"client-{number}", "server": address, "backend": backend, "device": "cpu",
+            "state_dir": folder / f"state-{number}", "data.folder": folder / "data" if by_graphs else base.parent,
+        })
+        for number, note in enumerate(notes)
+    ]  # fmt: skip
     most, until = [0.0, 0.0, 0.0], time.monotonic() + PATIENCE_S
     try:
-        while client.poll() is None and server.poll() is None and time.monotonic() < until:
-            most = [max(pair) for pair in zip(most, _now(client.pid), strict=True)]
+        while any(c.poll() is None for c in started) and server.poll() is None and time.monotonic() < until:
+            for client in started:
+                most = [max(pair) for pair in zip(most, _now(client.pid), strict=True)]
+                if by_graphs and _has_torch(client.pid):
+                    sys.exit("a client by graphs has loaded torch")
             time.sleep(0.1)
-        if server.wait(PATIENCE_S) or client.wait(PATIENCE_S):
-            sys.exit(f"the run failed: its server ended with {server.returncode}, its client with {client.returncode}")
+        ended = [process.wait(PATIENCE_S) for process in (server, *started)]
+        if any(ended):
+            sys.exit(f"the run failed: its server ended with {ended[0]}, its clients with {ended[1:]}")
     finally:
-        for process in (client, server):
+        for process in (server, *started):
             process.kill()
-    return most
+    if by_graphs:
+        _compare_with_simulator(folder, run)
+    return [*most, max(map(_step_s, notes))]
+
+
+def _compare_with_simulator(folder: Path, run: dict[str, Any]) -> None:
+    simulated = heron("heron_simulator", str(folder / "run.toml"), **{
+        "server.run_dir": folder / "simulated", "simulate.backend": "onnx", **run,
+    })  # fmt: skip
+    if simulated.wait(PATIENCE_S):
+        sys.exit(f"the simulator ended with {simulated.returncode}")
+    over_grpc, alone = (
+        json.loads((folder / name / "summary.json").read_text())["model_sha256"] for name in ("run", "simulated")
+    )
+    same = "ok" if over_grpc == alone else "MISSED"
+    print(f"digest over gRPC {over_grpc[:12]}, in the simulator {alone[:12]}: {same}", flush=True)
+
+
+def _step_s(note: Path) -> float:
+    """CPU seconds of the computing thread for a local step, without the first round, in which all begins."""
+    rounds = [json.loads(line)["steps"] for line in note.read_text().splitlines()]
+    return float(rounds[-1] - rounds[0]) / (STEPS * (ROUNDS - 1))
+
+
+def _has_torch(pid: int) -> bool:
+    try:
+        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
 
 
 def _now(pid: int) -> list[float]:
@@ -116,16 +165,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="smollm2", help="a folder in $HERON_DATA")
     parser.add_argument("--cuts", default="6,24", help="of the measured client; empty: closed form alone")
+    parser.add_argument("--backends", default="torch,onnx", help="of the measured clients")
+    parser.add_argument("--clients", type=int, default=1, help="of a measured run")
     parser.add_argument("--budgets", default="1,4,16", help="GiB of a client's memory")
     args = parser.parse_args()
     base = Path(os.environ["HERON_DATA"]) / args.base
     print_closed(base, [int(budget) for budget in args.budgets.split(",")])
     rows = []
-    for cut in filter(None, args.cuts.split(",")):
+    for cut, backend in product(filter(None, args.cuts.split(",")), args.backends.split(",")):
         with tempfile.TemporaryDirectory(prefix="heron-") as folder:
-            rows.append([f"{base.name}, cut {cut}", *measured(base, int(cut), Path(folder))])
+            figures = measured(base, int(cut), Path(folder), backend, args.clients)
+        rows.append([f"{base.name}, cut {cut}, {backend}", *figures])
     if rows:
-        table(["a client process, MiB", "VmHWM", "largest PSS", "anonymous"], rows)
+        table(["a client process, MiB", "VmHWM", "largest PSS", "anonymous", "a step, CPU s"], rows)
 
 
 if __name__ == "__main__":
