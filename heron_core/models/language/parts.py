@@ -144,7 +144,7 @@ class Tail(LanguagePart):
         decoder, flat = decoder_of(self.lm), hidden.reshape(1, -1, hidden.shape[-1])
         with giving(decoder, flat):
             logits: Tensor = self.lm(inputs_embeds=flat, use_cache=False).logits
-        return logits.float().reshape(*hidden.shape[:-1], -1)
+        return logits.float().reshape(*hidden.shape[:-1], logits.shape[-1])
 
 
 class LowRankMap(nn.Module):

@@ -12,6 +12,7 @@ from tiny_language import BLOCKS, SPEC, VOCABULARY, write_decoder
 
 from heron_client.compute.backends.torch_per_sample import PerSample
 from heron_core.errors import DataError, HeronError, ModelError
+from heron_core.labels import IGNORED
 from heron_core.models import build_split_model
 from heron_core.models.adapt.per_sample import per_sample_obstacle
 from heron_core.models.language.base_folder import base_fingerprint
@@ -56,6 +57,14 @@ def test_front_then_back_is_the_model_itself(kind: str, cut: str, data: Path) ->
         ours = whole(back(front(tokens())))
         theirs = load(data / kind, configuration(data / kind))(input_ids=tokens()).logits
     assert torch.equal(ours, theirs)  # adapters begin as nothing
+
+
+def test_a_batch_of_which_no_token_counts_has_no_loss_and_a_gradient_of_zero(data: Path) -> None:
+    model = split(data)
+    back, hidden = model.build("back", 0), torch.zeros(1, 5, 16, requires_grad=True)
+    losses = model.task.losses(back(hidden), torch.full((1, 5), IGNORED))
+    losses.sum().backward()
+    assert losses.tolist() == [0] and hidden.grad is not None and not hidden.grad.any()
 
 
 def test_only_adapters_train_travel_and_are_state_and_copies_share_the_rest(data: Path) -> None:
