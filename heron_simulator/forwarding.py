@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heron_client.transport.interface import Accept, PushStream, Transport
+from heron_client.transport.interface import Accept, PushStream, Room, Transport
 from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
+from heron_core.wire.codec import empty_arrays
 
 
 class Forwarding(Transport):
@@ -31,8 +32,10 @@ class Forwarding(Transport):
     def fetch_model(self, request: pb.FetchModelRequest, accept: Accept) -> dict[str, Array]:
         return self._inner.fetch_model(request, accept)
 
-    def fetch_graphs(self, request: pb.FetchGraphsRequest, accept: Accept) -> dict[str, Array]:
-        return self._inner.fetch_graphs(request, accept)
+    def fetch_graphs(
+        self, request: pb.FetchGraphsRequest, accept: Accept, room: Room = empty_arrays
+    ) -> dict[str, Array]:
+        return self._inner.fetch_graphs(request, accept, room)
 
     def open_push(self, opening: split.FrameHeader) -> PushStream:
         return self._inner.open_push(opening)

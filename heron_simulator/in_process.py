@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from heron_client.transport.carried import CarriedState
-from heron_client.transport.interface import Accept, PushStream, Transport
+from heron_client.transport.interface import Accept, PushStream, Room, Transport
 from heron_client.transport.received import from_server
 from heron_core.arrays import Array
 from heron_core.errors import HeronError, UnknownSession
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.wire.bulk import state_chunks, update_chunks, whole_update
-from heron_core.wire.codec import manifest_of
+from heron_core.wire.codec import empty_arrays, manifest_of
 from heron_core.wire.frames import Bulk
 from heron_server.api.updates import take_whole
 from heron_server.metrics.charges import Charges
@@ -93,7 +93,9 @@ class InProcess(Transport):
             accept(manifest_of(state))
         return {name: array.copy() for name, array in state.items()}
 
-    def fetch_graphs(self, request: pb.FetchGraphsRequest, accept: Accept) -> dict[str, Array]:
+    def fetch_graphs(
+        self, request: pb.FetchGraphsRequest, accept: Accept, room: Room = empty_arrays
+    ) -> dict[str, Array]:
         call = self._charges.call("FetchGraphs")
         call.up(request)
         files = self._coordinator.offer.files(self._peer, request)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
 
 from heron_client.config import ClientSettings
 from heron_client.transport.interface import Transport
+from heron_core.arrays import Array
 from heron_core.errors import BadReply, ConfigError, TensorError
 from heron_core.graphs.graph_set import CONSTANTS, FILES, MANIFEST, GraphSet, graphs_of, read_graphs
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import tensors_pb2 as tensors
 from heron_core.process.console import printable
 from heron_core.process.memory import free_memory, mib
-from heron_core.wire.codec import announced
+from heron_core.wire.codec import Expected, announced, empty_arrays
 
 log = logging.getLogger("heron.client")
 
@@ -41,7 +47,7 @@ def graphs_for(settings: ClientSettings, transport: Transport, sha256: str) -> G
     if folder is not None and (kept := _kept(folder / sha256)):
         return kept
     request = pb.FetchGraphsRequest(client_name=settings.name, graphs=sha256)
-    files = transport.fetch_graphs(request, accept)
+    files = transport.fetch_graphs(request, accept, partial(room, settings.state_dir))
     found = graphs_of(files, sha256, SENT)
     log.info("fetched the run's graphs, %d bytes", sum(array.nbytes for array in files.values()))
     return found if folder is None else _keep(found, folder)
@@ -57,6 +63,26 @@ def accept(manifest: tensors.Manifest) -> None:
         most = {MANIFEST: MOST_MANIFEST_BYTES, CONSTANTS: free}.get(name, MOST_GRAPH_BYTES)
         if size > most:
             raise TensorError(f"{SENT}: {name} has {mib(size)}, and at most {mib(most)} are taken here")
+
+
+def room(folder: Path | None, coming: Expected) -> dict[str, Array]:
+    """Memory for the files that come; the constants, which may be as large as a model, are written to a file without a
+    name in `folder`, so that they are never memory of this process alone."""
+    made = empty_arrays([each for each in coming if each[0] != CONSTANTS])
+    ((size,),) = [shape for name, _, shape in coming if name == CONSTANTS]
+    constants = _on_disk(size, folder) if folder is not None and size else np.empty(size, np.uint8)
+    return {name: made.get(name, constants) for name, _, _ in coming}
+
+
+def _on_disk(size: int, folder: Path) -> Array:
+    """Pages of a file, uint8 [size]; memory where the disk does not take it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # a write to a page that a full disk lacks would end the process
+            return np.memmap(file, np.uint8, "r+", shape=(size,))
+    except (OSError, AttributeError):  # not every system can promise room on its disk
+        return np.empty(size, np.uint8)
 
 
 def _kept(home: Path) -> GraphSet | None:

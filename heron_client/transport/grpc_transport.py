@@ -19,7 +19,7 @@ from heron_client.transport.carried import CarriedState
 from heron_client.transport.grpc_reader import POLL_S, Outgoing, Reader, StreamEnded, translate
 from heron_client.transport.grpc_streams import FEDERATION, GrpcPush, GrpcWatch
 from heron_client.transport.handshake import why_refused
-from heron_client.transport.interface import Accept
+from heron_client.transport.interface import Accept, Room
 from heron_client.transport.proxy import how_it_went
 from heron_client.transport.received import from_server, reading, sound
 from heron_client.transport.trust import PLAIN, Trust
@@ -130,11 +130,15 @@ class GrpcTransport:
             return carried
         return self._bundle("FetchModel", request, request.session_id, accept)
 
-    def fetch_graphs(self, request: pb.FetchGraphsRequest, accept: Accept) -> dict[str, Array]:
+    def fetch_graphs(
+        self, request: pb.FetchGraphsRequest, accept: Accept, room: Room = empty_arrays
+    ) -> dict[str, Array]:
         """As in Transport; Unreachable once nothing has come for silence_s."""
-        return self._bundle("FetchGraphs", request, "", accept)
+        return self._bundle("FetchGraphs", request, "", accept, room)
 
-    def _bundle(self, method: str, request: Message, session_id: str, accept: Accept) -> dict[str, Array]:
+    def _bundle(
+        self, method: str, request: Message, session_id: str, accept: Accept, room: Room = empty_arrays
+    ) -> dict[str, Array]:
         call: grpc.UnaryStreamMultiCallable[Message, Bulk[pb.StateChunk] | BadReply]
         call = self._bulk.unary_stream(
             FEDERATION + method, type(request).SerializeToString, reading(deserializer(pb.StateChunk))
@@ -143,15 +147,17 @@ class GrpcTransport:
         reader: Reader[Bulk[pb.StateChunk]] = Reader("heron-fetch", self._address, chunks, most=MOST_CHUNKS)
         try:
             with from_server():
-                return self._receive(reader, accept, WHAT[method])
+                return self._receive(reader, accept, room, WHAT[method])
         finally:
             reader.stop()
 
-    def _receive(self, reader: Reader[Bulk[pb.StateChunk]], accept: Accept, of: str) -> dict[str, Array]:
+    def _receive(
+        self, reader: Reader[Bulk[pb.StateChunk]], accept: Accept, room: Room, of: str
+    ) -> dict[str, Array]:
         first = self._next(reader)
         manifest = first.rest.manifest
         accept(manifest)
-        arrays = empty_arrays(announced(manifest, of))
+        arrays = room(announced(manifest, of))
         receiver = BundleReceiver(list(arrays.values()), of)
         receiver.write(first.rest.offset, first.payload)
         try:

@@ -13,10 +13,13 @@ from heron_core.arrays import Array
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import split_pb2 as split
 from heron_core.pb.v1 import tensors_pb2 as tensors
+from heron_core.wire.codec import Expected, empty_arrays
 from heron_core.wire.frames import Bulk
 
 Accept: TypeAlias = Callable[[tensors.Manifest], None]
 """Looks at what a bundle would hold, and raises TensorError for one that is not wanted."""
+Room: TypeAlias = Callable[[Expected], dict[str, Array]]
+"""Where a bundle's arrays are written as they come."""
 
 
 class PushStream(Protocol):
@@ -62,9 +65,11 @@ class Transport(Protocol):
         """
         ...
 
-    def fetch_graphs(self, request: pb.FetchGraphsRequest, accept: Accept) -> dict[str, Array]:
-        """The files of the run's graphs, as `fetch_model` gives arrays. It needs no session; raises also StaleTerm
-        where the server has no such graphs."""
+    def fetch_graphs(
+        self, request: pb.FetchGraphsRequest, accept: Accept, room: Room = empty_arrays
+    ) -> dict[str, Array]:
+        """The files of the run's graphs, as `fetch_model` gives arrays; those that come are written into `room`. It
+        needs no session; raises also StaleTerm where the server has no such graphs."""
         ...
 
     def open_push(self, opening: split.FrameHeader) -> PushStream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from core.graphs.test_graph_set import made
 
 from heron_client.config import ClientSettings
 from heron_client.session.graphs import MOST_GRAPH_BYTES, accept, graphs_for
-from heron_client.transport.interface import Accept
+from heron_client.transport.interface import Accept, Room
 from heron_core.arrays import Array
 from heron_core.errors import BadReply, ConfigError, TensorError
 from heron_core.graphs.graph_set import CONSTANTS, FILES, MANIFEST, TRAINING, graphs_of
 from heron_core.pb.v1 import federation_pb2 as pb
 from heron_core.pb.v1 import tensors_pb2 as tensors
-from heron_core.wire.codec import manifest_of
+from heron_core.wire.codec import expected_of, manifest_of
 
 SHA256 = made().manifest.sha256
 
@@ -30,10 +31,13 @@ class Serving:
         self.files = {**made().files(), **{name: np.frombuffer(text, np.uint8) for name, text in changed.items()}}
         self.asked: list[pb.FetchGraphsRequest] = []
 
-    def fetch_graphs(self, request: pb.FetchGraphsRequest, accept: Accept) -> dict[str, Array]:
+    def fetch_graphs(self, request: pb.FetchGraphsRequest, accept: Accept, room: Room) -> dict[str, Array]:
         self.asked.append(request)
         accept(manifest_of(self.files))
-        return self.files
+        self.came = room(expected_of(self.files))
+        for name, array in self.came.items():
+            array[:] = self.files[name]
+        return self.came
 
 
 def fetched(server: Any, folder: Path | None = None, sha256: str = SHA256) -> Any:
@@ -48,6 +52,22 @@ def test_what_was_fetched_is_kept_and_only_the_present_run_s(tmp_path: Path) -> 
     assert first.manifest == again.manifest == made().manifest
     assert isinstance(again.constants, np.memmap) and np.array_equal(again.constants, made().constants)
     assert [each.name for each in (tmp_path / "graphs").iterdir()] == [SHA256]
+
+
+def test_constants_come_into_a_file_where_there_is_a_state_folder_and_the_disk_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    server = Serving()
+    fetched(server)
+    assert not isinstance(server.came[CONSTANTS], np.memmap)
+    fetched(server, tmp_path / "one")
+    assert isinstance(server.came[CONSTANTS], np.memmap)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert fetched(server, tmp_path / "other").manifest == made().manifest
+    assert not isinstance(server.came[CONSTANTS], np.memmap)
 
 
 def test_without_a_state_folder_each_start_fetches(tmp_path: Path) -> None:
