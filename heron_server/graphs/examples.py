@@ -13,6 +13,7 @@ from torch import Tensor
 
 from heron_core.arrays import TensorSpec
 from heron_core.graphs.manifest import Mask
+from heron_core.labels import IGNORED
 from heron_core.models.lint.batches import example_inputs, example_labels
 from heron_core.models.split_model import SplitModel
 from heron_core.streams import generator
@@ -42,8 +43,12 @@ def inputs_of(model: SplitModel, rows: int, length: int = 0) -> dict[str, Tensor
 
 
 def labels_of(model: SplitModel, rows: int, length: int = 0) -> dict[str, Tensor]:
-    """[rows, ...]."""
-    return {"labels": torch.from_numpy(example_labels(model.task.labels, rows, length))}
+    """[rows, ...]; where positions may be ignored, all of the first sample's are, of a single sample the first."""
+    spec, alone = model.task.labels, rows == 1
+    labels = example_labels(spec, rows + alone, length)[int(alone) :]
+    if alone and spec.maskable:
+        labels[0, :1] = IGNORED
+    return {"labels": torch.from_numpy(labels)}
 
 
 def opened_of(model: SplitModel) -> dict[str, Open]:

@@ -17,6 +17,7 @@ from heron_core.models.lean import whole_batches
 from heron_core.models.split_model import SplitModel, Tensors, movable
 from heron_core.spec.role import Role
 from heron_server.graphs.rewriting import Draw, Formulas, GivenMasks
+from heron_server.graphs.slices import in_slices
 
 Named = Mapping[str, Tensor]
 Pass = Callable[[Named], dict[str, Tensor]]
@@ -37,7 +38,10 @@ class ClientPasses:
         self.moving = [name for name in trainable if role.moves(name)]
         self.gradients = tuple(name for name in self.moving if role.exact(name))
         """Of the head's parameters."""
-        self.held = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
+        every = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
+        self._held_as = _twins(role.parts[0], {n: p for n, p in self.net.named_parameters() if n not in trainable})
+        """Of the head's frozen parameters those that the front has too, such as a tied unembedding."""
+        self.held = {name: tensor for name, tensor in every.items() if name not in self._held_as}
         learned = model.learned_buffers(self.net)
         self._kinds: dict[str, Kind] = {
             **{name: "parameter" if name in trainable else "frozen" for name, _ in self.net.named_parameters()},
@@ -62,6 +66,7 @@ class ClientPasses:
 
         def run(named: Named) -> dict[str, Tensor]:
             given = {n: named[n].clone() if self._is_buffer(n) else named[n] for n in self.held}
+            given |= {name: given[twin] for name, twin in self._held_as.items()}
             with ExitStack() as stack:
                 stack.enter_context(whole_batches())
                 stack.enter_context(GivenMasks(draw(named)))
@@ -70,7 +75,7 @@ class ClientPasses:
                 self.net.train()
                 if self._role.keeps_statistics:
                     self.net["front"].eval()
-                return self._trained(named, given, changing)
+                return self._trained(named, given, changing, exact_formulas)
 
         return run
 
@@ -95,19 +100,21 @@ class ClientPasses:
     def _is_buffer(self, name: str) -> bool:
         return self._kinds[name] in ("buffer", "local_buffer")
 
-    def _trained(self, named: Named, given: Named, changing: Sequence[str]) -> dict[str, Tensor]:
+    def _trained(
+        self, named: Named, given: Named, changing: Sequence[str], exact_formulas: bool
+    ) -> dict[str, Tensor]:
         activations = self._front(named, given)
-        taught = self._taught(named, given, activations)
+        taught = self._taught(named, given, activations, exact_formulas)
         return {**taught, **self._activations(activations), **{f"buffers.{name}": given[name] for name in changing}}
 
-    def _taught(self, named: Named, given: Named, activations: Tensors) -> dict[str, Tensor]:
+    def _taught(self, named: Named, given: Named, activations: Tensors, exact_formulas: bool) -> dict[str, Tensor]:
         """What comes after the cut: losses, and the head's gradient of their sum."""
         if not self.has_loss:
             return {}
         with torch.enable_grad():
             exact = [given[name].detach().requires_grad_() for name in self.gradients]
             head = {**given, **dict(zip(self.gradients, exact, strict=True))}
-            losses_B = self._losses(self._head([a.detach() for a in activations], head), named)
+            losses_B = self._head([a.detach() for a in activations], head, named, exact_formulas)
             found = _gradients(losses_B.sum(), exact)
         gradients = {f"gradients.{name}": each for name, each in zip(self.gradients, found, strict=True)}
         return {"losses": losses_B.detach().float(), **gradients}
@@ -117,10 +124,16 @@ class ClientPasses:
         outputs = functional_call(self.net["front"], _under(given, "front."), inputs)
         return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
 
-    def _head(self, activations: Sequence[Tensor], given: Named) -> Tensor:
-        part = self._role.parts[1]
-        outputs: Tensor = functional_call(self.net[part], _under(given, f"{part}."), tuple(activations))
-        return outputs
+    def _head(self, activations: Sequence[Tensor], given: Named, named: Named, exact_formulas: bool) -> Tensor:
+        """The losses [B] of what the head gives."""
+        head = self.net[self._role.parts[1]]
+
+        def losses(outputs: Tensor) -> Tensor:
+            return self._losses(in_slices(outputs, head) if exact_formulas else outputs, named)
+
+        own = {f"head.{name}": tensor for name, tensor in _under(given, f"{self._role.parts[1]}.").items()}
+        losses_B: Tensor = functional_call(_WithLosses(head, losses), own, tuple(activations))
+        return losses_B
 
     def _losses(self, outputs: Tensor, named: Named) -> Tensor:
         task = self.model.task
@@ -130,6 +143,29 @@ class ClientPasses:
 
     def _activations(self, activations: Tensors) -> dict[str, Tensor]:
         return {f"activations.{s.name}": a for s, a in zip(self.model.activations, activations, strict=True)}
+
+
+def _twins(front: str, frozen: Named) -> dict[str, str]:
+    """Of other parts' tensors, the front's tensor with the same values."""
+    own = {name: tensor for name, tensor in frozen.items() if name.startswith(f"{front}.")}
+    found = {}
+    for name, tensor in frozen.items():
+        twin = next((n for n, t in own.items() if t.shape == tensor.shape and torch.equal(t, tensor)), None)
+        if twin is not None and name not in own:
+            found[name] = twin
+    return found
+
+
+class _WithLosses(nn.Module):
+    """A head and the losses of its outputs, which may use its parameters, too: of token logits they do."""
+
+    def __init__(self, head: nn.Module, losses: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.head, self._losses = head, losses
+
+    def forward(self, *activations: Tensor) -> Tensor:
+        """[B, ...] each to [B]."""
+        return self._losses(self.head(*activations))
 
 
 def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> Sequence[Tensor]:

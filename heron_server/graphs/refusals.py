@@ -17,6 +17,12 @@ def refuse_what_graphs_lack(spec: RunSpec) -> None:
         )
     if method_of(method).front == "none":
         return
+    if method_of(method).head == "detached" and spec.model.name == "causal_lm":
+        raise ConfigError(
+            'method.auxiliary_update = "first_order" needs the gradient of a language model\'s head, which a client '
+            'without torch cannot compute; take auxiliary_update = "server" or "zo", or '
+            f'objective = "cut_gradient", {other}'
+        )
     if method.zo.exact_stages:
         raise ConfigError(
             f"method.zo.exact_stages = {method.zo.exact_stages} needs the gradient of the front's last stages, which a "

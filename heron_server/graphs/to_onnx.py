@@ -14,7 +14,7 @@ from heron_core.errors import ConfigError
 from heron_server.graphs.tracing import Traced, exporting
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
 
 OPSET = 18
 """Of the graphs: runtimes of 2023 and later have it."""
@@ -38,12 +38,18 @@ def onnx_of(traced: Traced) -> bytes:
 def _bare(model: ModelProto) -> ModelProto:
     """Without the lines of code that each node came from."""
     model.ClearField("metadata_props")
-    model.graph.ClearField("metadata_props")
     model.graph.name = "heron"
-    for each in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+    _strip(model.graph)
+    return model
+
+
+def _strip(graph: GraphProto) -> None:
+    graph.ClearField("metadata_props")
+    for each in (*graph.node, *graph.value_info, *graph.input, *graph.output):
         each.ClearField("doc_string")
         each.ClearField("metadata_props")
-    return model
+    for body in (attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")):
+        _strip(body)
 
 
 def _need(*libraries: str) -> None:

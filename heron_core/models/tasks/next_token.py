@@ -59,9 +59,7 @@ class NextToken:
         """[B, T]; 0 where a position is ignored."""
         if isinstance(outputs, Tensor):
             return F.cross_entropy(outputs.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
-        counted_BT = labels != IGNORED
-        losses_N = outputs.over(counted_BT, _cross_entropy, labels)
-        return losses_N.new_zeros(labels.shape).masked_scatter(counted_BT, losses_N)
+        return outputs.spread(labels != IGNORED, _cross_entropy, labels)
 
 
 def _cross_entropy(logits_nV: Tensor, labels_n: Tensor) -> Tensor:

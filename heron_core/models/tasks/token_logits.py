@@ -13,8 +13,15 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+PerToken = Callable[[Tensor, Tensor], Tensor]
+"""Of logits [n, V] and labels [n]: [n]."""
 SLICE_BYTES = 3 << 20
 """Of one slice's logits. A function of shapes only, so that the same run gives the same bits."""
+
+
+def tokens_of_a_slice(vocabulary: int) -> int:
+    """How many tokens' logits are there at once."""
+    return max(1, SLICE_BYTES // (4 * vocabulary))
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,13 @@ class TokenLogits:
         """The logits [B, T, V]."""
         return self.unembed(self.hidden_BTH)
 
-    def over(self, counted_BT: Tensor, per_token: Callable[[Tensor, Tensor], Tensor], labels_BT: Tensor) -> Tensor:
-        """`per_token` of logits [n, V] and labels [n], one slice of the counted positions after the other: [N].
+    def spread(self, counted_BT: Tensor, per_token: PerToken, labels_BT: Tensor) -> Tensor:
+        """As `over`, each at its own place [B, T]; 0 where none counts."""
+        found_N = self.over(counted_BT, per_token, labels_BT)
+        return found_N.new_zeros(labels_BT.shape).masked_scatter(counted_BT, found_N)
+
+    def over(self, counted_BT: Tensor, per_token: PerToken, labels_BT: Tensor) -> Tensor:
+        """`per_token` of one slice of the counted positions after the other: [N].
 
         With a graph, a slice's logits are computed again on the way back, so that no two are there at a time.
         """
@@ -41,10 +53,10 @@ class TokenLogits:
 
     def _slices(self, hidden_NH: Tensor, labels_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """At least one, empty where no token counts."""
-        tokens = max(1, SLICE_BYTES // (4 * self.vocabulary))
+        tokens = tokens_of_a_slice(self.vocabulary)
         return zip(torch.split(hidden_NH, tokens), torch.split(labels_N, tokens), strict=True)
 
-    def _piece(self, per_token: Callable[[Tensor, Tensor], Tensor], hidden_nH: Tensor, labels_n: Tensor) -> Tensor:
+    def _piece(self, per_token: PerToken, hidden_nH: Tensor, labels_n: Tensor) -> Tensor:
         def compute(hidden: Tensor) -> Tensor:
             return per_token(self.unembed(hidden), labels_n)
 

@@ -130,6 +130,13 @@ def test_an_estimator_that_needs_more_than_whole_passes_is_refused(zo: dict[str,
         refuse_what_graphs_lack(tiny.spec(method={"zo": zo}))
 
 
+def test_the_gradient_of_a_language_model_s_head_is_refused() -> None:
+    model = {"name": "causal_lm", "base": "tiny", "cut": "1", "trainable": "lora"}
+    spec = tiny.spec(model=model, data={"source": "client"}, method={"auxiliary_update": "first_order"})
+    with pytest.raises(ConfigError, match='"first_order" needs the gradient of a language model'):
+        refuse_what_graphs_lack(spec)
+
+
 def test_heron_and_its_control_are_not() -> None:
     for method in ("heron", "frozen"):
         refuse_what_graphs_lack(tiny.spec(method={"name": method}))
