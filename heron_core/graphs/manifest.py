@@ -53,9 +53,13 @@ class Mask(Settings):
     times: Positive = 1
     """Its first dimension is times * B."""
     shape: tuple[Count, ...]
-    """Its other dimensions."""
+    """Its other dimensions. 0: as long as the batch's sequences, T."""
     drops: Fraction
     """The probability that a value is dropped. The graph itself divides what stays by 1 - drops."""
+
+    def sized(self, rows: int, length: int) -> tuple[int, ...]:
+        """Its shape for B = `rows` and T = `length`."""
+        return (self.times * rows, *(size or length for size in self.shape))
 
 
 class StoredFile(Settings):

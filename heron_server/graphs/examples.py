@@ -57,13 +57,18 @@ def opened_of(model: SplitModel) -> dict[str, Open]:
     return {name: _open(spec) for name, spec in specs.items()}
 
 
+def opened_masks(masks: Sequence[Mask]) -> dict[str, Open]:
+    """The same of masks."""
+    return {f"masks.{i}": ("B", *("" if size else "T" for size in mask.shape)) for i, mask in enumerate(masks)}
+
+
 def _open(spec: TensorSpec) -> Open:
     return ("B", "T") if spec.variable else ("B",)
 
 
-def masks_of(masks: Sequence[Mask], rows: int) -> dict[str, Tensor]:
-    """One draw of each."""
-    shapes = [(mask.times * rows, *mask.shape) for mask in masks]
+def masks_of(masks: Sequence[Mask], rows: int, length: int = 0) -> dict[str, Tensor]:
+    """One draw of each; `length` as that of the sequences beside them."""
+    shapes = [mask.sized(rows, length) for mask in masks]
     return {
         f"masks.{i}": torch.from_numpy(generator(0, "example", "mask", i).random(shape) >= mask.drops)
         for i, (mask, shape) in enumerate(zip(masks, shapes, strict=True))

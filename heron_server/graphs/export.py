@@ -25,6 +25,7 @@ from heron_server.graphs.examples import (
     lengths_of,
     masks_of,
     moved_away,
+    opened_masks,
     opened_of,
     prior_of,
     traced_rows,
@@ -68,40 +69,57 @@ class _Exported:
 
 def _looked_at(passes: ClientPasses) -> tuple[tuple[Mask, ...], list[str]]:
     """Where a training pass drops out, and which buffers it moves."""
-    drawn: list[Mask] = []
+    drawn: list[list[tuple[tuple[int, ...], float]]] = []
+    lengths = lengths_of(passes.model)
 
     def draw(shape: tuple[int, ...], p: float) -> Tensor:
-        drawn.append(_mask(shape, p, passes.model))
+        drawn[-1].append((shape, p))
         return torch.ones(shape, dtype=torch.bool)
 
-    examples = {**passes.held, **_batch(passes, traced_rows(passes.model))}
-    with exporting(), torch.no_grad():
-        found = passes.training(lambda _: draw, passes.buffers(), exact_formulas=False)(examples)
+    def looked_at(length: int) -> dict[str, Tensor]:
+        drawn.append([])
+        examples = {**passes.held, **_batch(passes, traced_rows(passes.model), length)}
+        with exporting(), torch.no_grad():
+            return passes.training(lambda _: draw, passes.buffers(), exact_formulas=False)(examples)
+
+    found, *_ = [looked_at(length) for length in lengths]
     changing = [name for name in passes.buffers() if not torch.equal(found[f"buffers.{name}"], passes.held[name])]
-    return tuple(drawn), changing
+    masks = [
+        _mask([shape for shape, _ in place], place[0][1], lengths, passes.model) for place in zip(*drawn, strict=True)
+    ]
+    return tuple(masks), changing
 
 
-def _mask(shape: tuple[int, ...], p: float, model: SplitModel) -> Mask:
-    times, over = divmod(shape[0], traced_rows(model))
-    if over or not times or any(spec.variable for spec in model.inputs):
+def _mask(shapes: Sequence[tuple[int, ...]], p: float, lengths: Sequence[int], model: SplitModel) -> Mask:
+    """Of a place that drops out of `shapes` where sequences have these lengths."""
+    first, rows = shapes[0], traced_rows(model)
+    times, over = divmod(first[0], rows)
+    mask = Mask(
+        times=max(1, times), drops=p,
+        shape=tuple(0 if sizes == tuple(lengths) and len({*sizes}) > 1 else sizes[0]
+                    for sizes in zip(*(shape[1:] for shape in shapes), strict=True)),
+    )  # fmt: skip
+    fits = [mask.sized(rows, length) == shape for length, shape in zip(lengths, shapes, strict=True)]
+    if over or not times or not all(fits):
         raise ModelError(
-            f"a dropout of the model acts on {list(shape)} for {traced_rows(model)} samples: its first size must be a "
-            "multiple of the samples, and their lengths must not vary; take it out, or give every client torch"
+            f"a dropout of the model acts on {list(first)} for {rows} samples: its first size must be a multiple of "
+            "the samples, and each other size fixed or the length of the sequences; set its probability to 0 (of a "
+            "language model in its config.json, on the server), or give every client torch"
         )
-    return Mask(times=times, shape=shape[1:], drops=p)
+    return mask
 
 
 def _training(passes: ClientPasses, masks: Sequence[Mask], changing: Sequence[str], rows: int) -> _Exported:
     held = moved_away(passes.held)
 
     def examples(rows: int, length: int = 0) -> dict[str, Tensor]:
-        return {**held, **masks_of(masks, rows), **_batch(passes, rows, length)}
+        return {**held, **masks_of(masks, rows, length or lengths_of(passes.model)[0]), **_batch(passes, rows, length)}
 
     def draw(named: Named) -> Draw:
         left = iter([named[f"masks.{i}"] for i in range(len(masks))])
         return lambda shape, p: next(left)
 
-    opened = {**opened_of(passes.model), **{f"masks.{i}": ("B",) for i in range(len(masks))}}
+    opened = {**opened_of(passes.model), **opened_masks(masks)}
     given = examples(traced_rows(passes.model, rows))
     exported = _exported(passes.training(draw, changing, exact_formulas=True), given, opened)
     for length in lengths_of(passes.model):

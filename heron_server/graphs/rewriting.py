@@ -7,6 +7,7 @@ statistics written as mean and variance, and a loss written with logsumexp and c
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 import torch
@@ -38,7 +39,10 @@ class GivenMasks(TorchFunctionMode):
         self, function: Callable[..., object], types: object, args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
     ) -> object:  # fmt: skip
-        """Dropout by the given mask; everything else as it is."""
+        """Dropout by the given mask, that of attention too; everything else as it is."""
+        if function is F.scaled_dot_product_attention and (p := (kwargs or {}).get("dropout_p")):
+            drop = partial(self._dropped, _DROPOUTS[F.dropout], p=p)  # type: ignore[arg-type]
+            return _attention(*args, **{**(kwargs or {}), "drop": drop})  # type: ignore[arg-type]
         shape_of = _DROPOUTS.get(function)
         if shape_of is None:
             return function(*args, **(kwargs or {}))
@@ -118,9 +122,10 @@ def _nll_loss(
 def _attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+    drop: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor | None:  # fmt: skip
-    """softmax(scale Q K^T + mask) V: [..., T, E], [..., S, E] and [..., S, E] to [..., T, E]."""
-    if dropout_p:
+    """drop(softmax(scale Q K^T + mask)) V: [..., T, E], [..., S, E] and [..., S, E] to [..., T, E]."""
+    if dropout_p and drop is None:
         return None
     if enable_gqa:
         shared = query.shape[-3] // key.shape[-3]
@@ -131,7 +136,8 @@ def _attention(
         attn_mask = columns <= rows.unsqueeze(1)
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
-    return scores.softmax(-1) @ value
+    shares = scores.softmax(-1)
+    return (shares if drop is None else drop(shares)) @ value
 
 
 def _picked(values: Tensor, labels: Tensor) -> Tensor:

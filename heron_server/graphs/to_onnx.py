@@ -23,8 +23,10 @@ OPSET = 18
 def onnx_of(traced: Traced) -> bytes:
     """The same bytes for the same pass. ConfigError: a library is missing. ModelError: ONNX lacks an operation."""
     _need("onnx", "onnxscript")
-    sizes = {name: torch.export.Dim(name) for names in traced.opened.values() for name in names}
-    shapes = tuple({i: sizes[d] for i, d in enumerate(traced.opened.get(name, ()))} or None for name in traced.inputs)
+    sizes = {name: torch.export.Dim(name) for names in traced.opened.values() for name in names if name}
+    shapes = tuple(
+        {i: sizes[d] for i, d in enumerate(traced.opened.get(name, ())) if d} or None for name in traced.inputs
+    )
     with exporting(), _quietly():
         program = torch.onnx.export(
             traced.graph, tuple(traced.inputs.values()), dynamo=True, input_names=list(traced.inputs),

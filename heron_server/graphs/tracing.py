@@ -21,7 +21,7 @@ from heron_core.process.console import printable
 from heron_server.graphs.passes import Pass
 
 Open = tuple[str, ...]
-"""Of an input: the names of its first dimensions that are left open, such as ("B",) or ("B", "T")."""
+"""Of an input: the names of its first dimensions, such as ("B",) or ("B", "T"); "" of one that is not left open."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def stand_ins(examples: Mapping[str, Tensor], opened: Mapping[str, Open], fake: 
     """Tensors without values; dimensions that are left open and have the same size are the same unknown."""
 
     def stand_in(name: str, tensor: Tensor) -> Tensor:
-        many = len(opened.get(name, ()))
-        kinds = [DimDynamic.DUCK] * many + [DimDynamic.STATIC] * (tensor.dim() - many)
+        names = dict(enumerate(opened.get(name, ())))
+        kinds = [DimDynamic.DUCK if names.get(i) else DimDynamic.STATIC for i in range(tensor.dim())]
         context: StatelessSymbolicContext[..., object] = StatelessSymbolicContext(
             kinds, constraint_sizes=[None] * tensor.dim()
         )

@@ -207,8 +207,9 @@ class OnnxBackend:
 
     def _masks(self, batch: MicroBatch) -> dict[str, Array]:
         """Each from a stream of its own, the same at the base point and at every probe."""
+        length = next((a.shape[1] for s, a in zip(self.inputs, batch.inputs, strict=True) if s.variable), 0)
         return {
-            f"masks.{i}": self._rng(batch, i).random((mask.times * batch.rows, *mask.shape), np.float32) >= mask.drops
+            f"masks.{i}": self._rng(batch, i).random(mask.sized(batch.rows, length), np.float32) >= mask.drops
             for i, mask in enumerate(self._manifest.masks)
         }
 

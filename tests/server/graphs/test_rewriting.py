@@ -17,6 +17,7 @@ from heron_core.models.split_model import SplitModel
 from heron_core.models.tasks.classification import Classification
 from heron_server.graphs.compare import TOLERANCE
 from heron_server.graphs.examples import inputs_of, traced_rows
+from heron_server.graphs.export import export_graphs
 from heron_server.graphs.refusals import refuse_what_graphs_lack
 from heron_server.graphs.rewriting import Formulas, GivenMasks
 from heron_server.graphs.tracing import trace
@@ -112,6 +113,25 @@ def test_what_cannot_be_a_graph_is_refused(layer: type[nn.Module], said: str) ->
     module, examples = layer(), inputs_of(model, traced_rows(model))
     with pytest.raises(ModelError, match=said):
         trace(lambda named: {"activations": module(named["inputs.input"])}, examples, {"inputs.input": ("B",)})
+
+
+def test_a_dropout_that_is_neither_fixed_nor_as_long_as_the_sequences_is_refused() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.drop = nn.Embedding(5, 3), nn.Dropout(0.5)
+
+        def forward(self, tokens_BT: Tensor) -> Tensor:
+            hidden_BTH: Tensor = self.embedding(tokens_BT)
+            twice = self.drop(torch.cat([hidden_BTH, hidden_BTH], 1))
+            return twice.narrow(1, 0, hidden_BTH.shape[1])
+
+    model = SplitModel(
+        Twice, lambda: nn.Linear(3, 3), lambda: nn.Linear(3, 3), (TensorSpec("tokens", (6,), "int64", True, 5),),
+        (TensorSpec("hidden", (6, 3), variable=True),), Classification(3),
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"acts on \[7, 12, 3\] for 7 samples.*set its probability to 0"):
+        export_graphs(tiny.spec(method={"objective": "cut_gradient"}), model)
 
 
 @pytest.mark.parametrize("method", ["cse_fsl", "fsl_sage", "sflv1", "sflv2", "fedavg"])
