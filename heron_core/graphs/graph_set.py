@@ -14,7 +14,7 @@ import numpy as np
 
 from heron_core.arrays import Array
 from heron_core.errors import BadReply
-from heron_core.files import replace_file
+from heron_core.files import replace_file, sha256_of
 from heron_core.graphs.manifest import Manifest, StoredFile, read_manifest
 
 TRAINING, EVALUATION, CONSTANTS = "training.onnx", "evaluation.onnx", "constants.bin"
@@ -68,16 +68,21 @@ FILES = (MANIFEST, TRAINING, EVALUATION, CONSTANTS)
 """In the order in which they are sent."""
 
 
-def graphs_of(files: Mapping[str, Array], sha256: str, origin: str) -> GraphSet:
-    """The set whose manifest has this hash, from what `GraphSet.files` gave. BadReply: a file is another than the hash
-    or the manifest says, or a graph would read a file of its own."""
+def graphs_of(
+    files: Mapping[str, Array], sha256: str, origin: str, known: Mapping[str, StoredFile] | None = None
+) -> GraphSet:
+    """The set whose manifest has this hash, from what `GraphSet.files` gave; `known`: files whose size and hash are
+    known already. BadReply: a file is another than the hash or the manifest says, or a graph would read a file of its
+    own."""
     text = files[MANIFEST].tobytes()
     if hashlib.sha256(text).hexdigest() != sha256:
         raise BadReply(f"{origin}: {MANIFEST} is not the one whose hash the server names, {sha256[:12]}")
     manifest = read_manifest(text)
     if manifest.text() != text:  # else the set would be stored under another hash
         raise BadReply(f"{origin}: {MANIFEST} is not written as Heron writes it")
-    for name, stored in stored_files({name: files[name].data for name in FILES[1:]}).items():
+    known = known or {}
+    unknown = {name: files[name].data for name in FILES[1:] if name not in known}
+    for name, stored in {**known, **stored_files(unknown)}.items():
         if manifest.files.get(name) != stored:  # type: ignore[call-overload]
             raise BadReply(f"{origin}: {name} is not what its manifest says")
     found = GraphSet(manifest, files[TRAINING].tobytes(), files[EVALUATION].tobytes(), files[CONSTANTS])
@@ -91,9 +96,10 @@ def read_graphs(home: Path) -> GraphSet:
     """What `write` stored. BadReply: a file has another size or hash than the manifest, or that than the folder's name
     says. Raises OSError."""
     size = (home / CONSTANTS).stat().st_size
+    read = StoredFile(sha256=sha256_of(home / CONSTANTS), bytes=size)  # not through the map: it would be resident then
     constants = np.memmap(home / CONSTANTS, np.uint8, "r") if size else np.empty(0, np.uint8)
     files = {name: np.frombuffer((home / name).read_bytes(), np.uint8) for name in (MANIFEST, TRAINING, EVALUATION)}
-    return graphs_of({**files, CONSTANTS: constants}, home.name, str(home))
+    return graphs_of({**files, CONSTANTS: constants}, home.name, str(home), {CONSTANTS: read})
 
 
 def stored_files(contents: Mapping[str, bytes | memoryview]) -> dict[str, StoredFile]:

@@ -24,7 +24,7 @@ FORMAT: Literal[1] = 1
 MOST_TENSORS = 1 << 16
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
-Dtype = Literal["float32", "float16", "float64", "int64", "int32", "uint8", "bool"]
+Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool"]
 Kind = Literal["parameter", "frozen", "buffer", "local_buffer"]
 
 

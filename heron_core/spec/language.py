@@ -28,5 +28,9 @@ class LanguageSpec(Settings):
     targets: tuple[LayerName, ...] = ()
     """Last names of the layers in each block that get adapters, such as q_proj, v_proj. Empty: peft's choice for the
     kind of model, or else all linear layers."""
+    front_weights: Literal["float32", "int8", "int4"] = "float32"
+    """Of the front's frozen weights, as every side computes with them. int8 rounds the linear layers of its blocks and
+    the token embeddings to 8 bits, int4 those layers to 4: smaller for a client that runs graphs, which makes float32
+    of them layer by layer. Adapters, activations and losses are float32 whatever it is."""
     server_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the server's frozen weights. Adapters, and all that a client computes, are float32."""

@@ -6,7 +6,7 @@ Shape letters: B samples, T the length of their sequences.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -75,10 +75,10 @@ def masks_of(masks: Sequence[Mask], rows: int, length: int = 0) -> dict[str, Ten
     }
 
 
-def moved_away(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def moved_away(held: Mapping[str, Tensor], frozen: Collection[str]) -> dict[str, Tensor]:
     """Each floating-point tensor a little above what it is: a scale of 1 or a shift of 0 would hide a fault, and a
-    variance stays positive."""
-    return {name: _moved(name, tensor) for name, tensor in held.items()}
+    variance stays positive. Those that are `frozen` as they are."""
+    return {name: tensor.detach() if name in frozen else _moved(name, tensor) for name, tensor in held.items()}
 
 
 def _moved(name: str, tensor: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def _mask(shapes: Sequence[tuple[int, ...]], p: float, lengths: Sequence[int], m
 
 
 def _training(passes: ClientPasses, masks: Sequence[Mask], changing: Sequence[str], rows: int) -> _Exported:
-    held = moved_away(passes.held)
+    held = moved_away(passes.held, passes.frozen)
 
     def examples(rows: int, length: int = 0) -> dict[str, Tensor]:
         return {**held, **masks_of(masks, rows, length or lengths_of(passes.model)[0]), **_batch(passes, rows, length)}
@@ -139,7 +139,7 @@ def _batch(passes: ClientPasses, rows: int, length: int = 0) -> dict[str, Tensor
 def _evaluation(passes: ClientPasses, training: _Exported, rows: int, *, as_in_training: bool) -> _Exported:
     """`as_in_training`: no pass of a training drops out or moves buffers. Then the front's training graph may do, and a
     client holds it once."""
-    held = moved_away({name: passes.held[name] for name in passes.evaluation_tensors()})
+    held = moved_away({name: passes.held[name] for name in passes.evaluation_tensors()}, passes.frozen)
 
     def examples(rows: int, length: int = 0) -> dict[str, Tensor]:
         return {**held, **inputs_of(passes.model, rows, length)}

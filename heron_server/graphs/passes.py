@@ -48,6 +48,11 @@ class ClientPasses:
             **{name: "buffer" if name in learned else "local_buffer" for name, _ in self.net.named_buffers()},
         }
 
+    @property
+    def frozen(self) -> set[str]:
+        """Parameters of which every client has the values that they were built with."""
+        return {name for name, kind in self._kinds.items() if kind == "frozen"}
+
     def tensors(self, changing: Sequence[str]) -> tuple[HeldTensor, ...]:
         """What a client holds, in the client state's order; `changing`: the buffers that a training pass moves."""
         return tuple(
@@ -150,7 +155,8 @@ def _twins(front: str, frozen: Named) -> dict[str, str]:
     own = {name: tensor for name, tensor in frozen.items() if name.startswith(f"{front}.")}
     found = {}
     for name, tensor in frozen.items():
-        twin = next((n for n, t in own.items() if t.shape == tensor.shape and torch.equal(t, tensor)), None)
+        alike = (n for n, t in own.items() if (t.shape, t.dtype) == (tensor.shape, tensor.dtype))
+        twin = next((n for n in alike if torch.equal(own[n], tensor)), None)
         if twin is not None and name not in own:
             found[name] = twin
     return found

@@ -72,6 +72,16 @@ def world(folder: Path) -> World:
 
 
 @pytest.fixture(scope="module")
+def in_8_bits(folder: Path) -> World:
+    return World(folder, CUT, front_weights="int8")
+
+
+@pytest.fixture(scope="module")
+def in_4_bits(folder: Path) -> World:
+    return World(folder, CUT, front_weights="int4")
+
+
+@pytest.fixture(scope="module")
 def with_embedding(folder: Path) -> World:
     return World(folder, CUT, client_adapter="embedding")
 
@@ -84,7 +94,11 @@ def with_head(folder: Path) -> World:
         return World(folder, HEADS["server"], auxiliary_blocks=1)
 
 
-def test_the_front_is_torch_s_at_every_length_and_one_session_trains_and_evaluates(world: World) -> None:
+@pytest.mark.parametrize("weights", ["world", "in_8_bits", "in_4_bits"])
+def test_the_front_is_torch_s_at_every_length_and_one_session_trains_and_evaluates(
+    weights: str, request: pytest.FixtureRequest
+) -> None:
+    world: World = request.getfixturevalue(weights)
     by_torch, backend = backend_of(world.spec, world.model), OnnxBackend(world.graphs, world.spec)
     rng = np.random.default_rng(0)
     state = {name: rng.standard_normal(a.shape).astype(a.dtype) for name, a in by_torch.state().items()}
@@ -177,7 +191,14 @@ def trained(
         assert summary["metrics"]["token_loss"] == pytest.approx(by_torch["metrics"]["token_loss"], rel=1e-3)
 
 
-@pytest.mark.parametrize("adapter", ["world", "with_embedding"])
+def test_of_rounded_weights_no_float_is_a_constant(in_8_bits: World) -> None:
+    kinds = in_8_bits.kinds()
+    assert kinds["front.lm.model.embed_tokens.rounded"] == "frozen"
+    assert not {n for n, kind in kinds.items() if kind == "frozen" and n.endswith("weight") and "layernorm" not in n}
+    assert {name for name, kind in kinds.items() if kind == "parameter"} == {n for n in kinds if ".lora_" in n}
+
+
+@pytest.mark.parametrize("adapter", ["world", "with_embedding", "in_8_bits", "in_4_bits"])
 def test_clients_with_graphs_train_it_on_the_cut_gradient(
     adapter: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from heron_core.models.language.check import check_cut
 from heron_core.models.language.library import Config, Decoder
 from heron_core.models.language.loading import configuration, load, num_blocks, shortened
 from heron_core.models.language.parts import Front, LanguagePart, Tail
+from heron_core.models.language.rounding import round_embedding, round_layers
 from heron_core.models.split_model import SplitModel
 from heron_core.models.tasks.next_token import NextToken
 from heron_core.spec.language import LanguageSpec
@@ -72,35 +73,41 @@ class _Parts:
 
     def front(self) -> Front:
         """The first blocks."""
-        return self._adapted(self.bare_front(), self._at_client)
+        part, weights = self.bare_front(), self._spec.language.front_weights
+        if weights != "float32":
+            round_embedding(part)
+        self._adapt(part, self._at_client)
+        if weights != "float32":
+            round_layers(part, weights)
+        return part.seal()
 
     def head(self) -> Tail:
         """Copies of the next blocks, the low-rank map, the final norm and the unembedding."""
         language = self._spec.language
         blocks = self._cut + language.auxiliary_blocks
         lm = load(self._folder, shortened(self._config, blocks))
-        return self._adapted(Tail(lm, self._cut, language.auxiliary_rank), self._at_client)
+        return self._adapt(Tail(lm, self._cut, language.auxiliary_rank), self._at_client).seal()
 
     def back(self) -> Tail:
         """All other blocks."""
         dtype = getattr(torch, self._spec.language.server_dtype)
-        return self._adapted(Tail(load(self._folder, self._config, dtype), self._cut), "lora")
+        return self._adapt(Tail(load(self._folder, self._config, dtype), self._cut), "lora").seal()
 
     @property
     def _at_client(self) -> str:
         return self._spec.language.client_adapter
 
-    def _adapted(self, part: P, adapter: str) -> P:
+    def _adapt(self, part: P, adapter: str) -> P:
         language, rank = self._spec.language, self._spec.lora_rank
         if adapter == "embedding":
             part.lm.requires_grad_(False)
             if isinstance(part, Front):
                 part.map_embedding(rank, language.alpha / rank)
-            return part.seal()
+            return part
         add_adapters(part, rank, language.alpha, language.targets)
         if adapter == "lora_xs":
             keep_cores(part)
-        return part.seal()
+        return part
 
 
 def _cut(spec: ModelSpec, blocks: int) -> int:

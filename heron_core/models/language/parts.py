@@ -75,7 +75,7 @@ class Front(LanguagePart):
         """From now on the blocks are given e + scale B A e, which trains, of each token's embedding e. What the model
         uses the embedding's weight for otherwise, such as its unembedding, stays as it is."""
         layer = self.lm.get_input_embeddings()
-        self.embedding = LowRankMap(layer.weight.shape[1], rank, scale)
+        self.embedding = LowRankMap(layer.embedding_dim, rank, scale)
         layer.register_forward_hook(self._embedded)
 
     def _embedded(self, _layer: nn.Module, _given: tuple[Given, ...], embedded_BTE: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from heron_core.spec.run_spec import MethodSpec, ModelSpec
 from heron_server.planning.facts import ModelFacts
 from heron_server.text.figures import direction_text, name_text
 from heron_server.text.tables import Section
+from heron_server.text.units import bytes_text
 
 FRONTS = {
     "zeroth_order": "losses of random probes, forward passes only",
@@ -30,10 +31,10 @@ BACKS = {"shared": ", one for all", "per_client": ", one for each client, averag
 def model_section(name: str, model: ModelSpec, method: MethodSpec, facts: ModelFacts) -> Section:
     """Of the run by this name."""
     rows, row = method.batch_size, method_of(method)
-    front, head, back = (facts.parts[part].parameter_count for part in ("front", "auxiliary", "back"))
+    front, head, back = (facts.parts[part] for part in ("front", "auxiliary", "back"))
     kind = facts.parts["auxiliary"].kind if ":" in model.name else model.auxiliary
-    ratio = head / max(1, front)
-    described = f"{head:,} parameters, {kind}: {ratio:.1f} times the front"
+    ratio = head.parameter_bytes / max(1, front.parameter_bytes)
+    described = f"{head.parameter_count:,} parameters, {kind}: {ratio:.1f} times the front"
     beside = "averaged, and run whole on the clients" if row.front == "whole_model" else "on the server"
     judged = f"{name_text(facts.metric.name)}, {direction_text(facts.metric.higher_is_better)}"
     return Section(f"{name}: {method.name} on {model.name}", [
@@ -42,13 +43,21 @@ def model_section(name: str, model: ModelSpec, method: MethodSpec, facts: ModelF
         *(("" if i else "input", s.batch_text(rows)) for i, s in enumerate(facts.inputs)),
         ("cut", f"after {model.cut}" if model.cut else "the family's default"),
         *(("" if i else "crosses the cut", f"{s.name} {s.batch_text(rows)}") for i, s in enumerate(facts.activations)),
-        ("front", f"{front:,} parameters, normalisation: {_normalisation(model, facts)}"),
+        ("front", f"{_size(model, facts)}, normalisation: {_normalisation(model, facts)}"),
         ("front learns by", FRONTS[row.front] if row != ON_CUT_GRADIENTS else FROM_THE_CUT),
-        ("trainable", f"{model.trainable}: {_moving(facts):,} of the front's {front:,} parameters"),
+        ("trainable", f"{model.trainable}: {_moving(facts):,} of the front's {_size(model, facts)}"),
         ("auxiliary head", described if "auxiliary" in row.client_parts else f"none with {_named(method)}"),
         *((("head learns by", HEADS[row.head]),) if "auxiliary" in row.client_parts else ()),
-        ("back", f"{back:,} parameters, {beside}{BACKS[row.backs]}"),
+        ("back", f"{back.parameter_count:,} parameters, {beside}{BACKS[row.backs]}"),
     ])  # fmt: skip
+
+
+def _size(model: ModelSpec, facts: ModelFacts) -> str:
+    """Of the front. Rounded weights are not counted one by one: in 4 bits two of them are one number of a tensor."""
+    front, weights = facts.parts["front"], model.language.front_weights
+    if weights == "float32":
+        return f"{front.parameter_count:,} parameters"
+    return f"{bytes_text(front.parameter_bytes)}, frozen weights in {weights}"
 
 
 def _named(method: MethodSpec) -> str:
