@@ -10,6 +10,7 @@ from its start to its end, and the CPU seconds of a local step after the first r
 model's tokeniser and no weights, and have loaded torch at no time; their run's digest is compared with the simulator's.
 
     python benchmarks/language_clients.py [--base smollm2] [--cuts 6,24] [--backends torch,onnx] [--clients 1]
+        [--weights float32]
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def print_closed(base: Path, budgets: list[int]) -> None:
     table(["", "a block, MiB", "embedding, MiB", "a step, MiB", *(f"blocks in {b} GiB" for b in budgets)], rows)
 
 
-def measured(base: Path, cut: int, folder: Path, backend: str, clients: int) -> list[float]:
+def measured(base: Path, cut: int, folder: Path, backend: str, clients: int, weights: str) -> list[float]:
     """MiB: VmHWM, largest PSS, largest anonymous memory, of the largest client; CPU seconds of a local step."""
     address, tokeniser = f"127.0.0.1:{free_port()}", folder / "data" / base.name
     (folder / "run.toml").write_text("")
@@ -90,8 +91,9 @@ def measured(base: Path, cut: int, folder: Path, backend: str, clients: int) -> 
         "server.data_folder": base.parent, "rounds": ROUNDS, "threads.client": 1, "federation.clients": clients,
         "federation.min_clients": clients, "data.source": "restaurants", "data.test_limit": 2,
         "model.name": "causal_lm", "model.base": base.name, "model.cut": f'"{cut}"', "model.trainable": "lora",
-        "model.lora_rank": 8, "model.language.length": TOKENS, "method.batch_size": 4, "method.micro_batch": 1,
-        "method.local_steps": STEPS, "method.objective": "cut_gradient",
+        "model.lora_rank": 8, "model.language.length": TOKENS, "model.language.front_weights": weights,
+        "method.batch_size": 4, "method.micro_batch": 1, "method.local_steps": STEPS,
+        "method.objective": "cut_gradient",
     }  # fmt: skip
     by_graphs = backend == "onnx"
     server = heron("heron_server", "run", str(folder / "run.toml"), **{
@@ -166,6 +168,7 @@ def main() -> None:
     parser.add_argument("--base", default="smollm2", help="a folder in $HERON_DATA")
     parser.add_argument("--cuts", default="6,24", help="of the measured client; empty: closed form alone")
     parser.add_argument("--backends", default="torch,onnx", help="of the measured clients")
+    parser.add_argument("--weights", default="float32", help="model.language.front_weights of the measured runs")
     parser.add_argument("--clients", type=int, default=1, help="of a measured run")
     parser.add_argument("--budgets", default="1,4,16", help="GiB of a client's memory")
     args = parser.parse_args()
@@ -174,8 +177,8 @@ def main() -> None:
     rows = []
     for cut, backend in product(filter(None, args.cuts.split(",")), args.backends.split(",")):
         with tempfile.TemporaryDirectory(prefix="heron-") as folder:
-            figures = measured(base, int(cut), Path(folder), backend, args.clients)
-        rows.append([f"{base.name}, cut {cut}, {backend}", *figures])
+            figures = measured(base, int(cut), Path(folder), backend, args.clients, args.weights)
+        rows.append([f"{base.name}, cut {cut}, {backend}, {args.weights}", *figures])
     if rows:
         table(["a client process, MiB", "VmHWM", "largest PSS", "anonymous", "a step, CPU s"], rows)
 
