@@ -44,6 +44,7 @@ from common import MIB, median_ratio, table, verdict
 from local_rounds import LocalRounds, run_spec
 
 from heron_client.compute.meter import peak_bytes, proportional_bytes, resident_bytes
+from heron_core.process.heap import give_memory_back
 
 FRONTS = {"one": "layer1.0", "four": "layer2.1", "eight": "layer4.1"}
 """Residual blocks in the front, and where that cuts."""
@@ -161,6 +162,8 @@ def cell_main(cell: str, front: str, batch: int, graphs: Path) -> None:
     import heron_client.cli
     import heron_client.daemon  # noqa: F401 (with the transport, the session and the uploads)
 
+    if cell == ONNX:
+        give_memory_back()  # as the daemon does
     spec = spec_of(cell, front, batch)
     client = LocalRounds(spec, _onnx(spec, graphs) if cell == ONNX else _torch(spec, cell == CHECKPOINTED))
     loaded = resident_bytes()
