@@ -3,7 +3,7 @@
 Each figure is of a fresh process that has imported all that `heron-client` imports, builds the client's parts of
 ResNet-18 (small stem, GroupNorm, pooled head, Adam) and runs whole local steps on noise: batch, passes, optimiser,
 codec, uploader, serialised frames. Only the socket is missing. One thread; the cells take turns, and a round of them is
-all cells once.
+all cells once. One front is of another kind: six blocks of a transformer (transformer_front.py), on the same images.
 
 first order          cse_fsl's step with the whole batch in one graph
 .. accumulated       the same in micro-batches of 8, their gradients added up
@@ -20,7 +20,7 @@ a step   CPU seconds of a local step, on one thread: neighbours on the same core
          A step of two samples comes before
 joules   of the whole machine, a step, by the counters in /sys (RAPL, hwmon's energy or, by INA sensors, its power)
 
-    python benchmarks/client_memory.py [--fronts one,four,eight] [--batches 256,8] [--rounds 3] [--json FILE]
+    python benchmarks/client_memory.py [--fronts one,...,transformer] [--batches 256,8] [--rounds 3] [--json FILE]
     python benchmarks/client_memory.py --imports       what a client without torch imports, MiB
 """
 
@@ -45,9 +45,10 @@ from local_rounds import LocalRounds, run_spec
 
 from heron_client.compute.meter import peak_bytes, proportional_bytes, resident_bytes
 from heron_core.process.heap import give_memory_back
+from heron_core.spec.run_spec import ModelSpec
 
-FRONTS = {"one": "layer1.0", "four": "layer2.1", "eight": "layer4.1"}
-"""Residual blocks in the front, and where that cuts."""
+FRONTS = {"one": "layer1.0", "four": "layer2.1", "eight": "layer4.1", "transformer": ""}
+"""Residual blocks in the front, and where that cuts; or the six blocks of transformer_front.py."""
 MICRO_BATCH, STEPS = 8, 2
 WHOLE, ACCUMULATED, CHECKPOINTED = "first order", ".. accumulated", ".. checkpointed"
 TORCH, ONNX = "heron, torch", "heron, ONNX"
@@ -70,7 +71,10 @@ def spec_of(cell: str, front: str, batch: int) -> Any:
     """The run in which this client takes part."""
     method = {"name": "heron" if cell in (TORCH, ONNX) else "cse_fsl", "batch_size": batch}
     pieces = {} if cell == WHOLE else {"micro_batch": MICRO_BATCH}
-    return run_spec({**method, **pieces}, "group", "gap_linear", STEPS, FRONTS[front])
+    spec = run_spec({**method, **pieces}, "group", "gap_linear", STEPS, FRONTS[front] or FRONTS["one"])
+    if not FRONTS[front]:
+        spec = spec.model_copy(update={"model": ModelSpec(name=f"{front}_front:model")})
+    return spec
 
 
 # -- the parent --------------------------------------------------------------------------------------------------------
