@@ -6,6 +6,7 @@ import hashlib
 import random
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heron_core.streams import Distribution, Part, direction, directions, generator, integer_seed, seeded_torch
+from heron_core.streams import PIECE, Distribution, Part, direction, directions, generator, integer_seed, seeded_torch
 
 PARTS: st.SearchStrategy[Part] = st.one_of(
     st.integers(-(2**70), 2**70), st.text(max_size=6), st.sampled_from(["1", "i1", "/", "s1:1", "1/i2", ""])
@@ -180,3 +181,18 @@ def test_seeded_torch_nests() -> None:
         with seeded_torch(0, "inner"):
             torch.rand(5)
         assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("size", [1, PIECE, PIECE + 1, 2 * PIECE + 5, 1_234_567])
+def test_a_large_direction_has_the_bits_of_a_norm_taken_at_once(size: int) -> None:
+    drawn = direction("gaussian", size, generator(7, *PATH))
+    norm = np.sqrt(np.sum(np.square(drawn, dtype=np.float64)))
+    assert np.array_equal(direction("sphere", size, generator(7, *PATH)), drawn * np.float32(1.0 / norm))
+
+
+def test_the_norm_of_a_direction_needs_no_second_one() -> None:
+    tracemalloc.start()
+    direction("sphere", 1_000_000, generator(7, *PATH))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000  # bytes, of which the direction is 4,000,000
