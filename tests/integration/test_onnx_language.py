@@ -30,6 +30,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
 from heron_client.compute.backends.onnx_backend import OnnxBackend
+from heron_client.compute.backends.torch_backend import TorchBackend
 from heron_server.graphs.export import export_graphs
 
 pytestmark = pytest.mark.timeout(600)
@@ -94,16 +95,22 @@ def with_head(folder: Path) -> World:
         return World(folder, HEADS["server"], auxiliary_blocks=1)
 
 
+def in_one_state(world: World, rng: np.random.Generator) -> tuple[TorchBackend, OnnxBackend]:
+    """The world's two backends, with the same random adapters."""
+    by_torch, backend = backend_of(world.spec, world.model), OnnxBackend(world.graphs, world.spec)
+    state = {name: rng.standard_normal(a.shape).astype(a.dtype) for name, a in by_torch.state().items()}
+    for each in (by_torch, backend):
+        each.load_state(state)
+    return by_torch, backend
+
+
 @pytest.mark.parametrize("weights", ["world", "in_8_bits", "in_4_bits"])
 def test_the_front_is_torch_s_at_every_length_and_one_session_trains_and_evaluates(
     weights: str, request: pytest.FixtureRequest
 ) -> None:
     world: World = request.getfixturevalue(weights)
-    by_torch, backend = backend_of(world.spec, world.model), OnnxBackend(world.graphs, world.spec)
     rng = np.random.default_rng(0)
-    state = {name: rng.standard_normal(a.shape).astype(a.dtype) for name, a in by_torch.state().items()}
-    for each in (by_torch, backend):
-        each.load_state(state)
+    by_torch, backend = in_one_state(world, rng)
     for rows, length in ((1, 1), (3, 2), (2, 7), (1, LENGTH)):
         tokens = rng.integers(0, VOCABULARY, (rows, length))
         batch = MicroBatch((tokens,), tokens, ("masks", 0))
@@ -151,11 +158,8 @@ def test_the_head_s_losses_are_torch_s_and_the_tied_unembedding_is_held_once(wit
     held = {name for name in with_head.kinds() if "embed_tokens" in name or "lm_head" in name}
     assert held == {"front.lm.model.embed_tokens.weight"}
     assert b"Scan" in with_head.graphs.training, "slices one after another"
-    by_torch, backend = backend_of(with_head.spec, with_head.model), OnnxBackend(with_head.graphs, with_head.spec)
     rng = np.random.default_rng(0)
-    state = {name: rng.standard_normal(a.shape).astype(a.dtype) for name, a in by_torch.state().items()}
-    for each in (by_torch, backend):
-        each.load_state(state)
+    by_torch, backend = in_one_state(with_head, rng)
     for rows, length in ((1, 1), (3, 2), (2, 7), (1, LENGTH)):
         tokens, labels = rng.integers(0, VOCABULARY, (2, rows, length))
         labels[rng.random((rows, length)) < 0.3] = IGNORED
